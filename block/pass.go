@@ -1,0 +1,15 @@
+package block
+
+// Pass is a layer that does nothing: every method is that of the Device in
+// it. A layer that changes one operation embeds Pass and defines one method.
+// One that changes what the device can do defines Info as well: a method that
+// may wait, for one, must honour NoWait or clear Info().NoWait.
+type Pass struct{ Device }
+
+// Keep returns dev with a Close that does nothing, for a device that several
+// layers share and somebody else closes.
+func Keep(dev Device) Device { return keep{Pass{dev}} }
+
+type keep struct{ Pass }
+
+func (keep) Close() error { return nil }

@@ -1,0 +1,3 @@
+module github.com/strata-storage/strata
+
+go 1.26
