@@ -10,7 +10,7 @@ import (
 // belongs to the device until it is closed. Nothing is durable: Flush has no
 // stable storage to reach.
 func FromBytes(p []byte) Device {
-	return &bytesDevice{p: p, info: Info{Size: int64(len(p)), FastZeros: true, NativeFUA: true}}
+	return &bytesDevice{p: p, info: Info{Size: int64(len(p)), FastZeros: true, NativeFUA: true, NoWait: true}}
 }
 
 type bytesDevice struct {

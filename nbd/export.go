@@ -60,8 +60,8 @@ type ExportRequest struct {
 
 // A Resolver finds exports. Its methods are called from many goroutines.
 type Resolver interface {
-	// Resolve returns the export that a connection asks for. ErrNotFound
-	// and ErrDenied tell the client just that; any other error is logged
+	// Resolve returns the export that a connection asks for. ErrNotFound,
+	// ErrDenied and ErrTLSRequired tell the client just that; any other error is logged
 	// and tells it that the export cannot be had at the moment.
 	Resolve(ctx context.Context, req *ExportRequest) (*Export, error)
 	// List returns the exports that peer may know of, in the order in which
@@ -72,8 +72,9 @@ type Resolver interface {
 
 // Errors of a Resolver.
 var (
-	ErrNotFound = errors.New("nbd: no such export")
-	ErrDenied   = errors.New("nbd: access denied")
+	ErrNotFound    = errors.New("nbd: no such export")
+	ErrDenied      = errors.New("nbd: access denied")
+	ErrTLSRequired = errors.New("nbd: export needs TLS")
 )
 
 // Exports is a Resolver over a fixed list.

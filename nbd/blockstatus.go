@@ -1,0 +1,138 @@
+package nbd
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// maxExtents bounds the extents in one reply for one context. The protocol
+// allows fewer than were asked for, and 2^20 at the most.
+const maxExtents = 8192
+
+// blockStatus answers BLOCK_STATUS: one chunk for each context.
+func (r *request) blockStatus() {
+	t := r.t
+	contexts, refused := r.askedContexts()
+	if refused != nil {
+		r.answered()
+		t.count.errors.Add(1)
+		small := newBuffer(maxErrorReply)
+		small.end = len(r.appendError(small.mem[:small.start], refused.code, refused.text))
+		t.w.send(small)
+		return
+	}
+	var reply []byte
+	for i, mc := range contexts {
+		flags := uint16(0)
+		if i == len(contexts)-1 {
+			flags = chunkFlagDone
+		}
+		extents, err := r.extents(mc.name)
+		if err != nil {
+			t.w.send(r.result(err))
+			return
+		}
+		reply = r.appendStatus(reply, flags, mc.id, extents)
+	}
+	r.answered()
+	b := newBuffer(len(reply))
+	b.end += copy(b.mem[b.start:], reply)
+	t.w.send(b)
+}
+
+// extents collects the status of the range in one context.
+func (r *request) extents(context string) ([]block.Extent, error) {
+	limit := maxExtents
+	if r.flags&cmdFlagReqOne != 0 {
+		limit = 1
+	}
+	var list []block.Extent
+	off, n := int64(r.off), int64(r.effectLength())
+	for e, err := range block.MergeExtents(r.t.session.device.Extents(r.t.ctx, context, off, n)) {
+		if err != nil {
+			if len(list) > 0 {
+				break // what is known is an answer
+			}
+			return nil, err
+		}
+		list = append(list, e)
+		if len(list) == limit {
+			break
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no status for %q: %w", context, block.ErrInvalid)
+	}
+	return list, nil
+}
+
+func (r *request) appendStatus(b []byte, flags uint16, id uint32, extents []block.Extent) []byte {
+	if r.t.session.extended {
+		b = r.appendChunk(b, flags, chunkBlockStatusExt, 8+16*len(extents))
+		b = binary.BigEndian.AppendUint32(b, id)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(extents)))
+		for _, e := range extents {
+			b = binary.BigEndian.AppendUint64(b, uint64(e.Len))
+			b = binary.BigEndian.AppendUint64(b, e.Status)
+		}
+		return b
+	}
+	b = r.appendChunk(b, flags, chunkBlockStatus, 4+8*len(extents))
+	b = binary.BigEndian.AppendUint32(b, id)
+	for _, e := range extents {
+		b = binary.BigEndian.AppendUint32(b, uint32(e.Len))
+		b = binary.BigEndian.AppendUint32(b, uint32(e.Status))
+	}
+	return b
+}
+
+// maxStatusPayload bounds the payload of BLOCK_STATUS: the length and the ids
+// of all contexts that a client can have selected.
+const maxStatusPayload = 4096
+
+// checkStatusPayload checks the size of the payload that limits BLOCK_STATUS
+// to some of the contexts.
+func (r *request) checkStatusPayload() *refusal {
+	if r.payload < 8 || r.payload > maxStatusPayload || r.payload%4 != 0 {
+		return refuse(wireEINVAL, "BLOCK_STATUS with a payload of %d bytes, expected 8 and 4 for each context", r.payload)
+	}
+	return nil
+}
+
+// effectLength is the length of the range that BLOCK_STATUS is about.
+func (r *request) effectLength() uint64 {
+	if r.data != nil {
+		return binary.BigEndian.Uint64(r.data.payload(8))
+	}
+	return r.length
+}
+
+// askedContexts returns the selected contexts that r is about: all, or those
+// whose ids are in the payload.
+func (r *request) askedContexts() ([]metaContext, *refusal) {
+	selected := r.t.session.contexts
+	if r.data == nil {
+		return selected, nil
+	}
+	if f := r.checkRange(&r.t.session.info, r.effectLength()); f != nil {
+		return nil, f
+	}
+	var asked []metaContext
+	for ids := r.data.payload(int(r.payload))[8:]; len(ids) > 0; ids = ids[4:] {
+		id := binary.BigEndian.Uint32(ids)
+		i := slices.IndexFunc(selected, func(mc metaContext) bool { return mc.id == id })
+		if i < 0 {
+			return nil, refuse(wireEINVAL, "metadata context %d has not been selected", id)
+		}
+		if !slices.Contains(asked, selected[i]) {
+			asked = append(asked, selected[i])
+		}
+	}
+	if len(asked) == 0 {
+		return nil, refuse(wireEINVAL, "BLOCK_STATUS for no context")
+	}
+	return asked, nil
+}

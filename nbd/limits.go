@@ -1,0 +1,146 @@
+package nbd
+
+import (
+	"fmt"
+	"math/bits"
+	"sync"
+	"time"
+)
+
+// Limits bound what the clients of a server can make it spend. A field that
+// is zero means the default that its comment names.
+type Limits struct {
+	// Handshake bounds the time from the connection to the end of the
+	// negotiation, TLS included: 10 s.
+	Handshake time.Duration
+	// Options bounds the options in one negotiation: 1024.
+	Options int
+	// Payload bounds the data of one request or reply in bytes, a power of
+	// two from 64 KiB to 1 GiB: 32 MiB, which clients may take for granted.
+	Payload int
+	// Requests bounds the requests of one connection that are worked on at
+	// the same time: 256.
+	Requests int
+	// ConnBytes bounds the payload bytes that one connection holds in
+	// memory: 64 MiB, or twice Payload.
+	ConnBytes int64
+	// Bytes bounds the payload bytes that all connections together hold in
+	// memory: 1 GiB, or ConnBytes.
+	Bytes int64
+	// Conns bounds the connections: 20000.
+	Conns int
+	// ConnsPerAddr bounds the connections from one IP address. Unix sockets
+	// are not counted. Default: no bound but Conns.
+	ConnsPerAddr int
+}
+
+// withDefaults returns l with every zero field replaced.
+func (l Limits) withDefaults() Limits {
+	set(&l.Handshake, 10*time.Second)
+	set(&l.Options, 1024)
+	set(&l.Payload, minMaxPayload)
+	set(&l.Requests, 256)
+	set(&l.ConnBytes, max(64<<20, 2*int64(l.Payload)))
+	set(&l.Bytes, max(1<<30, l.ConnBytes))
+	set(&l.Conns, 20000)
+	set(&l.ConnsPerAddr, l.Conns)
+	return l
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports the first limit that makes no sense.
+func (l Limits) Validate() error {
+	l = l.withDefaults()
+	switch {
+	case l.Handshake < 0:
+		return fmt.Errorf("nbd: handshake limit %v is negative", l.Handshake)
+	case l.Options < 0 || l.Requests < 0 || l.Conns < 0 || l.ConnsPerAddr < 0:
+		return fmt.Errorf("nbd: a limit is negative: options %d, requests %d, conns %d, conns per address %d",
+			l.Options, l.Requests, l.Conns, l.ConnsPerAddr)
+	case l.Payload < 64<<10 || l.Payload > 1<<30 || bits.OnesCount(uint(l.Payload)) != 1:
+		return fmt.Errorf("nbd: payload limit %d is not a power of two from 64 KiB to 1 GiB", l.Payload)
+	case l.ConnBytes < int64(l.Payload):
+		return fmt.Errorf("nbd: a connection may hold %d bytes, but one request may have %d", l.ConnBytes, l.Payload)
+	case l.Bytes < l.ConnBytes:
+		return fmt.Errorf("nbd: the server may hold %d bytes, but one connection %d", l.Bytes, l.ConnBytes)
+	}
+	return nil
+}
+
+// A budget lends amounts up to a total. Who asks for more than is there
+// waits, first come, first served.
+type budget struct {
+	mu    sync.Mutex
+	free  int64
+	queue []*loan
+}
+
+type loan struct {
+	n     int64
+	ready chan struct{}
+}
+
+// tryTake takes n if that is possible at once.
+func (b *budget) tryTake(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.queue) > 0 || b.free < n {
+		return false
+	}
+	b.free -= n
+	return true
+}
+
+// take takes n, which must not exceed the total, and waits for it unless
+// cancel is closed first. It reports whether it has n.
+func (b *budget) take(n int64, cancel <-chan struct{}) bool {
+	b.mu.Lock()
+	if len(b.queue) == 0 && b.free >= n {
+		b.free -= n
+		b.mu.Unlock()
+		return true
+	}
+	l := &loan{n: n, ready: make(chan struct{})}
+	b.queue = append(b.queue, l)
+	b.mu.Unlock()
+	select {
+	case <-l.ready:
+		return true
+	case <-cancel:
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, q := range b.queue {
+		if q == l {
+			b.queue = append(b.queue[:i], b.queue[i+1:]...)
+			b.grant()
+			return false
+		}
+	}
+	b.free += n // granted in the meantime
+	b.grant()
+	return false
+}
+
+// give returns n.
+func (b *budget) give(n int64) {
+	b.mu.Lock()
+	b.free += n
+	b.grant()
+	b.mu.Unlock()
+}
+
+// grant serves those who wait, in order. The caller holds mu.
+func (b *budget) grant() {
+	for len(b.queue) > 0 && b.queue[0].n <= b.free {
+		b.free -= b.queue[0].n
+		close(b.queue[0].ready)
+		b.queue = b.queue[1:]
+	}
+}
