@@ -9,3 +9,5 @@ require (
 )
 
 require github.com/HdrHistogram/hdrhistogram-go v1.4.0
+
+require go.starlark.net v0.0.0-20260908191801-89a6a09411d5

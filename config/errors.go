@@ -1,0 +1,171 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.starlark.net/resolve"
+	"go.starlark.net/starlark"
+	"go.starlark.net/syntax"
+)
+
+// A Position is a place in a configuration file or in an expression.
+type Position struct {
+	// File is the path of the file; empty for an expression.
+	File string
+	// Text is the expression; empty for a file.
+	Text string
+	// Line and Column count from 1, columns in characters. They are 0 if
+	// they are not known.
+	Line, Column int
+}
+
+// IsValid reports whether the position is known.
+func (p Position) IsValid() bool { return p.File != "" || p.Text != "" }
+
+// String is "file:line:column", or "column n of 'expression'".
+func (p Position) String() string {
+	switch {
+	case p.File != "" && p.Line > 0:
+		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	case p.File != "":
+		return p.File
+	case p.Text == "":
+		return ""
+	case p.Line > 1:
+		return fmt.Sprintf("line %d, column %d of '%s'", p.Line, p.Column, shorten(p.Text))
+	case p.Column > 0:
+		return fmt.Sprintf("column %d of '%s'", p.Column, shorten(p.Text))
+	}
+	return "'" + shorten(p.Text) + "'"
+}
+
+// shorten keeps what was typed from filling a screen.
+func shorten(s string) string {
+	const most = 120
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// An Error says what is wrong with a configuration and where.
+type Error struct {
+	Pos Position
+	// Err says what is wrong, without the position.
+	Err error
+	// Callers are the places of the calls that led to Pos, innermost first.
+	Callers []Position
+}
+
+// Error is the position, what is wrong, and who called if it happened in a
+// function.
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.Pos.IsValid() {
+		b.WriteString(e.Pos.String() + ": ")
+	}
+	b.WriteString(e.Err.Error())
+	for i, c := range e.Callers {
+		if i == 5 {
+			fmt.Fprintf(&b, " (and %d more)", len(e.Callers)-i)
+			break
+		}
+		fmt.Fprintf(&b, " (called from %s)", c)
+	}
+	return b.String()
+}
+
+// Unwrap returns Err.
+func (e *Error) Unwrap() error { return e.Err }
+
+func errorAt(pos Position, format string, args ...any) *Error {
+	return &Error{Pos: pos, Err: fmt.Errorf(format, args...)}
+}
+
+// explain turns an error of the Starlark interpreter into one with a
+// position.
+func (e *evaluation) explain(err error) error {
+	var (
+		own      *Error
+		syntaxE  syntax.Error
+		resolveE resolve.ErrorList
+		evalE    *starlark.EvalError
+	)
+	callers := []Position(nil)
+	if errors.As(err, &evalE) {
+		callers = e.stack(evalE.CallStack)
+	}
+	switch {
+	case errors.As(err, &own):
+		if own.Callers == nil && len(callers) > 1 {
+			own.Callers = callers[1:]
+		}
+		return own
+	case errors.As(err, &syntaxE):
+		return &Error{Pos: e.position(syntaxE.Pos), Err: errors.New(syntaxE.Msg), Callers: callers}
+	case errors.As(err, &resolveE):
+		var all []error
+		for _, r := range resolveE[:min(len(resolveE), 10)] {
+			msg := r.Msg
+			if name, ok := strings.CutPrefix(msg, "undefined: "); ok && !strings.Contains(name, " ") {
+				msg += didYouMean(name, e.names())
+			}
+			all = append(all, &Error{Pos: e.position(r.Pos), Err: errors.New(msg), Callers: callers})
+		}
+		return errors.Join(all...)
+	case evalE != nil && len(callers) > 0:
+		return &Error{Pos: callers[0], Err: e.reason(evalE), Callers: callers[1:]}
+	}
+	return err
+}
+
+// reason is what stopped the evaluation, in our words if we stopped it.
+func (e *evaluation) reason(evalE *starlark.EvalError) error {
+	if cause := e.ctx.Err(); cause != nil {
+		return fmt.Errorf("evaluation was interrupted: %w", cause)
+	}
+	msg := evalE.Msg
+	if rest, ok := strings.CutPrefix(msg, "Starlark computation cancelled: "); ok {
+		msg = rest
+	}
+	return errors.New(msg)
+}
+
+// stack lists the places in a call stack, innermost first.
+func (e *evaluation) stack(frames starlark.CallStack) []Position {
+	var ps []Position
+	for i := range frames {
+		if p := frames.At(i).Pos; p.Line > 0 {
+			ps = append(ps, e.callPosition(p))
+		}
+	}
+	return ps
+}
+
+// names are those that are defined everywhere.
+func (e *evaluation) names() []string {
+	return append(e.predeclared.Keys(), starlark.Universe.Keys()...)
+}
+
+// callPosition is the position of a call whose parenthesis is at p, or of p
+// if there is no call.
+func (e *evaluation) callPosition(p syntax.Position) Position {
+	if c := e.calls[siteOf(p)]; c != nil {
+		p = syntax.Start(c)
+	}
+	return e.position(p)
+}
+
+// position translates a position of the interpreter.
+func (e *evaluation) position(p syntax.Position) Position {
+	if e.text != "" {
+		pos := Position{Text: e.text, Line: int(p.Line), Column: int(p.Col)}
+		if p.Line == 1 {
+			pos.Column += e.textOffset
+		}
+		return pos
+	}
+	return Position{File: p.Filename(), Line: int(p.Line), Column: int(p.Col)}
+}

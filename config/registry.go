@@ -1,0 +1,169 @@
+package config
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// A Kind says what a constructor makes its device from.
+type Kind string
+
+const (
+	// Source makes a device out of its arguments alone.
+	Source Kind = "source"
+	// Layer makes a device out of one other device.
+	Layer Kind = "layer"
+	// Layers makes a device out of any number of other devices.
+	Layers Kind = "layers"
+)
+
+// A Constructor is one entry of the table: a way to make a device.
+type Constructor struct {
+	// Name is that of the function in configurations.
+	Name string
+	Kind Kind
+	// Doc is one sentence, Long a paragraph or empty.
+	Doc, Long string
+	// Params are the arguments beyond the devices that a layer is made of,
+	// in the order of the options struct.
+	Params []Param
+	// Private: see the function of that name.
+	Private bool
+
+	// open calls the constructor's function. The devices and the values,
+	// one for each of Params and nil where none was given, have been
+	// checked against the table.
+	open func(ctx context.Context, devs []block.Device, values []any) (block.Device, error)
+}
+
+// A Registry is a table of constructors. It must not be changed once a Loader
+// uses it. The zero value is empty.
+type Registry struct {
+	byName map[string]*Constructor
+	order  []string
+}
+
+// A Property is something that is true of a constructor beyond what its
+// options struct says.
+type Property func(*Constructor)
+
+// Private makes every mention of the constructor in a configuration a device
+// of its own, as two disks in memory are two. Without it, equal expressions
+// are one device that is opened once, as a file is.
+func Private(c *Constructor) { c.Private = true }
+
+// AddSource adds a source to r. O is its options struct; the fields' tags are
+// described at [Param]. It panics if the name is taken or the struct is not
+// fit to be one of options.
+func AddSource[O any](r *Registry, name string, f func(context.Context, O) (block.Device, error), props ...Property) {
+	add[O](r, name, Source, props, func(ctx context.Context, _ []block.Device, o O) (block.Device, error) {
+		return f(ctx, o)
+	})
+}
+
+// AddLayer adds a layer over one device to r, as AddSource does.
+func AddLayer[O any](r *Registry, name string, f func(block.Device, O) (block.Device, error), props ...Property) {
+	add[O](r, name, Layer, props, func(_ context.Context, devs []block.Device, o O) (block.Device, error) {
+		return f(devs[0], o)
+	})
+}
+
+// AddLayers adds a layer over any number of devices to r, as AddSource does.
+func AddLayers[O any](r *Registry, name string, f func([]block.Device, O) (block.Device, error), props ...Property) {
+	add[O](r, name, Layers, props, func(_ context.Context, devs []block.Device, o O) (block.Device, error) {
+		return f(devs, o)
+	})
+}
+
+func add[O any](r *Registry, name string, kind Kind, props []Property,
+	f func(context.Context, []block.Device, O) (block.Device, error)) {
+	table, err := readOptions(reflect.TypeFor[O]())
+	if err != nil {
+		panic(fmt.Sprintf("config: constructor %s: %v", name, err))
+	}
+	c := &Constructor{Name: name, Kind: kind, Doc: table.doc, Long: table.long, Params: table.params}
+	c.open = func(ctx context.Context, devs []block.Device, values []any) (block.Device, error) {
+		var o O
+		table.fill(reflect.ValueOf(&o).Elem(), values)
+		return f(ctx, devs, o)
+	}
+	for _, p := range props {
+		p(c)
+	}
+	r.add(c)
+}
+
+var nameRule = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// add checks what the options struct cannot know and enters c.
+func (r *Registry) add(c *Constructor) {
+	problem := ""
+	switch {
+	case !nameRule.MatchString(c.Name):
+		problem = "the name must be lower-case letters, digits and _"
+	case r.byName[c.Name] != nil:
+		problem = "the name is already registered"
+	case isStatement(c.Name):
+		problem = "the name is that of a statement of configuration files"
+	case c.Doc == "":
+		problem = "the blank field has no doc tag"
+	}
+	for _, p := range c.Params {
+		if c.Kind == Layers && (p.Position > 0 || p.Variadic) {
+			problem = fmt.Sprintf("argument %s: a layer over many devices takes no other positional arguments", p.Name)
+		}
+		if c.Kind == Layer && p.Name == deviceArg {
+			problem = "an argument cannot be called " + deviceArg
+		}
+	}
+	if problem != "" {
+		panic(fmt.Sprintf("config: constructor %s: %s", c.Name, problem))
+	}
+	if r.byName == nil {
+		r.byName = make(map[string]*Constructor)
+	}
+	r.byName[c.Name] = c
+	r.order = append(r.order, c.Name)
+}
+
+// Lookup returns the constructor of that name, or an error that says which
+// name may have been meant.
+func (r *Registry) Lookup(name string) (*Constructor, error) {
+	if c := r.byName[name]; c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("there is no source or layer %q%s", name, didYouMean(name, slices.Collect(maps.Keys(r.byName))))
+}
+
+// All returns the constructors: sources first, then layers, each in the order
+// in which they were added.
+func (r *Registry) All() []*Constructor {
+	var sources, layers []*Constructor
+	for _, name := range r.order {
+		if c := r.byName[name]; c.Kind == Source {
+			sources = append(sources, c)
+		} else {
+			layers = append(layers, c)
+		}
+	}
+	return append(sources, layers...)
+}
+
+// Usage is how the constructor is called, such as
+// "cow(dev, diff, sync=False)".
+func (c *Constructor) Usage() string {
+	var devs []string
+	switch c.Kind {
+	case Layer:
+		devs = []string{deviceArg}
+	case Layers:
+		devs = []string{deviceArg + "..."}
+	}
+	return usage(c.Name, devs, c.Params)
+}
