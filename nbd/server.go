@@ -46,6 +46,9 @@ type Server struct {
 	Limits Limits
 	// Log receives what an operator wants to know; nil is silent.
 	Log *slog.Logger
+	// Ended, if not nil, is called with the final counters of every
+	// connection that ends, for those who keep sums.
+	Ended func(ConnStatus)
 
 	once    sync.Once
 	err     error  // what is wrong with the fields
@@ -196,8 +199,12 @@ func (s *Server) admit(conn net.Conn) (*serverConn, error) {
 	return c, nil
 }
 
-// dismiss undoes admit.
+// dismiss undoes admit. A connection is in Conns or has been given to Ended,
+// never neither.
 func (s *Server) dismiss(c *serverConn) {
+	if s.Ended != nil {
+		s.Ended(c.status())
+	}
 	s.mu.Lock()
 	delete(s.conns, c)
 	if c.host != "" {
