@@ -1,4 +1,5 @@
-// Package peer is for tests that run other people's programs.
+// Package peer finds the foreign programs that tests measure this one
+// against.
 package peer
 
 import (
@@ -8,27 +9,36 @@ import (
 	"testing"
 )
 
-// Need makes sure that Path finds the programs: if one is missing, it skips
-// the test on a developer's machine, and fails it if the environment variable
-// CI is not empty.
-func Need(t testing.TB, programs ...string) {
+// Need ends the test unless all of the programs are installed: it skips it on
+// a developer's machine, and fails it when the environment variable CI is set.
+// It returns the path of the first one. Programs for the administrator are
+// found although their directories are not in PATH.
+func Need(t testing.TB, programs ...string) string {
 	t.Helper()
-	for _, p := range programs {
-		if _, err := Path(p); err == nil {
-			continue
+	var first string
+	for _, name := range programs {
+		path, ok := find(name)
+		switch {
+		case !ok && os.Getenv("CI") != "":
+			t.Fatalf("%s is not installed, and CI needs it", name)
+		case !ok:
+			t.Skipf("%s is not installed", name)
 		}
-		if os.Getenv("CI") != "" {
-			t.Fatalf("this test needs the program %s, which is not installed", p)
+		if first == "" {
+			first = path
 		}
-		t.Skipf("this test needs the program %s, which is not installed", p)
 	}
+	return first
 }
 
-// Path returns where the program is: in PATH or in /usr/sbin.
-func Path(program string) (string, error) {
-	path, err := exec.LookPath(program)
-	if err == nil {
-		return path, nil
+func find(name string) (string, bool) {
+	if path, err := exec.LookPath(name); err == nil {
+		return path, true
 	}
-	return exec.LookPath(filepath.Join("/usr/sbin", program))
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path, true
+		}
+	}
+	return "", false
 }
