@@ -5,6 +5,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"sync"
 )
 
 // FromFile returns a device of the bytes that f has now and owns f. It works
@@ -23,6 +24,9 @@ type fileDevice struct {
 	gate Gate
 	info Info
 	f    *os.File
+
+	mu   sync.Mutex
+	lost error // of the first sync that failed
 }
 
 func (d *fileDevice) Info() Info { return d.info }
@@ -52,17 +56,33 @@ func (d *fileDevice) WriteAt(ctx context.Context, p []byte, off int64, flags Fla
 	if err := d.info.CheckWrite(off, len(p)); err != nil {
 		return err
 	}
+	return d.write(p, off, flags)
+}
+
+// write is WriteAt inside the gate.
+func (d *fileDevice) write(p []byte, off int64, flags Flags) error {
 	if _, err := d.f.WriteAt(p, off); err != nil {
 		return err
 	}
 	if flags&FUA != 0 {
-		return d.f.Sync()
+		return d.sync()
 	}
 	return nil
 }
 
 func (d *fileDevice) Zero(ctx context.Context, off, n int64, flags Flags) error {
-	return WriteZeros(ctx, d, off, n, flags)
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	return WriteZeros(ctx, insideFile{Pass{d}}, off, n, flags)
+}
+
+// insideFile is a fileDevice for a request that has passed its gate.
+type insideFile struct{ Pass }
+
+func (d insideFile) WriteAt(ctx context.Context, p []byte, off int64, flags Flags) error {
+	return d.Device.(*fileDevice).write(p, off, flags)
 }
 
 func (d *fileDevice) Trim(ctx context.Context, off, n int64, flags Flags) error {
@@ -78,7 +98,19 @@ func (d *fileDevice) Flush(ctx context.Context) error {
 		return err
 	}
 	defer d.gate.Leave()
-	return d.f.Sync()
+	return d.sync()
+}
+
+// sync brings the file to stable storage. Once that has failed it fails for
+// ever: the kernel reports the loss of dirty pages one time only, and the next
+// fsync would succeed without them.
+func (d *fileDevice) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost == nil {
+		d.lost = d.f.Sync()
+	}
+	return d.lost
 }
 
 func (d *fileDevice) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[Extent, error] {

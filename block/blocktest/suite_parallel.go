@@ -1,0 +1,207 @@
+package blocktest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// together runs n calls of f at once and returns their errors.
+func together(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var group sync.WaitGroup
+	for i := range n {
+		group.Go(func() { errs[i] = f(i) })
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+// testNeighbours: requests in flight for neighbouring units, be they parts of
+// one sector, do not disturb each other.
+func testNeighbours(p *probe) error {
+	const workers, rounds = 4, 60
+	area := min(p.info.Size, max(16<<10, 64*p.unit))
+	if p.unit == 1 {
+		area = 2 << 10
+	}
+	unit := max(p.unit, 64)
+	per := area / unit / workers
+	return together(workers, func(w int) error {
+		rng := rand.New(rand.NewPCG(uint64(w), 1))
+		last := make(map[int64][]byte)
+		for round := range rounds {
+			off := (rng.Int64N(per)*workers + int64(w)) * unit
+			buf := filled(off, unit, uint64(w*rounds+round))
+			var err error
+			if round%5 == 4 {
+				clear(buf)
+				err = p.dev.Zero(p.ctx, off, unit, 0)
+			} else {
+				err = p.dev.WriteAt(p.ctx, buf, off, 0)
+			}
+			if err != nil {
+				return err
+			}
+			last[off] = buf
+			if round%8 == 7 {
+				if err := p.dev.Flush(p.ctx); err != nil {
+					return err
+				}
+			}
+			for off, want := range last {
+				got := filled(off, unit, poison)
+				if err := p.dev.ReadAt(p.ctx, got, off, 0); err != nil {
+					return err
+				}
+				if !p.lossy && !bytes.Equal(got, want) {
+					return broken("bytes %d %d lost what was written to them while others wrote beside them", off, unit)
+				}
+				break
+			}
+		}
+		for off, want := range last {
+			got := filled(off, unit, poison)
+			if err := p.dev.ReadAt(p.ctx, got, off, 0); err != nil {
+				return err
+			}
+			if !p.lossy && !bytes.Equal(got, want) {
+				return broken("bytes %d %d lost what was written to them while others wrote beside them", off, unit)
+			}
+		}
+		return nil
+	})
+}
+
+// testOverlap: of overlapping writes in flight each sector shows one, to
+// readers at the same time as well.
+func testOverlap(p *probe) error {
+	const workers = 4
+	n := p.limit(32<<10) &^ (max(sectorSize, p.unit) - 1)
+	if n == 0 {
+		return errSkip
+	}
+	for round := range 6 {
+		m, err := p.model(0, n)
+		if err != nil {
+			return err
+		}
+		for w := range workers {
+			m.effect(Op{Kind: Write, Len: n, Seed: uint64(round*workers + w)}, false)
+		}
+		err = together(workers+2, func(w int) error {
+			switch w {
+			case workers:
+				return p.dev.Flush(p.ctx)
+			case workers + 1:
+				got := filled(0, n, poison)
+				if err := p.dev.ReadAt(p.ctx, got, 0, 0); err != nil {
+					return err
+				}
+				return m.check(got, 0)
+			}
+			return p.dev.WriteAt(p.ctx, filled(0, n, uint64(round*workers+w)), 0, 0)
+		})
+		if err != nil {
+			return err
+		}
+		if !p.lossy {
+			m = NewModel(p.info)
+			m.effect(Op{Kind: Write, Len: n, Seed: uint64(round * workers)}, true)
+			for w := 1; w < workers; w++ {
+				m.effect(Op{Kind: Write, Len: n, Seed: uint64(round*workers + w)}, false)
+			}
+		}
+		if err := m.Verify(p.ctx, p.dev); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errCause = errors.New("blocktest: cancelled")
+
+// testCancel: a request whose context is cancelled, before or meanwhile, is
+// done or fails with the cause, and is dead when it returns.
+func testCancel(p *probe) error {
+	n := p.limit(64<<10) &^ (p.unit - 1)
+	m, err := p.model(0, n)
+	if err != nil {
+		return err
+	}
+	for i := range 40 {
+		ctx, cancel := context.WithCancelCause(p.ctx)
+		if i%2 == 0 {
+			cancel(errCause)
+		} else {
+			go cancel(errCause)
+		}
+		err := p.cancelled(ctx, m, n, i)
+		cancel(nil)
+		if err != nil {
+			return err
+		}
+	}
+	return m.Verify(p.ctx, p.dev)
+}
+
+// cancelled makes one request of each kind with ctx.
+func (p *probe) cancelled(ctx context.Context, m *Model, n int64, i int) error {
+	buf := filled(0, n, poison)
+	kinds := []Kind{Read, Flush, Extents}
+	if !p.info.ReadOnly {
+		kinds = append(kinds, Write, Zero, Trim)
+	}
+	for _, kind := range kinds {
+		op := Op{Kind: kind, Len: n, Seed: uint64(i)}
+		var err error
+		switch kind {
+		case Read:
+			err = p.dev.ReadAt(ctx, buf, 0, 0)
+			Fill(buf, 0, uint64(i))
+		case Write:
+			err = p.dev.WriteAt(ctx, buf, 0, 0)
+			if !bytes.Equal(buf, filled(0, n, uint64(i))) {
+				return broken("a read whose context was cancelled stored bytes after its return, or a write modified its buffer")
+			}
+			Fill(buf, 0, poison)
+		default:
+			err = m.request(ctx, p.dev, op)
+		}
+		if err != nil && !errors.Is(err, errCause) {
+			return broken("%v with a cancelled context returned %s, want success or context.Cause", op, told(err))
+		}
+		m.effect(op, err == nil && kind != Flush)
+	}
+	return nil
+}
+
+// testNoWait: requests with NoWait are done or would block, and never the
+// latter if Info does not say so.
+func testNoWait(p *probe) error {
+	n := p.limit(16<<10) &^ (p.unit - 1)
+	m, err := p.model(0, 4*n)
+	if err != nil {
+		return err
+	}
+	kinds := []Kind{Read}
+	if !p.info.ReadOnly {
+		kinds = []Kind{Read, Write, Read}
+	}
+	for round := range uint64(20) {
+		for _, kind := range kinds {
+			op := Op{Kind: kind, Off: int64(round%3) * n, Len: n, Seed: round, Flags: block.NoWait}
+			if round%4 == 3 && kind == Write {
+				op.Flags |= block.FUA
+			}
+			if err := p.do(m, op); err != nil {
+				return err
+			}
+		}
+	}
+	return m.Verify(p.ctx, p.dev)
+}
