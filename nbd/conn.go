@@ -113,7 +113,7 @@ func (c *serverConn) drain() {
 }
 
 // serve runs the whole life of the connection. cancel ends its requests.
-func (c *serverConn) serve(ctx context.Context, cancel context.CancelFunc) (err error) {
+func (c *serverConn) serve(ctx context.Context, cancel context.CancelCauseFunc) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.server.log.Error("panic", "peer", c.peerName, "export", c.exportName(), "panic", p, "stack", string(debug.Stack()))

@@ -3,7 +3,6 @@ package nbd
 import (
 	"fmt"
 	"math/bits"
-	"sync"
 	"time"
 )
 
@@ -27,6 +26,10 @@ type Limits struct {
 	// Bytes bounds the payload bytes that all connections together hold in
 	// memory: 1 GiB, or ConnBytes.
 	Bytes int64
+	// Stall bounds how long a client may take no byte of a reply that is
+	// waiting for it; then the connection is closed, since its replies hold
+	// memory that others need: 1 min.
+	Stall time.Duration
 	// Conns bounds the connections: 20000.
 	Conns int
 	// ConnsPerAddr bounds the connections from one IP address. Unix sockets
@@ -42,6 +45,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Requests, 256)
 	set(&l.ConnBytes, max(64<<20, 2*int64(l.Payload)))
 	set(&l.Bytes, max(1<<30, l.ConnBytes))
+	set(&l.Stall, time.Minute)
 	set(&l.Conns, 20000)
 	set(&l.ConnsPerAddr, l.Conns)
 	return l
@@ -58,8 +62,8 @@ func set[T comparable](field *T, value T) {
 func (l Limits) Validate() error {
 	l = l.withDefaults()
 	switch {
-	case l.Handshake < 0:
-		return fmt.Errorf("nbd: handshake limit %v is negative", l.Handshake)
+	case l.Handshake < 0 || l.Stall < 0:
+		return fmt.Errorf("nbd: a limit is negative: handshake %v, stall %v", l.Handshake, l.Stall)
 	case l.Options < 0 || l.Requests < 0 || l.Conns < 0 || l.ConnsPerAddr < 0:
 		return fmt.Errorf("nbd: a limit is negative: options %d, requests %d, conns %d, conns per address %d",
 			l.Options, l.Requests, l.Conns, l.ConnsPerAddr)
@@ -71,76 +75,4 @@ func (l Limits) Validate() error {
 		return fmt.Errorf("nbd: the server may hold %d bytes, but one connection %d", l.Bytes, l.ConnBytes)
 	}
 	return nil
-}
-
-// A budget lends amounts up to a total. Who asks for more than is there
-// waits, first come, first served.
-type budget struct {
-	mu    sync.Mutex
-	free  int64
-	queue []*loan
-}
-
-type loan struct {
-	n     int64
-	ready chan struct{}
-}
-
-// tryTake takes n if that is possible at once.
-func (b *budget) tryTake(n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if len(b.queue) > 0 || b.free < n {
-		return false
-	}
-	b.free -= n
-	return true
-}
-
-// take takes n, which must not exceed the total, and waits for it unless
-// cancel is closed first. It reports whether it has n.
-func (b *budget) take(n int64, cancel <-chan struct{}) bool {
-	b.mu.Lock()
-	if len(b.queue) == 0 && b.free >= n {
-		b.free -= n
-		b.mu.Unlock()
-		return true
-	}
-	l := &loan{n: n, ready: make(chan struct{})}
-	b.queue = append(b.queue, l)
-	b.mu.Unlock()
-	select {
-	case <-l.ready:
-		return true
-	case <-cancel:
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for i, q := range b.queue {
-		if q == l {
-			b.queue = append(b.queue[:i], b.queue[i+1:]...)
-			b.grant()
-			return false
-		}
-	}
-	b.free += n // granted in the meantime
-	b.grant()
-	return false
-}
-
-// give returns n.
-func (b *budget) give(n int64) {
-	b.mu.Lock()
-	b.free += n
-	b.grant()
-	b.mu.Unlock()
-}
-
-// grant serves those who wait, in order. The caller holds mu.
-func (b *budget) grant() {
-	for len(b.queue) > 0 && b.queue[0].n <= b.free {
-		b.free -= b.queue[0].n
-		close(b.queue[0].ready)
-		b.queue = b.queue[1:]
-	}
 }

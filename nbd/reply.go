@@ -37,9 +37,9 @@ func (r *request) appendChunk(b []byte, flags, kind uint16, n int) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(n))
 }
 
-// needsChunks reports whether the reply to r must consist of chunks: with
-// structured replies those to READ and BLOCK_STATUS, errors included, and
-// with extended headers all.
+// needsChunks reports whether a reply without error must consist of chunks:
+// with structured replies those to READ and BLOCK_STATUS, with extended headers
+// all. Errors are chunks wherever chunks are understood, for their text.
 func (r *request) needsChunks() bool {
 	s := r.t.session
 	return s.extended || s.structured && (r.cmd == cmdRead || r.cmd == cmdBlockStatus)

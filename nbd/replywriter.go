@@ -1,9 +1,12 @@
 package nbd
 
 import (
+	"fmt"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A replyWriter sends replies. Whoever has one puts it into the queue; whoever
@@ -12,7 +15,7 @@ import (
 type replyWriter struct {
 	conn   net.Conn
 	record *recordConn // under conn, if that is TLS
-	fail   func(error) // called once, when the connection cannot be written
+	fail   func(error) // breaks the connection; must not wait for the reader
 
 	mu      sync.Mutex
 	drained sync.Cond
@@ -82,34 +85,79 @@ func (w *replyWriter) waitBelow(n int) error {
 	return w.failed
 }
 
+// watch breaks the connection when one write takes longer than limit, within
+// one more limit. stop ends that.
+func (w *replyWriter) watch(limit time.Duration) (stop func() bool) {
+	var timer *time.Timer
+	var seen uint64
+	started := make(chan struct{})
+	timer = time.AfterFunc(limit, func() {
+		<-started
+		round := w.round.Load()
+		if round%2 == 1 && round == seen {
+			w.fail(fmt.Errorf("client takes no replies for %v: %w", limit, os.ErrDeadlineExceeded))
+			return
+		}
+		seen = round
+		timer.Reset(limit)
+	})
+	close(started)
+	return timer.Stop
+}
+
+// roundSize bounds what one system call is asked to send. A client that takes
+// as much within the limit of watch is slow, not gone.
+const roundSize = 1 << 20
+
 // write sends a batch.
 func (w *replyWriter) write(batch []*buffer) error {
-	w.round.Add(1)
-	defer w.round.Add(1)
 	if w.record != nil {
 		return w.writeRecords(batch)
 	}
-	if len(batch) == 1 {
-		_, err := w.conn.Write(batch[0].mem[batch[0].start:batch[0].end])
-		return err
-	}
-	w.iov = w.iov[:0]
+	size := 0
 	for _, b := range batch {
-		w.iov = append(w.iov, b.mem[b.start:b.end])
+		for p := b.mem[b.start:b.end]; len(p) > 0; {
+			n := min(len(p), roundSize-size)
+			w.iov = append(w.iov, p[:n])
+			p, size = p[n:], size+n
+			if size == roundSize {
+				if err := w.writeRound(); err != nil {
+					return err
+				}
+				size = 0
+			}
+		}
 	}
-	w.vec = w.iov
-	_, err := w.vec.WriteTo(w.conn)
+	return w.writeRound()
+}
+
+// writeRound sends what is in iov.
+func (w *replyWriter) writeRound() (err error) {
+	w.round.Add(1)
+	switch len(w.iov) {
+	case 0:
+	case 1:
+		_, err = w.conn.Write(w.iov[0])
+	default:
+		w.vec = w.iov
+		_, err = w.vec.WriteTo(w.conn)
+	}
+	w.round.Add(1)
 	clear(w.iov)
+	w.iov = w.iov[:0]
 	return err
 }
 
 // writeRecords sends a batch through TLS.
 func (w *replyWriter) writeRecords(batch []*buffer) error {
+	w.round.Add(1)
+	defer w.round.Add(1)
 	w.record.collect()
 	for _, b := range batch {
 		if _, err := w.conn.Write(b.mem[b.start:b.end]); err != nil {
 			return err
 		}
+		w.round.Add(2)
 	}
 	return w.record.sendCollected()
 }

@@ -152,11 +152,10 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer s.dismiss(c)
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	defer context.AfterFunc(s.ctx, cancel)()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	defer context.AfterFunc(s.ctx, func() { cancel(ErrServerClosed) })()
 
 	err = c.serve(ctx, cancel)
 	switch {

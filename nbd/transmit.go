@@ -33,7 +33,7 @@ const (
 // holds a buffer while nothing is to be done.
 type transmission struct {
 	ctx     context.Context
-	cancel  context.CancelFunc
+	cancel  context.CancelCauseFunc
 	conn    net.Conn
 	record  *recordConn // under conn, if that is TLS
 	server  *Server
@@ -59,7 +59,7 @@ type transmission struct {
 	lone     bool     // receive no more than a header: a long payload follows
 }
 
-func newTransmission(ctx context.Context, cancel context.CancelFunc, c *serverConn, s *session, conn net.Conn) *transmission {
+func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
 	t := &transmission{
 		ctx: ctx, cancel: cancel, conn: conn, server: c.server, session: s, count: &c.counters,
 		slots: make(chan struct{}, c.server.limits.Requests), gulp: gulpSize, header: requestSize,
@@ -77,10 +77,7 @@ func newTransmission(ctx context.Context, cancel context.CancelFunc, c *serverCo
 		r.work = r.handle
 		return r
 	}
-	t.w.init(conn, t.record, func(error) {
-		cancel()
-		c.conn.Close()
-	})
+	t.w.init(conn, t.record, cancel)
 	return t
 }
 
@@ -90,6 +87,7 @@ var errDisc = errors.New("disconnected")
 // run handles requests until the client leaves, and returns nil if it did so
 // in an orderly way. Every request that was received has been answered then.
 func (t *transmission) run() error {
+	defer t.w.watch(t.server.limits.Stall)()
 	var err error
 	if raw := rawConn(t.conn); raw != nil {
 		err = t.receiveRaw(raw)
@@ -106,8 +104,8 @@ func (t *transmission) run() error {
 	switch {
 	case errors.Is(err, errDisc):
 		return nil
-	case broken != nil:
-		return broken
+	case t.ctx.Err() != nil:
+		return context.Cause(t.ctx) // why the connection broke
 	}
 	return err
 }
@@ -131,6 +129,9 @@ func (t *transmission) receiveRaw(raw syscall.RawConn) error {
 	var end error
 	err := raw.Read(func(fd uintptr) bool {
 		for end == nil {
+			if end = context.Cause(t.ctx); end != nil {
+				break
+			}
 			p := t.space()
 			n, err := receiveNow(fd, p)
 			switch {
