@@ -180,3 +180,6 @@ func told(err error) string {
 	}
 	return fmt.Sprintf("%q", err)
 }
+
+// isBroken reports whether err says that a device broke a promise.
+func isBroken(err error) bool { return errors.Is(err, ErrBroken) }
