@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"reflect"
 	"regexp"
@@ -36,10 +37,19 @@ type Constructor struct {
 	// Private: see the function of that name.
 	Private bool
 
-	// open calls the constructor's function. The devices and the values,
-	// one for each of Params and nil where none was given, have been
-	// checked against the table.
-	open func(ctx context.Context, devs []block.Device, values []any) (block.Device, error)
+	// open calls the constructor's function. On an error the devices in o
+	// are still the caller's.
+	open func(ctx context.Context, o *opening) (block.Device, error)
+}
+
+// An opening is what a constructor gets to make a device.
+type opening struct {
+	spec *Spec
+	// devs are the devices that a layer is made of.
+	devs []block.Device
+	// values are those of spec with devices in place of specs.
+	values []any
+	log    *slog.Logger
 }
 
 // A Registry is a table of constructors. It must not be changed once a Loader
@@ -88,10 +98,10 @@ func add[O any](r *Registry, name string, kind Kind, props []Property,
 		panic(fmt.Sprintf("config: constructor %s: %v", name, err))
 	}
 	c := &Constructor{Name: name, Kind: kind, Doc: table.doc, Long: table.long, Params: table.params}
-	c.open = func(ctx context.Context, devs []block.Device, values []any) (block.Device, error) {
+	c.open = func(ctx context.Context, op *opening) (block.Device, error) {
 		var o O
-		table.fill(reflect.ValueOf(&o).Elem(), values)
-		return f(ctx, devs, o)
+		table.fill(reflect.ValueOf(&o).Elem(), op.values)
+		return f(ctx, op.devs, o)
 	}
 	for _, p := range props {
 		p(c)

@@ -26,6 +26,9 @@ type ConnStatus struct {
 	// to the export named "" from one that still negotiates.
 	Export string `json:"export"`
 	Ready  bool   `json:"ready"`
+	// Resolved is what the Resolver has returned to the connection, nil
+	// until it is ready. It must not be changed.
+	Resolved *Export `json:"-"`
 	// Requests, Errors, BytesRead and BytesWritten count what has been
 	// answered, InFlight what is being worked on.
 	Requests     uint64 `json:"requests"`
@@ -89,7 +92,7 @@ func (c *serverConn) status() ConnStatus {
 		InFlight: int(c.counters.inFlight.Load()),
 	}
 	if s := c.session.Load(); s != nil {
-		st.Export, st.Ready, st.TLS = s.export.Name, true, s.tls != nil
+		st.Export, st.Ready, st.TLS, st.Resolved = s.export.Name, true, s.tls != nil, s.export
 	}
 	return st
 }

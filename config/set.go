@@ -1,0 +1,245 @@
+package config
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// A Set serves the exports of a configuration and can change to another one
+// while it does. It is the resolver of an nbd.Server. The zero value serves
+// nothing.
+type Set struct {
+	// Log receives what prerun and postrun commands and hooks have to say.
+	// Nil is silent. It must not be changed after the first call.
+	Log *slog.Logger
+
+	once    sync.Once
+	devices *pool
+	logger  *slog.Logger
+	current atomic.Pointer[table]
+
+	// applying serialises Apply and Close, and guards what follows.
+	applying sync.Mutex
+	closed   bool
+	leaving  []*served // retired, perhaps not gone
+}
+
+var _ nbd.Resolver = (*Set)(nil)
+
+// A table is what is served at one time.
+type table struct {
+	config *Config
+	order  []*served
+	byName map[string]*served
+}
+
+func (s *Set) init() {
+	s.once.Do(func() {
+		if s.logger = s.Log; s.logger == nil {
+			s.logger = slog.New(slog.DiscardHandler)
+		}
+		s.devices = newPool(s.logger)
+		s.current.CompareAndSwap(nil, &table{config: &Config{}})
+	})
+}
+
+func (s *Set) pool() *pool {
+	s.init()
+	return s.devices
+}
+
+func (s *Set) log() *slog.Logger {
+	s.init()
+	return s.logger
+}
+
+func (s *Set) table() *table {
+	s.init()
+	return s.current.Load()
+}
+
+// Config is the configuration that is being served.
+func (s *Set) Config() *Config { return s.table().config }
+
+// Apply changes what is served to c. It opens what is new first; on an error
+// it closes that again, and nothing has changed.
+//
+// What is the same in both configurations stays as it is: an export whose
+// device and whose rules about who may do what are equal keeps its
+// connections, and a device that is used in both stays open although its
+// export changes. Devices of private constructors, such as a disk in memory,
+// are the same if they are the same mention of an equal expression, the first
+// or the second and so on, in an export of the same name. Hooks are the same if none of the configuration's files
+// has changed.
+//
+// The exports that are not served any more, or not in the way that their
+// connections rely on, are returned for the caller to end their connections.
+//
+// A file that only one device may use can be in use by the old configuration
+// when the new one wants to open it with other arguments. Apply refuses that
+// with an error that says so: to close the old device first would lose it if
+// the new one failed to open.
+func (s *Set) Apply(ctx context.Context, c *Config) ([]*Retired, error) {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if s.closed {
+		return nil, block.ErrClosed
+	}
+	trees := make(map[string]*Spec)
+	for _, x := range c.Exports {
+		trees[x.Name] = x.Device
+	}
+	b := s.pool().newBuild(ctx, trees)
+	roots := make([]*instance, len(c.Exports))
+	for i, x := range c.Exports {
+		root, err := b.get(x.Device)
+		if err != nil {
+			return nil, errors.Join(err, b.done())
+		}
+		roots[i] = root
+	}
+	b.settle()
+	retired := s.change(c, roots)
+	if err := b.done(); err != nil {
+		s.log().Error("closing a device failed", "error", err)
+	}
+	return retired, nil
+}
+
+// change makes the table of c the current one.
+func (s *Set) change(c *Config, roots []*instance) []*Retired {
+	old := s.table()
+	next := &table{config: c, byName: make(map[string]*served)}
+	kept := make(map[*served]bool)
+	for i, x := range c.Exports {
+		sv := old.byName[x.Name]
+		if sv != nil && sv.fits(roots[i], x) {
+			kept[sv] = true
+		} else {
+			s.devices.mu.Lock()
+			roots[i].refs++
+			s.devices.mu.Unlock()
+			sv = newServed(s, roots[i], x)
+		}
+		next.order = append(next.order, sv)
+		next.byName[x.Name] = sv
+	}
+	for i, sv := range next.order {
+		sv.setRules(c.Exports[i])
+	}
+	s.current.Store(next)
+	return s.retire(old, kept)
+}
+
+// retire retires the exports of old that are not kept.
+func (s *Set) retire(old *table, kept map[*served]bool) []*Retired {
+	var retired []*Retired
+	var leaving []*served
+	for _, sv := range s.leaving {
+		select {
+		case <-sv.gone:
+		default:
+			leaving = append(leaving, sv)
+		}
+	}
+	for _, sv := range old.order {
+		if !kept[sv] {
+			sv.retire()
+			leaving = append(leaving, sv)
+			retired = append(retired, &Retired{sv})
+		}
+	}
+	s.leaving = leaving
+	return retired
+}
+
+// Resolve returns the export that a client asks for, as nbd.Resolver says. A
+// request for the default export gets the only one if there is none named "".
+func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export, error) {
+	for {
+		t := s.table()
+		sv := t.byName[req.Name]
+		if sv == nil && req.Name == "" && len(t.order) == 1 {
+			sv = t.order[0]
+		}
+		if sv == nil {
+			return nil, nbd.ErrNotFound
+		}
+		rules := sv.rules()
+		switch {
+		case rules.RequireTLS && req.Peer.TLS == nil:
+			return nil, nbd.ErrTLSRequired
+		case !rules.Allow.Admit(req.Peer):
+			s.log().Info("access denied", "export", rules.Name, "peer", peerText(req.Peer), "allow", rules.Allow.String())
+			return nil, nbd.ErrDenied
+		case req.Probe:
+			return sv.describe(), nil
+		}
+		ok, err := sv.enter()
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue // replaced since we looked
+		}
+		x, err := sv.admit(ctx, req.Peer)
+		if errors.Is(err, nbd.ErrDenied) {
+			s.log().Info("access denied", "export", rules.Name, "peer", peerText(req.Peer), "error", err)
+		}
+		return x, err
+	}
+}
+
+// List returns the exports that peer may connect to.
+func (s *Set) List(ctx context.Context, peer *nbd.Peer) ([]*nbd.Export, error) {
+	var list []*nbd.Export
+	for _, sv := range s.table().order {
+		if sv.rules().Allow.Admit(peer) {
+			list = append(list, sv.describe())
+		}
+	}
+	return list, nil
+}
+
+// ExportStatus says what an export of a Set is and how much it is used.
+type ExportStatus struct {
+	Export *Export
+	Info   block.Info
+	// Connections is their number now.
+	Connections int
+}
+
+// Status describes the exports in the order of the configuration.
+func (s *Set) Status() []ExportStatus {
+	var list []ExportStatus
+	for _, sv := range s.table().order {
+		list = append(list, ExportStatus{sv.rules(), sv.root.dev.Info(), sv.count()})
+	}
+	return list
+}
+
+// Close stops serving and waits until all connections have ended and all
+// devices are closed, those of retired exports too. Shut the server down
+// before. When ctx ends first it returns the cause.
+func (s *Set) Close(ctx context.Context) error {
+	s.applying.Lock()
+	defer s.applying.Unlock()
+	if s.closed {
+		return block.ErrClosed
+	}
+	s.closed = true
+	old := s.table()
+	s.current.Store(&table{config: &Config{}})
+	s.retire(old, nil)
+	var errs []error
+	for _, sv := range s.leaving {
+		errs = append(errs, (&Retired{sv}).Wait(ctx))
+	}
+	return errors.Join(errs...)
+}
