@@ -299,7 +299,9 @@ func TestHandshakeTimeout(t *testing.T) {
 				start := time.Now()
 				done := make(chan error, 1)
 				go func() { done <- memServer(4096).ServeConn(t.Context(), theirs) }()
+				dripped := make(chan struct{})
 				go func() {
+					defer close(dripped)
 					io.ReadFull(mine, make([]byte, 18))
 					for drip {
 						time.Sleep(time.Second)
@@ -315,6 +317,7 @@ func TestHandshakeTimeout(t *testing.T) {
 					t.Errorf("took %v", took)
 				}
 				mine.Close()
+				<-dripped
 			})
 		})
 	}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 func TestServeAndShutdown(t *testing.T) {
@@ -232,6 +233,9 @@ func (d *callerDevice) ReadAt(ctx context.Context, p []byte, off int64, flags bl
 
 // In steady state a request allocates nothing, in line or through a worker.
 func TestNoAllocationPerRequest(t *testing.T) {
+	if race.Enabled {
+		t.Skip("allocations cannot be counted under the race detector")
+	}
 	for name, noWait := range map[string]bool{"in line": true, "worker": false} {
 		for _, write := range []bool{false, true} {
 			t.Run(name+map[bool]string{false: " read", true: " write"}[write], func(t *testing.T) {
