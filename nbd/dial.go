@@ -1,0 +1,311 @@
+package nbd
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// Replies is the form of the replies, and with it of the requests, that a
+// client agrees on with a server. The newer one is used of what both know.
+type Replies uint8
+
+const (
+	// ExtendedReplies: structured, and requests without payload may be
+	// longer than 4 GiB.
+	ExtendedReplies Replies = iota
+	// StructuredReplies come in chunks, know holes and explain errors.
+	StructuredReplies
+	// SimpleReplies are all that the oldest servers know. There are no
+	// metadata contexts.
+	SimpleReplies
+)
+
+func (r Replies) String() string {
+	switch r {
+	case ExtendedReplies:
+		return "extended"
+	case StructuredReplies:
+		return "structured"
+	}
+	return "simple"
+}
+
+// Limits of a Dialer.
+const (
+	// maxConns bounds Dialer.Conns.
+	maxConns = 64
+	// maxContexts bounds the metadata contexts of one connection.
+	maxContexts = 64
+	// defaultHandshake is the time for connecting and negotiating.
+	defaultHandshake = 10 * time.Second
+)
+
+// A Dialer makes clients. The zero value is ready to use, and a Dialer may be
+// used for many clients at once. It must not change afterwards.
+type Dialer struct {
+	// Conns is the number of connections of a client, by default 1 and at
+	// most 64. More than one are used only if the server says that they
+	// see each other's writes. Each request takes the one that has the
+	// least to do.
+	Conns int
+
+	// Contexts are the metadata contexts to ask for on top of
+	// block.Allocation. Info().Contexts holds those that the server has.
+	Contexts []string
+
+	// Replies is the newest form to ask for. By default all are tried.
+	Replies Replies
+
+	// Reconnect says what happens when a connection is lost.
+	Reconnect Reconnect
+
+	// Connect, if not nil, makes the connections in place of what the URI
+	// says about the address. It is called for every new connection.
+	Connect func(ctx context.Context) (net.Conn, error)
+
+	// TLSConfig is used for URIs that demand TLS, with ServerName taken
+	// from the URI if empty. If nil, the parameters of the URI count, see
+	// [URI] and [TLSClientFiles].
+	TLSConfig *tls.Config
+
+	// HandshakeTimeout bounds connecting, TLS and negotiating together; 0
+	// is 10 s.
+	HandshakeTimeout time.Duration
+
+	// Log is told of lost and new connections; nil is silence.
+	Log *slog.Logger
+}
+
+// Reconnect is what a client does about a lost connection: it waits, with a
+// time that doubles from First to Max and a random part, and tries again,
+// until Limit has passed since the loss. Then the requests in flight fail.
+// Later requests each cause one more attempt, so that a server that was away
+// for long is found again, and fail at once if that does.
+type Reconnect struct {
+	// Off makes the loss of a connection final: every request fails.
+	Off bool
+	// Limit is how long a request may wait; 0 is 60 s.
+	Limit time.Duration
+	// First and Max bound the pauses; 0 is 50 ms and 5 s. The first attempt
+	// comes without a pause.
+	First, Max time.Duration
+}
+
+// Dial connects to the export that uri names with a zero Dialer.
+func Dial(ctx context.Context, uri string) (*Client, error) {
+	return new(Dialer).Dial(ctx, uri)
+}
+
+// List tells the exports of the server that uri names with a zero Dialer.
+func List(ctx context.Context, uri string) ([]ExportInfo, error) {
+	return new(Dialer).List(ctx, uri)
+}
+
+// Dial connects to the export that uri names. The context bounds the dialing
+// only.
+func (d *Dialer) Dial(ctx context.Context, uri string) (*Client, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	t, err := d.target(u)
+	if err != nil {
+		return nil, err
+	}
+	w, err := t.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := newClient(t, w)
+	if w.export.flags&flagCanMultiConn == 0 {
+		return c, nil
+	}
+	if err := c.widen(ctx, t.conns-1); err != nil {
+		c.abort(err)
+		return nil, err
+	}
+	return c, nil
+}
+
+// widen opens n more connections. What a server does not grant beyond the
+// first is done without, unless it grants a different disk.
+func (c *Client) widen(ctx context.Context, n int) error {
+	wires := make([]*wire, n)
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { wires[i], errs[i] = c.target.connect(ctx) })
+	}
+	wg.Wait()
+	for i, w := range wires {
+		if w != nil {
+			if errs[i] = c.export.sameDisk(w.export); errs[i] != nil {
+				w.nc.Close()
+				wires[i] = nil
+			}
+		}
+	}
+	var changed *changedError
+	if err := errors.Join(errs...); errors.As(err, &changed) || ctx.Err() != nil {
+		for _, w := range wires {
+			if w != nil {
+				w.nc.Close()
+			}
+		}
+		return err
+	}
+	for i, w := range wires {
+		if w == nil {
+			c.target.log.Warn("nbd: fewer connections than asked for", "server", c.target.name, "err", errs[i])
+			continue
+		}
+		c.addLane(w)
+	}
+	return nil
+}
+
+// A target is a validated Dialer together with what it dials.
+type target struct {
+	*Dialer
+	uri       *URI
+	name      string // the URI, for messages
+	conns     int
+	handshake time.Duration
+	limit     time.Duration
+	first     time.Duration
+	max       time.Duration
+	log       *slog.Logger
+}
+
+func (d *Dialer) target(u *URI) (*target, error) {
+	if d.Conns < 0 || d.Conns > maxConns {
+		return nil, fmt.Errorf("nbd: %d connections asked for, must be 1 to %d", d.Conns, maxConns)
+	}
+	if d.Replies > SimpleReplies {
+		return nil, fmt.Errorf("nbd: Dialer.Replies is %d, which is no form of replies", d.Replies)
+	}
+	if d.HandshakeTimeout < 0 || d.Reconnect.Limit < 0 || d.Reconnect.First < 0 || d.Reconnect.Max < 0 {
+		return nil, errors.New("nbd: a duration of the Dialer is negative")
+	}
+	if len(d.Contexts) >= maxContexts {
+		return nil, fmt.Errorf("nbd: %d metadata contexts asked for, at most %d are allowed", len(d.Contexts), maxContexts-1)
+	}
+	for _, mc := range d.Contexts {
+		if len(mc) > maxString || !utf8.ValidString(mc) || slices.Contains([]byte(mc), 0) {
+			return nil, fmt.Errorf("nbd: metadata context %.40q is not UTF-8 of at most %d bytes without NUL", mc, maxString)
+		}
+	}
+	t := &target{
+		Dialer:    d,
+		uri:       u,
+		name:      u.String(),
+		conns:     max(d.Conns, 1),
+		handshake: orDefault(d.HandshakeTimeout, defaultHandshake),
+		limit:     orDefault(d.Reconnect.Limit, 60*time.Second),
+		first:     orDefault(d.Reconnect.First, 50*time.Millisecond),
+		max:       orDefault(d.Reconnect.Max, 5*time.Second),
+		log:       d.Log,
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	return t, nil
+}
+
+func orDefault(d, def time.Duration) time.Duration {
+	if d == 0 {
+		return def
+	}
+	return d
+}
+
+// contexts are the metadata contexts to negotiate.
+func (t *target) contexts() []string {
+	return append([]string{block.Allocation}, slices.DeleteFunc(slices.Clone(t.Contexts), func(mc string) bool {
+		return mc == block.Allocation
+	})...)
+}
+
+// connect makes a connection that is ready for requests.
+func (t *target) connect(ctx context.Context) (*wire, error) {
+	var w *wire
+	err := t.negotiate(ctx, func(h *handshake) (err error) {
+		w, err = h.enter()
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("nbd: %s: %w", t.name, err)
+	}
+	return w, nil
+}
+
+// negotiate makes a connection and lets f haggle over it. If that succeeds
+// the connection lives on without a deadline, and belongs to f.
+func (t *target) negotiate(ctx context.Context, f func(*handshake) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.handshake, &timeoutError{t.handshake})
+	defer cancel()
+	nc, err := t.open(ctx)
+	if err != nil {
+		return withCause(ctx, err)
+	}
+	// Cancelling interrupts reads and writes; TLS puts a layer on top of nc
+	// but goes through its deadlines.
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
+	h := &handshake{target: t, nc: nc}
+	err = h.begin(ctx)
+	if err == nil {
+		err = f(h)
+	}
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		nc.Close()
+		return withCause(ctx, err)
+	}
+	return nil
+}
+
+// withCause explains an error that comes of the context's end by that.
+func withCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+type timeoutError struct{ after time.Duration }
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("no answer to the handshake within %v", e.after)
+}
+func (e *timeoutError) Timeout() bool { return true }
+func (e *timeoutError) Unwrap() error { return context.DeadlineExceeded }
+
+// open makes the bare connection.
+func (t *target) open(ctx context.Context) (net.Conn, error) {
+	switch {
+	case t.Connect != nil:
+		return t.Connect(ctx)
+	case t.uri.Transport == VSock:
+		return dialVSock(ctx, t.uri.Host, t.uri.Port)
+	}
+	d := net.Dialer{
+		// A silent peer is noticed within half a minute, also when no
+		// request is in flight.
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 10 * time.Second, Interval: 5 * time.Second, Count: 4},
+		Control:         controlTCP,
+	}
+	network, addr := t.uri.address()
+	return d.DialContext(ctx, network, addr)
+}
