@@ -168,8 +168,8 @@ func TestConcatParallel(t *testing.T) {
 				all, devs := row(block.Info{NoWait: true}, tt.size/2, tt.size/2)
 				second := make(chan struct{})
 				begun := make(chan struct{})
-				all[0].before = func(operation, int64, int64, block.Flags) error { <-second; return nil }
-				all[1].before = func(operation, int64, int64, block.Flags) error { close(begun); return nil }
+				all[0].before = func(Op, int64, int64, block.Flags) error { <-second; return nil }
+				all[1].before = func(Op, int64, int64, block.Flags) error { close(begun); return nil }
 				dev := newConcat(t, devs...)
 				done := make(chan error)
 				go func() { done <- dev.ReadAt(t.Context(), make([]byte, tt.size), 0, tt.flags) }()
@@ -196,7 +196,7 @@ func TestConcatParallel(t *testing.T) {
 func TestConcatWouldBlock(t *testing.T) {
 	t.Parallel()
 	all, devs := row(block.Info{NoWait: true}, 10, 10)
-	all[1].before = func(_ operation, _, _ int64, flags block.Flags) error {
+	all[1].before = func(_ Op, _, _ int64, flags block.Flags) error {
 		if flags&block.NoWait != 0 {
 			return block.ErrWouldBlock
 		}
@@ -218,7 +218,7 @@ func TestConcatWouldBlock(t *testing.T) {
 // A zero that must be fast either changes nothing or is done.
 func TestConcatFastZero(t *testing.T) {
 	t.Parallel()
-	slow := func(op operation, _, _ int64, flags block.Flags) error {
+	slow := func(op Op, _, _ int64, flags block.Flags) error {
 		if flags&block.FastZero != 0 {
 			return block.ErrNotSupported
 		}
@@ -243,7 +243,7 @@ func TestConcatFastZero(t *testing.T) {
 func TestConcatFaults(t *testing.T) {
 	t.Parallel()
 	all, devs := row(block.Info{}, 10, 10, 10)
-	all[1].before = func(operation, int64, int64, block.Flags) error { return block.ErrNoSpace }
+	all[1].before = func(Op, int64, int64, block.Flags) error { return block.ErrNoSpace }
 	dev := newConcat(t, devs...)
 	ctx := t.Context()
 	for name, f := range map[string]func() error{

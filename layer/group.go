@@ -95,7 +95,7 @@ func (g *group) Flush(ctx context.Context) error {
 		return err
 	}
 	defer g.gate.Leave()
-	s := newScatter(ctx, opFlush, nil, 0)
+	s := newScatter(ctx, OpFlush, nil, 0)
 	defer s.free()
 	s.all = true
 	for i, dev := range g.devs {

@@ -339,7 +339,7 @@ func TestPartitionMBRChain(t *testing.T) {
 func TestPartitionReadError(t *testing.T) {
 	t.Parallel()
 	disk := onDisk(newMBR(10), 1)
-	disk.before = func(operation, int64, int64, block.Flags) error { return block.ErrIO }
+	disk.before = func(Op, int64, int64, block.Flags) error { return block.ErrIO }
 	_, err := Slice(disk, SliceOptions{Partition: 1})
 	wantErr(t, err, block.ErrIO, "slice: cannot read the partition table at byte 0: input/output error")
 
@@ -347,7 +347,7 @@ func TestPartitionReadError(t *testing.T) {
 	// pieces that the device takes.
 	disk = onDisk(newGPT(2048, 512, []span{{100, 10}}), 512)
 	disk.info.MaxBlock = 1024
-	disk.before = func(_ operation, off, n int64, _ block.Flags) error {
+	disk.before = func(_ Op, off, n int64, _ block.Flags) error {
 		if off <= 512 && off+n > 512 {
 			return block.ErrIO
 		}

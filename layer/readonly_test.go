@@ -15,8 +15,8 @@ func newReadOnly(t testing.TB, dev block.Device) block.Device {
 func TestReadOnly(t *testing.T) {
 	t.Parallel()
 	under := newShaped(100, block.Info{MinBlock: 4, Trims: true, FastZeros: true, NativeFUA: true, NoWait: true})
-	under.before = func(op operation, _, _ int64, _ block.Flags) error {
-		if op != opRead {
+	under.before = func(op Op, _, _ int64, _ block.Flags) error {
+		if op != OpRead {
 			t.Errorf("operation %d reached the device", op)
 		}
 		return nil

@@ -18,21 +18,11 @@ const (
 	parallelFrom = 32 << 10
 )
 
-type operation uint8
-
-const (
-	opRead operation = iota
-	opWrite
-	opZero
-	opTrim
-	opFlush
-)
-
 // A scatter is one request split into parts that go to several devices, or
 // to several places of one.
 type scatter struct {
 	ctx   context.Context
-	op    operation
+	op    Op
 	buf   []byte
 	flags block.Flags
 	parts []part
@@ -60,7 +50,7 @@ type part struct {
 var scatters = sync.Pool{New: func() any { return new(scatter) }}
 
 // newScatter returns a request without parts, which must be freed.
-func newScatter(ctx context.Context, op operation, buf []byte, flags block.Flags) *scatter {
+func newScatter(ctx context.Context, op Op, buf []byte, flags block.Flags) *scatter {
 	s := scatters.Get().(*scatter)
 	s.ctx, s.op, s.buf, s.flags = ctx, op, buf, flags
 	s.all, s.begun = false, false
@@ -79,9 +69,10 @@ func (s *scatter) free() {
 // order, that failed, with its number as a member. If that is ErrNotSupported
 // because of FastZero, nothing has changed.
 func (s *scatter) run() (member int, err error) {
-	if s.flags&block.FastZero != 0 && s.op == opZero {
+	if s.flags&block.FastZero != 0 && s.op == OpZero {
 		p := &s.parts[0]
 		p.err = s.do(p)
+		s.failed.Store(p.err != nil)
 		if p.err != nil && (!s.all || errors.Is(p.err, block.ErrNotSupported)) {
 			return p.member, p.err
 		}
@@ -107,7 +98,7 @@ func (s *scatter) width() int {
 	switch {
 	case s.flags&block.NoWait != 0:
 		return 1
-	case !s.all && (s.op == opRead || s.op == opWrite) && len(s.buf) < parallelFrom:
+	case !s.all && (s.op == OpRead || s.op == OpWrite) && len(s.buf) < parallelFrom:
 		return 1
 	}
 	return min(len(s.parts)-int(s.next.Load()), maxParallel)
@@ -137,17 +128,17 @@ func (s *scatter) do(p *part) error {
 		return context.Cause(s.ctx)
 	}
 	switch s.op {
-	case opRead:
+	case OpRead:
 		return p.dev.ReadAt(s.ctx, s.buf[p.at:p.at+p.n], p.off, s.flags)
-	case opWrite:
+	case OpWrite:
 		return p.dev.WriteAt(s.ctx, s.buf[p.at:p.at+p.n], p.off, s.flags)
-	case opZero:
+	case OpZero:
 		err := p.dev.Zero(s.ctx, p.off, p.n, s.flags)
 		if s.begun && s.flags&block.FastZero != 0 && errors.Is(err, block.ErrNotSupported) {
 			err = p.dev.Zero(s.ctx, p.off, p.n, s.flags&^block.FastZero)
 		}
 		return err
-	case opTrim:
+	case OpTrim:
 		return p.dev.Trim(s.ctx, p.off, p.n, s.flags)
 	}
 	return p.dev.Flush(s.ctx)

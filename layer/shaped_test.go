@@ -19,7 +19,7 @@ type shaped struct {
 	bytes []byte
 	info  block.Info
 	// before is asked for the outcome of each request first, if not nil.
-	before func(op operation, off, n int64, flags block.Flags) error
+	before func(op Op, off, n int64, flags block.Flags) error
 	// extents replaces Extents if not nil.
 	extents func(mc string, off, n int64) iter.Seq2[block.Extent, error]
 	closed  atomic.Bool
@@ -34,7 +34,7 @@ func newShaped(size int, info block.Info) *shaped {
 
 func (s *shaped) Info() block.Info { return s.info }
 
-func (s *shaped) ask(op operation, off, n int64, flags block.Flags, err error) error {
+func (s *shaped) ask(op Op, off, n int64, flags block.Flags, err error) error {
 	if err == nil && s.before != nil {
 		return s.before(op, off, n, flags)
 	}
@@ -42,35 +42,35 @@ func (s *shaped) ask(op operation, off, n int64, flags block.Flags, err error) e
 }
 
 func (s *shaped) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
-	if err := s.ask(opRead, off, int64(len(p)), flags, s.info.CheckRead(off, len(p))); err != nil {
+	if err := s.ask(OpRead, off, int64(len(p)), flags, s.info.CheckRead(off, len(p))); err != nil {
 		return err
 	}
 	return s.Device.ReadAt(ctx, p, off, flags)
 }
 
 func (s *shaped) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
-	if err := s.ask(opWrite, off, int64(len(p)), flags, s.info.CheckWrite(off, len(p))); err != nil {
+	if err := s.ask(OpWrite, off, int64(len(p)), flags, s.info.CheckWrite(off, len(p))); err != nil {
 		return err
 	}
 	return s.Device.WriteAt(ctx, p, off, flags)
 }
 
 func (s *shaped) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := s.ask(opZero, off, n, flags, s.info.CheckChange(off, n)); err != nil {
+	if err := s.ask(OpZero, off, n, flags, s.info.CheckChange(off, n)); err != nil {
 		return err
 	}
 	return s.Device.Zero(ctx, off, n, flags)
 }
 
 func (s *shaped) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := s.ask(opTrim, off, n, flags, s.info.CheckChange(off, n)); err != nil {
+	if err := s.ask(OpTrim, off, n, flags, s.info.CheckChange(off, n)); err != nil {
 		return err
 	}
 	return s.Device.Trim(ctx, off, n, flags)
 }
 
 func (s *shaped) Flush(ctx context.Context) error {
-	if err := s.ask(opFlush, 0, 0, 0, nil); err != nil {
+	if err := s.ask(OpFlush, 0, 0, 0, nil); err != nil {
 		return err
 	}
 	return s.Device.Flush(ctx)
@@ -115,6 +115,7 @@ func randomly(t testing.TB, dev block.Device, want []byte, n, longest int) {
 	t.Helper()
 	ctx := t.Context()
 	rng := rand.New(rand.NewPCG(1, uint64(len(want))))
+	noise := rand.NewChaCha8([32]byte{1})
 	unit := max(dev.Info().MinBlock, 1)
 	for range n {
 		off := rng.IntN(len(want)/unit+1) * unit
@@ -123,9 +124,7 @@ func randomly(t testing.TB, dev block.Device, want []byte, n, longest int) {
 		var err error
 		switch rng.IntN(5) {
 		case 0, 1:
-			for i := range p {
-				p[i] = byte(rng.Uint32())
-			}
+			_, _ = noise.Read(p)
 			copy(want[off:], p)
 			err = dev.WriteAt(ctx, p, int64(off), block.Flags(rng.IntN(2))*block.FUA)
 		case 2:
@@ -151,6 +150,9 @@ func expect(t testing.TB, dev block.Device, want []byte) {
 	got := make([]byte, len(want))
 	if err := dev.ReadAt(t.Context(), got, 0, 0); err != nil {
 		t.Fatal(err)
+	}
+	if bytes.Equal(got, want) {
+		return
 	}
 	for i := range got {
 		if got[i] != want[i] {

@@ -29,7 +29,7 @@ func (s *spread) ReadAt(ctx context.Context, p []byte, off int64, flags block.Fl
 	}
 	i, at, room := s.locate(off)
 	if int64(len(p)) > room {
-		return s.transfer(ctx, opRead, p, off, flags)
+		return s.transfer(ctx, OpRead, p, off, flags)
 	}
 	if err := s.devs[i].ReadAt(ctx, p, at, flags); err != nil {
 		return s.memberError(i, err)
@@ -43,7 +43,7 @@ func (s *spread) WriteAt(ctx context.Context, p []byte, off int64, flags block.F
 	}
 	i, at, room := s.locate(off)
 	if int64(len(p)) > room {
-		return s.transfer(ctx, opWrite, p, off, flags)
+		return s.transfer(ctx, OpWrite, p, off, flags)
 	}
 	if err := s.devs[i].WriteAt(ctx, p, at, flags); err != nil {
 		return s.memberError(i, err)
@@ -52,7 +52,7 @@ func (s *spread) WriteAt(ctx context.Context, p []byte, off int64, flags block.F
 }
 
 // transfer reads or writes bytes that lie on several devices.
-func (s *spread) transfer(ctx context.Context, op operation, p []byte, off int64, flags block.Flags) error {
+func (s *spread) transfer(ctx context.Context, op Op, p []byte, off int64, flags block.Flags) error {
 	if err := s.gate.Enter(); err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func (s *spread) Zero(ctx context.Context, off, n int64, flags block.Flags) erro
 	}
 	i, at, room := s.locate(off)
 	if n > room {
-		return s.change(ctx, opZero, off, n, flags)
+		return s.change(ctx, OpZero, off, n, flags)
 	}
 	return s.memberError(i, s.devs[i].Zero(ctx, at, n, flags))
 }
@@ -86,13 +86,13 @@ func (s *spread) Trim(ctx context.Context, off, n int64, flags block.Flags) erro
 	}
 	i, at, room := s.locate(off)
 	if n > room {
-		return s.change(ctx, opTrim, off, n, flags)
+		return s.change(ctx, OpTrim, off, n, flags)
 	}
 	return s.memberError(i, s.devs[i].Trim(ctx, at, n, flags))
 }
 
 // change zeroes or trims a range that lies on several devices.
-func (s *spread) change(ctx context.Context, op operation, off, n int64, flags block.Flags) error {
+func (s *spread) change(ctx context.Context, op Op, off, n int64, flags block.Flags) error {
 	if err := s.gate.Enter(); err != nil {
 		return err
 	}

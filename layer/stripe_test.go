@@ -180,7 +180,7 @@ func TestStripeChange(t *testing.T) {
 	type request struct{ off, n int64 }
 	got := make([][]request, 2)
 	for i, s := range all {
-		s.before = func(_ operation, off, n int64, _ block.Flags) error {
+		s.before = func(_ Op, off, n int64, _ block.Flags) error {
 			got[i] = append(got[i], request{off, n})
 			return nil
 		}
