@@ -17,9 +17,9 @@ func newFault(t testing.TB, o FaultOptions) block.Device {
 	return must[block.Device](t)(Fault(block.FromBytes(make([]byte, 64<<10)), o))
 }
 
-// failing makes n reads of a byte and returns the numbers, from 1, of those
+// failedReads makes n reads of a byte and returns the numbers, from 1, of those
 // that failed.
-func failing(dev block.Device, n int) (numbers []int) {
+func failedReads(dev block.Device, n int) (numbers []int) {
 	for i := 1; i <= n; i++ {
 		if dev.ReadAt(context.Background(), make([]byte, 1), 0, 0) != nil {
 			numbers = append(numbers, i)
@@ -41,7 +41,7 @@ func TestFaultChoosesByNumber(t *testing.T) {
 		{FaultOptions{Probability: 1}, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}},
 		{FaultOptions{Ops: []string{"write"}}, nil},
 	} {
-		if got := failing(newFault(t, c.o), 10); !slices.Equal(got, c.want) {
+		if got := failedReads(newFault(t, c.o), 10); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: requests %v failed, want %v", c.o, got, c.want)
 		}
 	}
@@ -50,19 +50,19 @@ func TestFaultChoosesByNumber(t *testing.T) {
 func TestFaultByProbabilityRepeats(t *testing.T) {
 	t.Parallel()
 	o := FaultOptions{Probability: 0.25, Seed: 7}
-	first := failing(newFault(t, o), 1000)
+	first := failedReads(newFault(t, o), 1000)
 	if len(first) < 200 || len(first) > 300 {
 		t.Errorf("%d of 1000 requests failed, want about 250", len(first))
 	}
-	if !slices.Equal(first, failing(newFault(t, o), 1000)) {
+	if !slices.Equal(first, failedReads(newFault(t, o), 1000)) {
 		t.Error("the same seed failed other requests")
 	}
 	o.Seed = 8
-	if slices.Equal(first, failing(newFault(t, o), 1000)) {
+	if slices.Equal(first, failedReads(newFault(t, o), 1000)) {
 		t.Error("another seed failed the same requests")
 	}
 	o.Seed = 0
-	if slices.Equal(failing(newFault(t, o), 1000), failing(newFault(t, o), 1000)) {
+	if slices.Equal(failedReads(newFault(t, o), 1000), failedReads(newFault(t, o), 1000)) {
 		t.Error("without a seed the same requests failed")
 	}
 }
@@ -109,13 +109,13 @@ func TestFaultGoesByAFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "inject")
 	dev := newFault(t, FaultOptions{File: file, Nth: 2})
-	if got := failing(dev, 5); got != nil {
+	if got := failedReads(dev, 5); got != nil {
 		t.Errorf("requests %v failed without the file", got)
 	}
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if got := failing(dev, 5); !slices.Equal(got, []int{2}) {
+	if got := failedReads(dev, 5); !slices.Equal(got, []int{2}) {
 		t.Errorf("requests %v failed with the file, want 2", got)
 	}
 }

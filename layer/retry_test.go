@@ -19,7 +19,7 @@ import (
 func failTimes(n int, err error) *shaped {
 	s := newShaped(64<<10, block.Info{})
 	left := n
-	s.before = func(operation, int64, int64, block.Flags) error {
+	s.before = func(Op, int64, int64, block.Flags) error {
 		if left > 0 {
 			left--
 			return err
