@@ -122,4 +122,3 @@ func (m *Machine) moment() (off bool, when string) {
 	}
 	return m.off, "after the work"
 }
-

@@ -1,0 +1,52 @@
+# Two commands to know: make run, make test.
+
+GO      ?= go
+BIN     ?= ./strata
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+# Other people's programs that the tests and benchmarks talk to.
+PEERS = nbdkit libnbd-bin python3-libnbd qemu-utils qemu-system-x86 nbd-server nbd-client \
+        fio gnutls-bin openssl e2fsprogs fdisk util-linux cpio busybox-static
+
+# Pinned linters; they are no part of the module.
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+.PHONY: build run test quick lint fuzz bench docs peers clean
+
+build:
+	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/strata
+
+run: build
+	$(BIN) demo
+
+test: peers
+	$(GO) vet ./...
+	$(GO) test -race -timeout 15m ./...
+
+# The tests without the race detector and without waiting for packages.
+quick:
+	$(GO) test ./...
+
+lint:
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	@./.ci/govulncheck $(GO) $(GOVULNCHECK)
+
+# Every fuzz target for FUZZTIME.
+FUZZTIME ?= 10s
+fuzz:
+	@./.ci/fuzz $(GO) $(FUZZTIME)
+
+bench: build peers
+	$(GO) run ./internal/bench -strata $(BIN)
+
+docs:
+	$(GO) generate ./...
+
+# Installs what is missing of PEERS, where that is possible.
+peers:
+	@./.ci/peers $(PEERS)
+
+clean:
+	rm -rf $(BIN) .cache

@@ -1,0 +1,315 @@
+package lint
+
+import (
+	"bytes"
+	"go/ast"
+	"go/format"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/strata-storage/strata"
+
+// root of the module, seen from here.
+const root = "../.."
+
+// A file is a Go file of the module.
+type file struct {
+	path   string // from the root, with slashes
+	dir    string
+	test   bool
+	source []byte
+	tree   *ast.File
+}
+
+// files parses the module.
+func files(t *testing.T) (*token.FileSet, []file) {
+	t.Helper()
+	set := token.NewFileSet()
+	var all []file
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if name := d.Name(); path != root && (strings.HasPrefix(name, ".") || name == "testdata") {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if filepath.Ext(path) != ".go" {
+			return nil
+		}
+		source, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		tree, err := parser.ParseFile(set, path, source, parser.ParseComments|parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		rel = filepath.ToSlash(rel)
+		all = append(all, file{rel, filepath.ToSlash(filepath.Dir(rel)), strings.HasSuffix(rel, "_test.go"), source, tree})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 50 {
+		t.Fatalf("found %d Go files only", len(all))
+	}
+	return set, all
+}
+
+// arrows says what the code of a folder may import: packages of the module by
+// their folder, "dir/..." with what is below, others by path prefix. Folders
+// that are not named may import everything but what is in private.
+var arrows = map[string][]string{
+	"block":              {},
+	"block/blocktest":    {"block"},
+	"nbd":                {"block", "golang.org/x/sys/"},
+	"source":             {"block", "nbd", "internal/...", "golang.org/x/sys/", "golang.org/x/sync/"},
+	"layer":              {"block", "source", "internal/...", "golang.org/x/sys/", "golang.org/x/sync/", "golang.org/x/time/"},
+	"internal/cow":       {"block", "internal/...", "golang.org/x/sys/"},
+	"internal/peer":      {},
+	"internal/race":      {},
+	"internal/units":     {},
+	"internal/cert":      {},
+	"internal/lint":      {},
+	"internal/listen":    {"golang.org/x/sys/"},
+	"internal/copy":      {"block", "golang.org/x/sys/"},
+	"internal/load":      {"block", "github.com/HdrHistogram/"},
+	"internal/rangelock": {},
+	"cmd/strata":         {"internal/cli"},
+}
+
+// private lists folders that only the named ones may import.
+var private = map[string][]string{
+	"config":       {"internal/cli", "internal/daemon", "internal/cli/gen"},
+	"internal/cli": {"cmd/strata", "internal/cli/gen"},
+}
+
+// Imports point downwards only.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	for _, f := range all {
+		if f.test {
+			continue
+		}
+		for _, spec := range f.tree.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !allowed(f.dir, path) {
+				t.Errorf("%s imports %s", f.path, path)
+			}
+		}
+	}
+}
+
+func allowed(dir, path string) bool {
+	first, _, _ := strings.Cut(path, "/")
+	if !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	local, isLocal := strings.CutPrefix(path, module+"/")
+	if isLocal {
+		if users, ok := private[local]; ok && !slices.Contains(users, dir) {
+			return false
+		}
+	}
+	rules, ok := arrows[dir]
+	if !ok {
+		return true
+	}
+	for _, rule := range rules {
+		below, isTree := strings.CutSuffix(rule, "...")
+		switch {
+		case isLocal && isTree && strings.HasPrefix(local, below) && private[local] == nil:
+			return true
+		case isLocal && local == rule:
+			return true
+		case !isLocal && strings.HasSuffix(rule, "/") && strings.HasPrefix(path, rule):
+			return true
+		}
+	}
+	return false
+}
+
+func TestAllowed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		dir, path string
+		want      bool
+	}{
+		{"block", "context", true},
+		{"block", "golang.org/x/sys/unix", false},
+		{"block", module + "/nbd", false},
+		{"nbd", module + "/block", true},
+		{"nbd", "golang.org/x/sys/unix", true},
+		{"nbd", module + "/layer", false},
+		{"layer", module + "/config", false},
+		{"layer", module + "/internal/cli", false},
+		{"layer", module + "/internal/rangelock", true},
+		{"cmd/strata", module + "/config", false},
+	} {
+		if got := allowed(tt.dir, tt.path); got != tt.want {
+			t.Errorf("%s may import %s: %v, expected %v", tt.dir, tt.path, got, tt.want)
+		}
+	}
+}
+
+// One idea per file, one page per function.
+const (
+	maxFile     = 500
+	maxFunction = 60
+)
+
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	set, all := files(t)
+	for _, f := range all {
+		if f.test {
+			continue
+		}
+		if n := bytes.Count(f.source, []byte("\n")); n > maxFile {
+			t.Errorf("%s has %d lines, at most %d are allowed", f.path, n, maxFile)
+		}
+		for _, decl := range f.tree.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Body != nil {
+				if n := set.Position(fn.End()).Line - set.Position(fn.Pos()).Line + 1; n > maxFunction {
+					t.Errorf("%s: function %s has %d lines, at most %d are allowed", f.path, fn.Name, n, maxFunction)
+				}
+			}
+		}
+	}
+}
+
+func TestFormatted(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	for _, f := range all {
+		formatted, err := format.Source(f.source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(formatted, f.source) {
+			t.Errorf("%s is not formatted: run gofmt -w", f.path)
+		}
+	}
+}
+
+// Every package says what it is for, in one place.
+func TestPackageDocs(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	docs := map[string][]string{}
+	for _, f := range all {
+		if f.test {
+			continue
+		}
+		if _, ok := docs[f.dir]; !ok {
+			docs[f.dir] = nil
+		}
+		if f.tree.Doc != nil {
+			docs[f.dir] = append(docs[f.dir], f.path)
+		}
+		if name := filepath.Base(f.dir); slices.Contains([]string{"util", "utils", "common", "helper", "helpers", "misc"}, name) {
+			t.Errorf("%s: a package is named for what it does, not %s", f.dir, name)
+		}
+	}
+	for dir, where := range docs {
+		if len(where) == 0 {
+			t.Errorf("package in %s has no comment", dir)
+		}
+		if tagged := dir == "internal/race"; len(where) > 1 && !tagged {
+			t.Errorf("package in %s has %d comments: %s", dir, len(where), strings.Join(where, ", "))
+		}
+	}
+}
+
+// What is exported is documented.
+func TestExportedDocs(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	for _, f := range all {
+		if f.test || strings.HasPrefix(f.dir, "cmd/") {
+			continue
+		}
+		for _, decl := range f.tree.Decls {
+			for _, name := range undocumented(decl) {
+				t.Errorf("%s: %s has no comment", f.path, name)
+			}
+		}
+	}
+}
+
+// contract holds the methods whose comments are at the interface that they
+// implement.
+var contract = []string{
+	"Info", "ReadAt", "WriteAt", "Zero", "Trim", "Flush", "Extents", "Close", // block.Device
+	"Error", "Unwrap", "Is", "String", "Write", "Read", "Len", "Less", "Swap",
+	"Freeze", "Truth", "Type", "Hash", "Name", "CallInternal", "Attr", "AttrNames", // starlark.Value
+	"MarshalJSON", "UnmarshalJSON", "Describe", "Collect",
+}
+
+// undocumented returns the exported names that decl introduces without comment.
+func undocumented(decl ast.Decl) (names []string) {
+	switch d := decl.(type) {
+	case *ast.FuncDecl:
+		if !d.Name.IsExported() || d.Doc != nil {
+			return nil
+		}
+		if d.Recv != nil && (!exportedReceiver(d) || slices.Contains(contract, d.Name.Name)) {
+			return nil
+		}
+		return []string{d.Name.Name}
+	case *ast.GenDecl:
+		for _, spec := range d.Specs {
+			switch s := spec.(type) {
+			case *ast.TypeSpec:
+				if s.Name.IsExported() && s.Doc == nil && d.Doc == nil {
+					names = append(names, s.Name.Name)
+				}
+			case *ast.ValueSpec:
+				if s.Doc == nil && s.Comment == nil && d.Doc == nil {
+					for _, n := range s.Names {
+						if n.IsExported() {
+							names = append(names, n.Name)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+func exportedReceiver(d *ast.FuncDecl) bool {
+	typ := d.Recv.List[0].Type
+	for {
+		switch t := typ.(type) {
+		case *ast.StarExpr:
+			typ = t.X
+		case *ast.IndexExpr:
+			typ = t.X
+		case *ast.Ident:
+			return t.IsExported()
+		default:
+			return false
+		}
+	}
+}
