@@ -64,22 +64,23 @@ var errNotOpened = errors.New("not to be opened")
 // specRegistry is a table whose devices cannot be opened.
 func specRegistry() *Registry {
 	r := &Registry{}
-	source[testFile](r, "file")
-	source[testMem](r, "mem", Private)
-	source[testRemote](r, "nbd")
-	source[testExec](r, "exec", Private)
+	addHook(r)
+	testSource[testFile](r, "file")
+	testSource[testMem](r, "mem", Private)
+	testSource[testRemote](r, "nbd")
+	testSource[testExec](r, "exec", Private)
 	AddLayers(r, "concat", func([]block.Device, testConcat) (block.Device, error) { return nil, errNotOpened })
-	layer[testCow](r, "cow")
-	layer[testThrottle](r, "throttle", Private)
-	layer[testJoin](r, "join")
+	testLayer[testCow](r, "cow")
+	testLayer[testThrottle](r, "throttle", Private)
+	testLayer[testJoin](r, "join")
 	return r
 }
 
-func source[O any](r *Registry, name string, props ...Property) {
+func testSource[O any](r *Registry, name string, props ...Property) {
 	AddSource(r, name, func(context.Context, O) (block.Device, error) { return nil, errNotOpened }, props...)
 }
 
-func layer[O any](r *Registry, name string, props ...Property) {
+func testLayer[O any](r *Registry, name string, props ...Property) {
 	AddLayer(r, name, func(block.Device, O) (block.Device, error) { return nil, errNotOpened }, props...)
 }
 

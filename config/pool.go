@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"go.starlark.net/starlark"
 
@@ -257,10 +257,10 @@ func (b *build) settle() {
 	}
 }
 
-// rival explains a failure by a device that is open and uses a file that s
+// rival explains that a file is locked by a device that is open and uses a file that s
 // wants to use.
 func (b *build) rival(s *Spec, err error) string {
-	if errors.Is(err, fs.ErrNotExist) {
+	if !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.EAGAIN) {
 		return ""
 	}
 	b.mu.Lock()

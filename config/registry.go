@@ -37,6 +37,8 @@ type Constructor struct {
 	// Private: see the function of that name.
 	Private bool
 
+	// check, if not nil, looks for mistakes that the table cannot express.
+	check func(*Spec) error
 	// open calls the constructor's function. On an error the devices in o
 	// are still the caller's.
 	open func(ctx context.Context, o *opening) (block.Device, error)

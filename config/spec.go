@@ -56,6 +56,11 @@ func newSpec(s *Spec) (*Spec, error) {
 	if s.depth >= maxDepth {
 		return nil, errorAt(s.pos, "%s: devices are nested more than %d deep", s.cons.Name, maxDepth)
 	}
+	if s.cons.check != nil {
+		if err := s.cons.check(s); err != nil {
+			return nil, errorAt(s.pos, "%s: %w", s.cons.Name, err)
+		}
+	}
 	return s, nil
 }
 

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,13 +76,14 @@ func statementOf[O any](name string, apply func(*call, *O) error) statement {
 	return statement{name, reflect.TypeFor[O](), func(c *call, o any) error { return apply(c, o.(*O)) }}
 }
 
+// isStatement reports whether the language has a function of that name that
+// is no constructor.
 func isStatement(name string) bool {
-	for _, s := range statements {
-		if s.name == name {
-			return true
-		}
+	switch name {
+	case "refuse", "redirect", "range":
+		return true
 	}
-	return false
+	return slices.ContainsFunc(statements, func(s statement) bool { return s.name == name })
 }
 
 // function is what the statement becomes in the language.
@@ -233,7 +235,11 @@ func (e *evaluation) applyWrapper(w wrapper, dev *Spec) (*Spec, error) {
 // builtins are the names that a configuration or expression can use beyond
 // those of the language.
 func (e *evaluation) builtins() starlark.StringDict {
-	d := starlark.StringDict{"range": starlark.NewBuiltin("range", boundedRange)}
+	d := starlark.StringDict{
+		"range":    starlark.NewBuiltin("range", boundedRange),
+		"refuse":   starlark.NewBuiltin("refuse", refuse),
+		"redirect": starlark.NewBuiltin("redirect", redirect),
+	}
 	for _, s := range statements {
 		d[s.name] = e.function(s)
 	}

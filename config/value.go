@@ -122,6 +122,7 @@ func (c *call) convert(p *Param, v starlark.Value, pos Position) (any, error) {
 		return c.toDevices(p, v, pos)
 	case TypeFunction:
 		if f, ok := v.(starlark.Callable); ok {
+			c.env.functions = append(c.env.functions, f)
 			return f, nil
 		}
 	}

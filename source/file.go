@@ -16,7 +16,7 @@ import (
 // FileOptions configures File.
 type FileOptions struct {
 	_        struct{} `doc:"A raw file or a block device." long:"The file is locked against a second use, served to its last byte, and keeps its size. Reads that hit the page cache are answered without waiting. Trim and zero punch holes."`
-	Path     string   `name:"path" arg:"1" required:"true" doc:"The file or block device."`
+	Path     string   `name:"path" arg:"1" required:"true" unit:"path" doc:"The file or block device."`
 	ReadOnly bool     `name:"read_only" doc:"Open for reading only; several readers may share the file."`
 	Create   bool     `name:"create" doc:"Make a sparse file of the given size if there is none."`
 	Size     int64    `name:"size" unit:"bytes" doc:"With create: the size of the file. A file that exists must have it."`
