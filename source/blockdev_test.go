@@ -1,0 +1,141 @@
+package source_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/internal/peer"
+	"github.com/strata-storage/strata/source"
+)
+
+// loop returns a block device of size bytes, and the file that it shows.
+func loop(t testing.TB, size int64, options ...string) (device, file string) {
+	t.Helper()
+	losetup := peer.Need(t, "losetup")
+	file = filepath.Join(t.TempDir(), "loop.img")
+	f, err := os.Create(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(losetup, append(options, "--find", "--show", file)...).CombinedOutput()
+	switch {
+	case err != nil && os.Getenv("CI") != "":
+		t.Fatalf("CI needs loop devices: %v: %s", err, out)
+	case err != nil:
+		t.Skipf("no loop device: %v: %s", err, out)
+	}
+	device = strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command(losetup, "--detach", device).CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+	})
+	return device, file
+}
+
+func TestBlockDeviceConformance(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]source.FileOptions{"cached": {}, "direct": {Direct: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, _ := loop(t, mib)
+			o.Path = path
+			open := func(t testing.TB) block.Device {
+				d, err := source.File(context.Background(), o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return d
+			}
+			blocktest.Run(t, open, blocktest.Seeds(2),
+				blocktest.Reopen(func(t testing.TB) func() block.Device {
+					d := open(t)
+					if err := errors.Join(d.Zero(t.Context(), 0, mib, 0), d.Close()); err != nil {
+						t.Fatal(err)
+					}
+					return func() block.Device { return open(t) }
+				}))
+		})
+	}
+}
+
+func TestBlockDevice(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path, file := loop(t, mib)
+	d := mustOpen(t, source.FileOptions{Path: path})
+	if i := d.Info(); i.Size != mib || i.ReadOnly || !i.Trims || !i.FastZeros || i.CheapExtents {
+		t.Errorf("%+v", i)
+	}
+	if _, err := source.File(ctx, source.FileOptions{Path: path}); err == nil ||
+		err.Error() != "file: open "+path+": device or resource busy: it is mounted or in use (shared opens it all the same)" {
+		t.Errorf("second open: %v", err)
+	}
+	if _, err := source.File(ctx, source.FileOptions{Path: path, ReadOnly: true}); err == nil || !strings.Contains(err.Error(), "is locked") {
+		t.Errorf("second open for reading: %v", err)
+	}
+	mustOpen(t, source.FileOptions{Path: path, Shared: true})
+	ones := bytes.Repeat([]byte{1}, int(mib))
+	if err := d.WriteAt(ctx, ones, 0, block.FUA); err != nil {
+		t.Fatal(err)
+	}
+	// The parts of sectors at both ends are written, the rest is a hole.
+	if err := d.Zero(ctx, 1000, 500_000, block.FUA); err != nil {
+		t.Fatal(err)
+	}
+	clear(ones[1000:501_000])
+	if err := d.Trim(ctx, 600_000, 100, 0); err != nil {
+		t.Error("trim inside a sector:", err)
+	}
+	if err := d.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || !bytes.Equal(got, ones) {
+		t.Error("the file of the loop device differs", err)
+	}
+}
+
+func TestBlockDeviceReadOnly(t *testing.T) {
+	t.Parallel()
+	path, _ := loop(t, mib, "--read-only")
+	if _, err := source.File(t.Context(), source.FileOptions{Path: path}); !errors.Is(err, block.ErrReadOnly) &&
+		!errors.Is(err, block.ErrPermission) && !errors.Is(err, os.ErrPermission) {
+		t.Error(err)
+	}
+	a := mustOpen(t, source.FileOptions{Path: path, ReadOnly: true})
+	mustOpen(t, source.FileOptions{Path: path, ReadOnly: true})
+	if i := a.Info(); !i.ReadOnly || i.Size != mib {
+		t.Errorf("%+v", i)
+	}
+}
+
+func TestBlockDeviceMounted(t *testing.T) {
+	t.Parallel()
+	mkfs := peer.Need(t, "mkfs.ext4")
+	path, _ := loop(t, 8*mib)
+	if out, err := exec.Command(mkfs, "-q", "-F", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", path, dir).CombinedOutput(); err != nil {
+		t.Skipf("cannot mount: %v: %s", err, out)
+	}
+	defer exec.Command("umount", dir).Run()
+	if _, err := source.File(t.Context(), source.FileOptions{Path: path}); err == nil || !strings.Contains(err.Error(), "it is mounted or in use") {
+		t.Error(err)
+	}
+}
