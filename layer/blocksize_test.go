@@ -58,6 +58,26 @@ func TestBlockSizeRandom(t *testing.T) {
 	}
 }
 
+func TestBlockSizeConformance(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		info block.Info
+		o    BlockSizeOptions
+	}{
+		"nothing to do": {block.Info{NoWait: true}, BlockSizeOptions{}},
+		"sectors":       {block.Info{MinBlock: 512, NoWait: true}, BlockSizeOptions{}},
+		"pages":         {block.Info{MinBlock: 4096, MaxBlock: 12288}, BlockSizeOptions{Min: 512}},
+		"large":         {block.Info{MinBlock: 16 << 10}, BlockSizeOptions{Max: 16 << 10}},
+		"raised":        {block.Info{}, BlockSizeOptions{Min: 4096, Max: 1000}},
+		"read-only":     {block.Info{ReadOnly: true, MinBlock: 512}, BlockSizeOptions{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device { return newBlockSize(t, disks(tt.info, 256<<10)[0], tt.o) })
+		})
+	}
+}
+
 // Goroutines that each write bytes of their own, many in every block, never
 // undo each other's writes; others write and zero whole blocks meanwhile.
 func TestBlockSizeShared(t *testing.T) {

@@ -49,6 +49,24 @@ func TestConcatRandom(t *testing.T) {
 	}
 }
 
+func TestConcatConformance(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		info  block.Info
+		sizes []int
+	}{
+		"one":            {block.Info{}, []int{256 << 10}},
+		"odd sizes":      {block.Info{NoWait: true}, []int{100_001, 0, 1, 77, 65_537, 13}},
+		"single sectors": {block.Info{MinBlock: 512, MaxBlock: 8192}, slices.Repeat([]int{512}, 400)},
+		"read-only":      {block.Info{ReadOnly: true}, []int{100_000, 100_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device { return newConcat(t, disks(tt.info, tt.sizes...)...) })
+		})
+	}
+}
+
 func TestConcatEmpty(t *testing.T) {
 	t.Parallel()
 	_, devs := row(block.Info{}, 0, 0)

@@ -66,6 +66,42 @@ func TestMirrorRandom(t *testing.T) {
 	}
 }
 
+func TestMirrorConformance(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		info  block.Info
+		sizes []int
+	}{
+		"one":       {block.Info{}, []int{200_001}},
+		"two":       {block.Info{NoWait: true}, []int{200_000, 200_100}},
+		"three":     {block.Info{MinBlock: 512, MaxBlock: 4096}, []int{256 << 10, 256 << 10, 512 << 10}},
+		"read-only": {block.Info{ReadOnly: true}, []int{200_000, 200_000}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device { return newMirror(t, disks(tt.info, tt.sizes...)...) })
+		})
+	}
+}
+
+// A side that fails at any time goes unnoticed by those who use the mirror.
+func TestMirrorConformanceWithFaults(t *testing.T) {
+	t.Parallel()
+	var next atomic.Int64
+	conform(t, func(t testing.TB) block.Device {
+		all, devs := row(block.Info{}, 200_000, 200_000)
+		when := next.Add(7) % 100
+		var count atomic.Int64
+		all[when%2].before = func(Op, int64, int64, block.Flags) error {
+			if count.Add(1) > when {
+				return block.ErrIO
+			}
+			return nil
+		}
+		return newMirror(t, devs...)
+	})
+}
+
 func TestMirrorInfo(t *testing.T) {
 	t.Parallel()
 	dev := newMirror(t, newShaped(10000, block.Info{MinBlock: 4096, Contexts: []string{"a:b"}, NoWait: true}),

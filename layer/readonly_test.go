@@ -48,6 +48,11 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+func TestReadOnlyConformance(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device { return newReadOnly(t, disks(block.Info{NoWait: true}, 200_000)[0]) })
+}
+
 func TestReadOnlyNoAllocation(t *testing.T) {
 	passesFree(t, newReadOnly(t, newShaped(8192, block.Info{})), 0, 4096)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
 )
 
 // A shaped device is bytes in memory that claim and enforce an Info of the
@@ -97,6 +98,52 @@ func row(info block.Info, sizes ...int) ([]*shaped, []block.Device) {
 		all, devs = append(all, s), append(devs, s)
 	}
 	return all, devs
+}
+
+// disks returns devices of these sizes, with the same bytes as far as they go,
+// that tell which of their pages are zero.
+func disks(info block.Info, sizes ...int) []block.Device {
+	all, devs := row(info, sizes...)
+	for _, s := range all {
+		for at := 0; at < len(s.bytes); at += 32 << 10 {
+			clear(s.bytes[at:min(at+16<<10, len(s.bytes))])
+		}
+		s.extents = func(mc string, off, n int64) iter.Seq2[block.Extent, error] {
+			if err := s.info.CheckExtents(mc, off, n); err != nil {
+				return block.FailExtents(err)
+			}
+			return s.pages(off, n)
+		}
+	}
+	return devs
+}
+
+func (s *shaped) pages(off, n int64) iter.Seq2[block.Extent, error] {
+	return func(yield func(block.Extent, error) bool) {
+		page := make([]byte, 4096)
+		for end, next := off+n, int64(0); off < end || n == 0; off = next {
+			next = min(off&^4095+4096, end)
+			e := block.Extent{Off: off, Len: next - off}
+			err := s.Device.ReadAt(context.Background(), page[:e.Len], off, 0)
+			if block.IsZero(page[:e.Len]) {
+				e.Status = block.Hole | block.Zero
+			}
+			if err == nil && n == 0 || !yield(e, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// conform runs the conformance suite, with fewer histories than usual because
+// there are so many layers.
+func conform(t *testing.T, open func(t testing.TB) block.Device) {
+	t.Helper()
+	seeds := 3
+	if raceEnabled {
+		seeds = 1
+	}
+	blocktest.Run(t, open, blocktest.Seeds(seeds))
 }
 
 func must[T any](t testing.TB) func(v T, err error) T {

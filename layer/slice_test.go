@@ -39,6 +39,23 @@ func TestSliceRandom(t *testing.T) {
 	}
 }
 
+func TestSliceConformance(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		info block.Info
+		o    SliceOptions
+	}{
+		"all":     {block.Info{NoWait: true}, SliceOptions{}},
+		"odd":     {block.Info{}, SliceOptions{Offset: 12_345, Length: 222_222}},
+		"sectors": {block.Info{MinBlock: 512, MaxBlock: 8192}, SliceOptions{Offset: 512 * 7}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device { return newSlice(t, disks(tt.info, 300<<10)[0], tt.o) })
+		})
+	}
+}
+
 // No request gets out of the slice into the device around it.
 func TestSliceRange(t *testing.T) {
 	t.Parallel()

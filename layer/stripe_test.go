@@ -66,6 +66,25 @@ func TestStripeRandom(t *testing.T) {
 	}
 }
 
+func TestStripeConformance(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		info  block.Info
+		chunk int64
+		sizes []int
+	}{
+		"one":          {block.Info{}, 512, []int{200_000}},
+		"two":          {block.Info{NoWait: true}, 0, []int{128 << 10, 150_000}},
+		"many sectors": {block.Info{MinBlock: 512, MaxBlock: 4096}, 512, slices.Repeat([]int{8192}, 33)},
+		"large blocks": {block.Info{MinBlock: 4096}, 16384, []int{128 << 10, 128 << 10, 256 << 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device { return newStripe(t, tt.chunk, disks(tt.info, tt.sizes...)...) })
+		})
+	}
+}
+
 func TestStripeErrors(t *testing.T) {
 	t.Parallel()
 	huge := newShaped(0, block.Info{})
