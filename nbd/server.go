@@ -281,19 +281,6 @@ func (s *Server) Drain(match func(ConnStatus) bool) int {
 	return n
 }
 
-// DrainExports is Drain of the connections to exports that match; each export
-// is the one that the resolver returned.
-func (s *Server) DrainExports(match func(*Export) bool) int {
-	n := 0
-	for _, c := range s.snapshot() {
-		if sess := c.session.Load(); sess != nil && match(sess.export) {
-			c.drain()
-			n++
-		}
-	}
-	return n
-}
-
 // Conns describes the connections there are, oldest first.
 func (s *Server) Conns() []ConnStatus {
 	conns := s.snapshot()

@@ -1,0 +1,171 @@
+// Package cli is the command line of strata: one file for each command.
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// An Env is what commands have of the world around them.
+type Env struct {
+	Stdin  *os.File
+	Stdout io.Writer
+	Stderr io.Writer
+	Getenv func(string) string
+	// Version of the program.
+	Version string
+	// StdoutFile is standard output as a file, for a client on stdio:. Nil
+	// if there is none.
+	StdoutFile *os.File
+	// Signals delivers SIGINT, SIGTERM and SIGHUP to serve. Nil for none.
+	Signals <-chan os.Signal
+}
+
+// Main runs the program with the arguments and files of the process and
+// returns its exit code. An empty version is the one that the Go tools noted.
+func Main(version string) int {
+	ctx, stop := context.WithCancelCause(context.Background())
+	defer stop(nil)
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	env := &Env{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, StdoutFile: os.Stdout,
+		Getenv: os.Getenv, Version: cmp.Or(version, builtVersion()), Signals: signals,
+	}
+	return env.Run(ctx, os.Args[1:])
+}
+
+// Run runs one command line and returns the exit code of the process.
+func (e *Env) Run(ctx context.Context, args []string) int {
+	root := e.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	var usage *usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSilent):
+		return exitFailure
+	case errors.As(err, &usage):
+		fmt.Fprintf(e.Stderr, "strata: %v\nSee '%s --help'.\n", err, cmd.CommandPath())
+		return exitUsage
+	}
+	fmt.Fprintf(e.Stderr, "strata: %v\n", err)
+	return exitFailure
+}
+
+// errSilent makes the exit code a failure of which enough has been said.
+var errSilent = errors.New("failed")
+
+// A usageError is about the command line, not about what it asked for.
+type usageError struct{ err error }
+
+func (e *usageError) Error() string { return e.err.Error() }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usagef(format string, args ...any) error {
+	return &usageError{fmt.Errorf(format, args...)}
+}
+
+// root is the command without a name of its own.
+func (e *Env) root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "strata",
+		Short: "Network block storage: disks made of layers",
+		Long: "Strata serves disks over NBD, the network block device protocol. A disk is a\n" +
+			"file, a remote disk, or any stack of layers over them.",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	cmd.SetIn(e.Stdin)
+	cmd.SetOut(e.Stdout)
+	cmd.SetErr(e.Stderr)
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		hint := ""
+		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
+			hint = fmt.Sprintf("; did you mean %q?", s[0])
+		}
+		return usagef("there is no command %q%s", args[0], hint)
+	}
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err} })
+	cmd.AddGroup(
+		&cobra.Group{ID: groupServe, Title: "Serve:"},
+		&cobra.Group{ID: groupUse, Title: "Use disks:"},
+		&cobra.Group{ID: groupHelp, Title: "Prepare and learn:"},
+	)
+	for _, c := range e.commands() {
+		cmd.AddCommand(c)
+	}
+	cmd.SetHelpCommandGroupID(groupHelp)
+	cmd.SetCompletionCommandGroupID(groupHelp)
+	return cmd
+}
+
+const (
+	groupServe = "serve"
+	groupUse   = "use"
+	groupHelp  = "help"
+)
+
+// args makes an error of the wrong number of arguments a usage error that
+// says what is expected.
+func arguments(least, most int, expected string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < least || most >= 0 && len(args) > most {
+			return usagef("%s takes %s, but %s given", cmd.Name(), expected, count(len(args)))
+		}
+		return nil
+	}
+}
+
+func count(n int) string {
+	switch n {
+	case 0:
+		return "nothing was"
+	case 1:
+		return "one argument was"
+	}
+	return fmt.Sprintf("%d arguments were", n)
+}
+
+// builtVersion is that of the module, and the commit if it was built in a
+// work tree.
+func builtVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := strings.Trim(info.Main.Version, "()")
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && len(s.Value) >= 12 && !strings.Contains(v, s.Value[:12]) {
+			v += "-" + s.Value[:12]
+		}
+	}
+	return v
+}

@@ -1,0 +1,140 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/strata-storage/strata/internal/copy"
+	"github.com/strata-storage/strata/internal/units"
+)
+
+// A report shows how far something has come, until its end.
+type report struct {
+	what   string
+	total  int64
+	p      *copy.Progress
+	start  time.Time
+	show   func(done bool, err error)
+	stop   chan struct{}
+	ticker sync.WaitGroup
+}
+
+// report starts to show p in one of the forms auto, bar, json and none.
+func (e *Env) report(form, what string, total int64, p *copy.Progress) (*report, error) {
+	r := &report{what: what, total: total, p: p, start: time.Now(), stop: make(chan struct{})}
+	width, onTerminal := terminalWidth(e.Stderr)
+	if form == "auto" {
+		if form = "json"; onTerminal {
+			form = "bar"
+		}
+	}
+	every := time.Second
+	switch form {
+	case "bar":
+		every = 200 * time.Millisecond
+		r.show = func(done bool, err error) { io.WriteString(e.Stderr, r.bar(max(width, 60), done, err, time.Now())) }
+	case "json":
+		r.show = func(done bool, err error) { io.WriteString(e.Stderr, r.line(done, err, time.Now())) }
+	case "none":
+		r.show = func(bool, error) {}
+	default:
+		return nil, usagef("--progress %s: want auto, bar, json or none", form)
+	}
+	r.ticker.Go(func() {
+		t := time.NewTicker(every)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				r.show(false, nil)
+			case <-r.stop:
+				return
+			}
+		}
+	})
+	return r, nil
+}
+
+func terminalWidth(w io.Writer) (int, bool) {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return 0, false
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	return width, err == nil
+}
+
+// end shows the last state, and whether it is a success.
+func (r *report) end(err error) {
+	close(r.stop)
+	r.ticker.Wait()
+	r.show(true, err)
+}
+
+// pace is the mean rate in bytes per second, and the time that is left at it.
+func (r *report) pace(now time.Time) (rate float64, left time.Duration) {
+	done := r.p.Done.Load()
+	rate = float64(done) / max(now.Sub(r.start).Seconds(), 1e-6)
+	if rate > 0 {
+		left = time.Duration(float64(max(r.total-done, 0)) / rate * float64(time.Second))
+	}
+	return rate, left
+}
+
+// line is the state as a line of JSON.
+func (r *report) line(done bool, err error, now time.Time) string {
+	rate, left := r.pace(now)
+	v := struct {
+		What    string  `json:"what"`
+		Done    int64   `json:"done"`
+		Total   int64   `json:"total"`
+		Data    int64   `json:"data"`
+		Zeros   int64   `json:"zeros"`
+		Seconds float64 `json:"seconds"`
+		Rate    int64   `json:"bytes_per_second"`
+		Left    float64 `json:"seconds_left"`
+		State   string  `json:"state"`
+	}{
+		r.what, min(r.p.Done.Load(), r.total), r.total, r.p.Data.Load(), r.p.Zeros.Load(),
+		now.Sub(r.start).Round(time.Millisecond).Seconds(), int64(rate), left.Round(time.Millisecond).Seconds(), "running",
+	}
+	if done {
+		v.State = "complete"
+	}
+	if err != nil {
+		v.State = "failed"
+	}
+	text, _ := json.Marshal(v) // plain numbers and strings
+	return string(text) + "\n"
+}
+
+// bar is the state as one line of a terminal that is that wide.
+func (r *report) bar(width int, done bool, err error, now time.Time) string {
+	rate, left := r.pace(now)
+	share := 1.0
+	if r.total > 0 {
+		share = min(float64(r.p.Done.Load())/float64(r.total), 1)
+	}
+	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s  %s left", share*100,
+		units.Bytes(min(r.p.Done.Load(), r.total)), units.Bytes(r.total), units.Rate(rate), units.Clock(left))
+	end := ""
+	if done {
+		tail = fmt.Sprintf(" %3.0f%%  %s (%s data)  %s  in %s", share*100,
+			units.Bytes(r.total), units.Bytes(r.p.Data.Load()), units.Rate(rate), units.Clock(now.Sub(r.start)))
+		end = "\n"
+	}
+	if err != nil {
+		tail += "  failed"
+	}
+	room := max(width-len(r.what)-len(tail)-4, 0)
+	full := int(share * float64(room))
+	bar := strings.Repeat("=", full) + strings.Repeat(" ", room-full)
+	return "\r\x1b[K" + r.what + " [" + bar + "]" + tail + end
+}

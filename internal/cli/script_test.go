@@ -1,0 +1,172 @@
+package cli
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"strata": func() { os.Exit(Main("test")) }})
+}
+
+// TestScripts runs the scripts of testdata. Set UPDATE_SCRIPTS to take what
+// the commands print as what they should print.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	_, update := os.LookupEnv("UPDATE_SCRIPTS")
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		UpdateScripts:       update,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[serverKey{}] = new(testServer)
+			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"server":  startServer,
+			"demo":    startDemo,
+			"signal":  signalServer,
+			"ended":   serverEnded,
+			"data":    writeData,
+			"exits":   exits,
+			"replace": replaceText,
+		},
+	})
+}
+
+// A testServer is a server that a script has started.
+type testServer struct {
+	cmd    *exec.Cmd
+	stderr bytes.Buffer
+	done   chan error
+}
+
+// serverOf is the server of a script; there is at most one at a time.
+func serverOf(ts *testscript.TestScript) *testServer { return ts.Value(serverKey{}).(*testServer) }
+
+type serverKey struct{}
+
+// startServer is "server ARGS...": it runs strata serve, and waits until it
+// has printed what it serves, which becomes the file "banner".
+func startServer(ts *testscript.TestScript, neg bool, args []string) {
+	start(ts, append([]string{"serve"}, args...))
+}
+
+// startDemo is "demo ARGS...", the same for strata demo.
+func startDemo(ts *testscript.TestScript, neg bool, args []string) {
+	start(ts, append([]string{"demo"}, args...))
+}
+
+func start(ts *testscript.TestScript, args []string) {
+	program, err := lookPath(ts.Getenv("PATH"), "strata")
+	ts.Check(err)
+	s := serverOf(ts)
+	*s = testServer{cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	s.cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"} {
+		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
+	}
+	stdout, err := s.cmd.StdoutPipe()
+	ts.Check(err)
+	s.cmd.Stderr = &s.stderr
+	ts.Check(s.cmd.Start())
+	var banner strings.Builder
+	lines := bufio.NewReader(stdout)
+	for !strings.Contains(banner.String(), "strata copy") {
+		line, err := lines.ReadString('\n')
+		banner.WriteString(line)
+		if err != nil {
+			s.cmd.Wait()
+			ts.Fatalf("the server ended: %s%s", banner.String(), s.stderr.String())
+		}
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("banner"), []byte(banner.String()), 0o600))
+	go func() {
+		io.Copy(io.Discard, lines)
+		s.done <- s.cmd.Wait()
+	}()
+	ts.Defer(func() { s.cmd.Process.Kill() })
+}
+
+func lookPath(path, program string) (string, error) {
+	for _, dir := range filepath.SplitList(path) {
+		if full := filepath.Join(dir, program); exec.Command(full).Err == nil {
+			if _, err := os.Stat(full); err == nil {
+				return full, nil
+			}
+		}
+	}
+	return "", exec.ErrNotFound
+}
+
+// signalServer is "signal TERM" or "signal HUP".
+func signalServer(ts *testscript.TestScript, neg bool, args []string) {
+	numbers := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
+	ts.Check(serverOf(ts).cmd.Process.Signal(numbers[args[0]]))
+}
+
+// serverEnded is "ended": it waits for the server's end, which must be a
+// success, and puts what it wrote to standard error into the file "log".
+func serverEnded(ts *testscript.TestScript, neg bool, args []string) {
+	s := serverOf(ts)
+	err := <-s.done
+	ts.Check(os.WriteFile(ts.MkAbs("log"), s.stderr.Bytes(), 0o600))
+	if (err != nil) != neg {
+		ts.Fatalf("the server ended with %v: %s", err, s.stderr.String())
+	}
+}
+
+// writeData is "data FILE SIZE OFFSET LENGTH", in KiB: a file of that size,
+// sparse but for a pattern.
+func writeData(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 4 {
+		ts.Fatalf("usage: data FILE SIZE OFFSET LENGTH")
+	}
+	n := func(i int) int64 {
+		v := int64(0)
+		for _, digit := range args[i] {
+			v = v*10 + int64(digit-'0')
+		}
+		return v << 10
+	}
+	f, err := os.Create(ts.MkAbs(args[0]))
+	ts.Check(err)
+	defer f.Close()
+	ts.Check(f.Truncate(n(1)))
+	p := make([]byte, n(3))
+	for i := range p {
+		p[i] = byte(i%251) + 1
+	}
+	_, err = f.WriteAt(p, n(2))
+	ts.Check(err)
+}
+
+// exits is "exits CODE ARGS...": strata must end with that code.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("strata", args[1:]...)
+	code := "0"
+	if e, ok := err.(*exec.ExitError); ok {
+		code = string('0' + rune(e.ExitCode()))
+	}
+	if code != args[0] {
+		ts.Fatalf("exit code %s, want %s", code, args[0])
+	}
+}
+
+// replaceText is "replace FILE OLD NEW": it replaces a text in a file, to
+// take out what differs from run to run.
+func replaceText(ts *testscript.TestScript, neg bool, args []string) {
+	p := ts.ReadFile(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(p, args[1], args[2])), 0o600))
+}

@@ -1,0 +1,209 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/internal/listen"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// addressesOf are the addresses of a configuration.
+func addressesOf(cfg *config.Config) ([]listen.Address, error) {
+	var list []listen.Address
+	for _, l := range cfg.Listeners {
+		a, err := listen.Parse(l.Address)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, a)
+	}
+	return list, nil
+}
+
+// openAll opens all of the addresses or none; stdio: is not among them.
+func openAll(ctx context.Context, wanted []listen.Address) (map[listen.Address][]listen.Socket, error) {
+	open := map[listen.Address][]listen.Socket{}
+	for _, a := range wanted {
+		if a.Kind == listen.Stdio {
+			continue
+		}
+		s, err := listen.Open(ctx, a)
+		if err != nil {
+			closeAll(open)
+			return nil, err
+		}
+		open[a] = s
+	}
+	return open, nil
+}
+
+func closeAll(open map[listen.Address][]listen.Socket) {
+	for _, list := range open {
+		closeSockets(list)
+	}
+}
+
+func closeSockets(list []listen.Socket) {
+	for _, s := range list {
+		s.Close()
+	}
+}
+
+// listen accepts connections from the sockets of an address. The caller has
+// the daemon for itself or holds its mutex.
+func (d *Daemon) listen(address listen.Address, sockets []listen.Socket) {
+	d.listeners[address] = sockets
+	for _, s := range sockets {
+		d.running.Go(func() { d.accept(s) })
+	}
+}
+
+// accept hands connections to the newest server until l is closed.
+func (d *Daemon) accept(l net.Listener) {
+	var pause time.Duration
+	for {
+		conn, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			if !d.serve(conn) {
+				conn.Close()
+			}
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		// Out of file descriptors, most likely: connections that end will
+		// give some back.
+		pause = min(max(5*time.Millisecond, 2*pause), time.Second)
+		d.o.Log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err, "retry_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-d.aborted.Done():
+		}
+	}
+}
+
+// serve serves a connection, unless the server is stopping.
+func (d *Daemon) serve(conn net.Conn) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.stopping {
+		return false
+	}
+	server := d.servers[len(d.servers)-1]
+	d.serving.Go(func() {
+		server.ServeConn(d.aborted, conn) // logs its end itself
+	})
+	return true
+}
+
+// serveStdio serves the connection of a listener at stdio:, which must be the
+// only one; the server ends with it.
+func (d *Daemon) serveStdio(wanted []listen.Address) error {
+	i := slices.IndexFunc(wanted, func(a listen.Address) bool { return a.Kind == listen.Stdio })
+	if i < 0 {
+		return nil
+	}
+	if len(wanted) > 1 {
+		return errors.New("stdio: must be the only address to listen at")
+	}
+	if d.o.Stdio == nil {
+		return errors.New("there is no connection on standard input")
+	}
+	conn, err := d.o.Stdio()
+	if err != nil {
+		return fmt.Errorf("standard input: %w", err)
+	}
+	server := d.servers[0]
+	d.serving.Go(func() {
+		server.ServeConn(d.aborted, conn)
+		d.Stop()
+	})
+	return nil
+}
+
+// addresses are those that clients may use, for people. The caller holds the
+// mutex.
+func (d *Daemon) addresses() []string {
+	list := []string{}
+	for _, sockets := range d.listeners {
+		for _, s := range sockets {
+			if text := s.Address.String(); !slices.Contains(list, text) {
+				list = append(list, text)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// Addresses are those at which the server listens, with the ports that the
+// system chose.
+func (d *Daemon) Addresses() []listen.Address {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	seen := map[listen.Address]bool{}
+	for _, sockets := range d.listeners {
+		for _, s := range sockets {
+			seen[s.Address] = true
+		}
+	}
+	return slices.SortedFunc(maps.Keys(seen), func(a, b listen.Address) int {
+		if a.String() < b.String() {
+			return -1
+		}
+		return 1
+	})
+}
+
+// newServer makes the server that a configuration asks for.
+func (d *Daemon) newServer(cfg *config.Config) (*nbd.Server, error) {
+	l := cfg.Limits
+	s := &nbd.Server{
+		Exports: d.set,
+		Limits: nbd.Limits{
+			Handshake: l.Handshake, Options: l.Options, Payload: l.Payload, Requests: l.Requests,
+			ConnBytes: l.ConnBytes, Bytes: l.Bytes, Conns: l.Conns, ConnsPerAddr: l.ConnsPerAddr,
+		},
+		Log: d.o.Log,
+	}
+	s.Ended = func(c nbd.ConnStatus) { d.ledger.close(s, c) }
+	if err := s.Limits.Validate(); err != nil {
+		return nil, err
+	}
+	switch modeOf(cfg) {
+	case config.TLSOff:
+		return s, nil
+	case config.TLSOptional:
+		s.TLS = nbd.TLSOptional
+	default:
+		s.TLS = nbd.TLSRequired
+	}
+	files := nbd.TLSFiles{Cert: cfg.TLS.Cert, Key: cfg.TLS.Key, ClientCA: cfg.TLS.ClientCA, Report: d.reportTLS}
+	var err error
+	s.TLSConfig, err = files.ServerConfig()
+	return s, err
+}
+
+func (d *Daemon) reportTLS(err error) {
+	if err != nil {
+		d.o.Log.Error("the certificates have changed and cannot be used; the old ones stay in force", "error", err)
+		return
+	}
+	d.o.Log.Info("the changed certificates are used")
+}
+
+func modeOf(cfg *config.Config) string {
+	if cfg.TLS == nil {
+		return config.TLSOff
+	}
+	return cfg.TLS.Mode
+}

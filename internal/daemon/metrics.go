@@ -1,0 +1,81 @@
+package daemon
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metricsHandler serves the metrics of d in the form of Prometheus.
+func metricsHandler(d *Daemon) http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collector{d}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// A collector reads the status of a server whenever somebody asks for it, so
+// that metrics cost nothing in between.
+type collector struct{ daemon *Daemon }
+
+var (
+	byExport = []string{"export"}
+
+	infoDesc        = prometheus.NewDesc("strata_info", "The server; always 1.", []string{"version", "tls"}, nil)
+	reloadsDesc     = prometheus.NewDesc("strata_reloads_total", "Configurations that took the place of another one.", nil, nil)
+	negotiatingDesc = prometheus.NewDesc("strata_negotiating_connections", "Connections that have not chosen an export.", nil, nil)
+	exportDesc      = prometheus.NewDesc("strata_export_info", "An export; always 1.", []string{"export", "device", "read_only"}, nil)
+	connectionsDesc = prometheus.NewDesc("strata_connections", "Connections to the export.", byExport, nil)
+	acceptedDesc    = prometheus.NewDesc("strata_connections_total", "Connections to the export so far.", byExport, nil)
+	inFlightDesc    = prometheus.NewDesc("strata_requests_in_flight", "Requests that are being worked on.", byExport, nil)
+	requestsDesc    = prometheus.NewDesc("strata_requests_total", "Requests answered.", byExport, nil)
+	errorsDesc      = prometheus.NewDesc("strata_request_errors_total", "Requests answered with an error.", byExport, nil)
+	readDesc        = prometheus.NewDesc("strata_read_bytes_total", "Bytes read by clients.", byExport, nil)
+	writtenDesc     = prometheus.NewDesc("strata_written_bytes_total", "Bytes written by clients.", byExport, nil)
+)
+
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		infoDesc, reloadsDesc, negotiatingDesc, exportDesc, connectionsDesc, acceptedDesc,
+		inFlightDesc, requestsDesc, errorsDesc, readDesc, writtenDesc,
+	} {
+		ch <- d
+	}
+}
+
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	st := c.daemon.Status()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(infoDesc, 1, st.Version, st.TLS)
+	counter(reloadsDesc, uint64(st.Reloads))
+	inFlight := map[string]int{}
+	negotiating := 0
+	for i := range st.Connections {
+		if conn := &st.Connections[i]; conn.Ready {
+			inFlight[conn.Export] += conn.InFlight
+		} else {
+			negotiating++
+		}
+	}
+	gauge(negotiatingDesc, float64(negotiating))
+	for i := range st.Exports {
+		x := &st.Exports[i]
+		if x.Device != "" {
+			gauge(exportDesc, 1, x.Name, x.Device, strconv.FormatBool(x.ReadOnly))
+		}
+		gauge(connectionsDesc, float64(x.Connections), x.Name)
+		gauge(inFlightDesc, float64(inFlight[x.Name]), x.Name)
+		counter(acceptedDesc, x.Accepted, x.Name)
+		counter(requestsDesc, x.Requests, x.Name)
+		counter(errorsDesc, x.Errors, x.Name)
+		counter(readDesc, x.BytesRead, x.Name)
+		counter(writtenDesc, x.BytesWritten, x.Name)
+	}
+}

@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"cmp"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/strata-storage/strata/nbd"
+)
+
+// A Status describes a running server.
+type Status struct {
+	Version   string    `json:"version"`
+	PID       int       `json:"pid"`
+	Started   time.Time `json:"started"`
+	Reloads   int       `json:"reloads"`
+	Listeners []string  `json:"listeners"`
+	// TLS is off, optional or required.
+	TLS string `json:"tls"`
+	// Exports in the order of the configuration, then those that are gone
+	// from it and still have connections.
+	Exports []ExportStatus `json:"exports"`
+	// Connections that there are, oldest first.
+	Connections []nbd.ConnStatus `json:"connections"`
+}
+
+// An ExportStatus describes an export. The counters are those of all its
+// connections since the server started.
+type ExportStatus struct {
+	Name        string `json:"name"`
+	Description string `json:"description,omitempty"`
+	// Device is the expression that makes it; empty if the export is gone.
+	Device string `json:"device,omitempty"`
+	// Size in bytes.
+	Size        int64 `json:"size"`
+	ReadOnly    bool  `json:"read_only"`
+	RequireTLS  bool  `json:"require_tls"`
+	Connections int   `json:"connections"`
+	Counters
+}
+
+// Status describes the server at this moment.
+func (d *Daemon) Status() *Status {
+	d.mu.Lock()
+	cfg, servers := d.config, slices.Clone(d.servers)
+	st := &Status{
+		Version: d.o.Version, PID: os.Getpid(), Started: d.started, Reloads: d.reloads,
+		Listeners: d.addresses(), TLS: modeOf(cfg), Exports: []ExportStatus{},
+	}
+	d.mu.Unlock()
+	open, sums := d.ledger.read(servers)
+	st.Connections = append([]nbd.ConnStatus{}, open...)
+	count := map[string]int{}
+	for _, c := range open {
+		if c.Ready {
+			count[c.Export]++
+		}
+	}
+	for _, served := range d.set.Status() {
+		x := served.Export
+		st.Exports = append(st.Exports, ExportStatus{
+			Name: x.Name, Description: x.Description, Device: x.Device.String(), Size: served.Info.Size,
+			ReadOnly: x.ReadOnly, RequireTLS: x.RequireTLS,
+			Connections: count[x.Name], Counters: sums[x.Name],
+		})
+		delete(count, x.Name)
+	}
+	known := len(st.Exports)
+	for name, n := range count {
+		st.Exports = append(st.Exports, ExportStatus{Name: name, Connections: n, Counters: sums[name]})
+	}
+	slices.SortFunc(st.Exports[known:], func(a, b ExportStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return st
+}
