@@ -18,8 +18,16 @@ func Builtin() *Registry {
 
 	AddLayers(r, "concat", layer.Concat)
 	AddLayers(r, "stripe", layer.Stripe)
+	AddLayers(r, "mirror", layer.Mirror)
 	AddLayer(r, "slice", layer.Slice)
 	AddLayer(r, "readonly", layer.ReadOnly)
+	AddLayer(r, "blocksize", layer.BlockSize)
+	AddLayer(r, "throttle", layer.Throttle, Private)
+	AddLayer(r, "retry", layer.Retry)
+	AddLayer(r, "delay", layer.Delay)
+	AddLayer(r, "fault", layer.Fault, Private)
+	AddLayer(r, "log", layer.Log, Private)
+	AddLayer(r, "stats", layer.Stats, Private)
 	addHook(r)
 
 	return r

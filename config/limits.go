@@ -4,20 +4,30 @@ import (
 	"reflect"
 	"strings"
 	"time"
+
+	"github.com/strata-storage/strata/nbd"
 )
 
 // Limits bound what clients can make the server use. 0 is the server's
 // default.
 type Limits struct {
 	_            struct{}      `doc:"Bounds what clients can make the server use."`
-	Handshake    time.Duration `name:"handshake" default:"10s" doc:"How long a client may take to choose an export."`
-	Options      int           `name:"options" doc:"How many options a client may send before it chooses an export."`
-	Payload      int           `name:"payload" unit:"bytes" doc:"The longest read or write in one request."`
-	Requests     int           `name:"requests" doc:"Requests in flight on one connection."`
-	ConnBytes    int64         `name:"conn_bytes" unit:"bytes" doc:"Bytes in flight on one connection."`
-	Bytes        int64         `name:"bytes" unit:"bytes" doc:"Bytes in flight on all connections together."`
-	Conns        int           `name:"conns" doc:"Connections in all."`
-	ConnsPerAddr int           `name:"conns_per_addr" doc:"Connections from one address."`
+	Handshake    time.Duration `name:"handshake" default:"10s" doc:"Time from the connection to the choice of an export, TLS included."`
+	Options      int           `name:"options" default:"1024" doc:"Options that a client may send before it chooses an export."`
+	Payload      int           `name:"payload" unit:"bytes" default:"32M" doc:"Data of one request or reply, a power of two from 64K to 1G."`
+	Requests     int           `name:"requests" default:"256" doc:"Requests of one connection that are worked on at the same time."`
+	ConnBytes    int64         `name:"conn_bytes" unit:"bytes" default:"64M" doc:"Data that one connection holds in memory."`
+	Bytes        int64         `name:"bytes" unit:"bytes" default:"1G" doc:"Data that all connections together hold in memory."`
+	Conns        int           `name:"conns" default:"20000" doc:"Connections in all."`
+	ConnsPerAddr int           `name:"conns_per_addr" doc:"Connections from one IP address; 0 is no bound."`
+}
+
+// Server returns the limits in the form that a server takes.
+func (l Limits) Server() nbd.Limits {
+	return nbd.Limits{
+		Handshake: l.Handshake, Options: l.Options, Payload: l.Payload, Requests: l.Requests,
+		ConnBytes: l.ConnBytes, Bytes: l.Bytes, Conns: l.Conns, ConnsPerAddr: l.ConnsPerAddr,
+	}
 }
 
 // String lists the limits that are set.

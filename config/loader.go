@@ -129,8 +129,10 @@ type evaluation struct {
 	textOffset int
 
 	// Of a file: what it says so far.
-	config *Config
-	wraps  []wrapper
+	config    *Config
+	wraps     []wrapper
+	limitsAt  Position
+	controlAt Position
 
 	// digest identifies the sources that were read, all of them once the
 	// evaluation is over.

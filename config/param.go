@@ -135,6 +135,9 @@ func readParam(f reflect.StructField) (Param, error) {
 	if p.Type == TypeDuration && p.Unit == "" {
 		p.Unit = UnitDuration
 	}
+	if p.Type == TypeBool && p.Default == "" {
+		p.Default = "false"
+	}
 	switch {
 	case p.Type == "":
 		return p, fmt.Errorf("type %s cannot be an argument", f.Type)
@@ -245,8 +248,8 @@ func (p *Param) defaultText() string {
 	return formatValue(p, v)
 }
 
-// expects says what a value of the parameter looks like.
-func (p *Param) expects() string {
+// Expects says what a value of the parameter looks like, for people.
+func (p *Param) Expects() string {
 	switch p.Unit {
 	case UnitBytes:
 		return `a size such as 65536 or "64K"`

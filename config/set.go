@@ -3,6 +3,7 @@ package config
 import (
 	"context"
 	"errors"
+	"iter"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -222,6 +223,33 @@ func (s *Set) Status() []ExportStatus {
 		list = append(list, ExportStatus{sv.rules(), sv.root.dev.Info(), sv.count()})
 	}
 	return list
+}
+
+// Devices are the open devices of what is being served, each after those that
+// it is made of: for reading their statistics, not for requests, because the
+// next Apply may close them.
+func (s *Set) Devices() iter.Seq2[*Spec, block.Device] {
+	return func(yield func(*Spec, block.Device) bool) {
+		seen := make(map[*instance]bool)
+		var visit func(*instance) bool
+		visit = func(inst *instance) bool {
+			if seen[inst] {
+				return true
+			}
+			seen[inst] = true
+			for _, lower := range inst.below {
+				if !visit(lower) {
+					return false
+				}
+			}
+			return yield(inst.spec, inst.dev)
+		}
+		for _, sv := range s.table().order {
+			if !visit(sv.root) {
+				return
+			}
+		}
+	}
 }
 
 // Close stops serving and waits until all connections have ended and all

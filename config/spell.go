@@ -11,7 +11,7 @@ import (
 // nothing.
 func didYouMean(name string, known []string) string {
 	known = slices.Sorted(slices.Values(known))
-	best, bestDistance := "", len(name)/2+1
+	best, bestDistance := "", len(fold(name))/3+1
 	for _, k := range known {
 		if d := editDistance(fold(name), fold(k)); d < bestDistance {
 			best, bestDistance = k, d

@@ -95,7 +95,7 @@ func (e *evaluation) function(s statement) *starlark.Builtin {
 	return starlark.NewBuiltin(s.name, func(thread *starlark.Thread, _ *starlark.Builtin, args starlark.Tuple, kwargs []starlark.Tuple) (starlark.Value, error) {
 		c := e.newCall(thread, s.name, usage(s.name, nil, table.params), args, kwargs)
 		if e.config == nil {
-			return nil, c.fail(c.pos, "belongs into a configuration file, not into an expression")
+			return nil, c.fail(c.pos, "belongs in a configuration file, not in an expression")
 		}
 		values, err := c.bind(table.params)
 		if err != nil {
@@ -111,7 +111,7 @@ func (c *call) listen(o *listenOptions) error {
 	for i, a := range o.Addresses {
 		addr, err := listen.Parse(a)
 		if err != nil {
-			return c.fail(c.argPos(i), "%w", err)
+			return &Error{Pos: c.argPos(i), Err: err}
 		}
 		for _, l := range c.env.config.Listeners {
 			if l.Address == addr.String() {
@@ -144,18 +144,21 @@ func (c *call) tls(o *tlsOptions) error {
 }
 
 func (c *call) control(o *controlOptions) error {
-	if c.env.config.Control != "" {
-		return c.fail(c.pos, "is called twice")
+	if first := c.env.controlAt; first.IsValid() {
+		return c.fail(c.pos, "is called twice, the first time at %s", first)
 	}
-	c.env.config.Control = o.Path
+	c.env.config.Control, c.env.controlAt = o.Path, c.pos
 	return nil
 }
 
 func (c *call) limits(o *Limits) error {
-	if c.env.config.Limits != (Limits{}) {
-		return c.fail(c.pos, "is called twice")
+	if first := c.env.limitsAt; first.IsValid() {
+		return c.fail(c.pos, "is called twice, the first time at %s", first)
 	}
-	c.env.config.Limits = *o
+	if err := o.Server().Validate(); err != nil {
+		return c.fail(c.pos, "%s", strings.TrimPrefix(err.Error(), "nbd: "))
+	}
+	c.env.config.Limits, c.env.limitsAt = *o, c.pos
 	return nil
 }
 

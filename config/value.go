@@ -130,7 +130,7 @@ func (c *call) convert(p *Param, v starlark.Value, pos Position) (any, error) {
 }
 
 func (p *Param) mismatch(v starlark.Value) error {
-	return fmt.Errorf("must be %s, not %s", p.expects(), describe(v))
+	return fmt.Errorf("must be %s, not %s", p.Expects(), describe(v))
 }
 
 // describe names a value that was not expected.
@@ -152,7 +152,7 @@ func (p *Param) checkString(s string) (string, error) {
 	case strings.ContainsRune(s, 0):
 		return "", fmt.Errorf("must not contain a NUL character")
 	case p.Enum != nil && !slices.Contains(p.Enum, s):
-		return "", fmt.Errorf("must be %s, not %q", p.expects(), shorten(s))
+		return "", fmt.Errorf("must be %s, not %q", p.Expects(), shorten(s))
 	case p.Unit == UnitPath && s == "":
 		return "", fmt.Errorf("must be a path, not the empty string")
 	}
@@ -223,7 +223,7 @@ func (c *call) toStrings(p *Param, v starlark.Value) (any, error) {
 	for e := range starlark.Elements(it) {
 		s, ok := starlark.AsString(e)
 		if !ok {
-			return nil, fmt.Errorf("must be %s, but holds %s", p.expects(), describe(e))
+			return nil, fmt.Errorf("must be %s, but holds %s", p.Expects(), describe(e))
 		}
 		s, err := p.checkString(s)
 		if err != nil {
