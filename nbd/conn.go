@@ -99,6 +99,7 @@ func (c *serverConn) status() ConnStatus {
 
 // snapshot returns the connections, oldest first.
 func (s *Server) snapshot() []*serverConn {
+	s.init() // may be the first call; without connections its error does not matter
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := make([]*serverConn, 0, len(s.conns))
