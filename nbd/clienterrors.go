@@ -86,10 +86,11 @@ func (e *replyError) Error() string {
 	if e.located {
 		what += fmt.Sprintf(" failed at offset %d", e.at)
 	}
-	if e.text != "" {
-		return fmt.Sprintf("%s: %v; the server says %q", what, e.Unwrap(), e.text)
+	meaning := e.Unwrap().Error()
+	if e.text != "" && e.text != meaning {
+		return fmt.Sprintf("%s: %s; the server says %q", what, meaning, e.text)
 	}
-	return fmt.Sprintf("%s: %v", what, e.Unwrap())
+	return fmt.Sprintf("%s: %s", what, meaning)
 }
 
 // Unwrap returns the error of package block that the number means.

@@ -3,13 +3,16 @@ package nbd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,7 +51,7 @@ func startPeer(t testing.TB, program string, args ...string) string {
 	return "nbd+unix:///?socket=" + socket
 }
 
-// awaitSocket waits until somebody listens.
+// awaitSocket waits until an NBD server listens.
 func awaitSocket(t testing.TB, socket string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -56,8 +59,13 @@ func awaitSocket(t testing.TB, socket string) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := os.Stat(socket); err == nil {
+		c, err := Dial(ctx, "nbd+unix:///?socket="+socket)
+		if err == nil {
+			c.Close()
 			return
+		}
+		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
+			return // it answers, and that is enough
 		}
 		select {
 		case <-tick.C:
@@ -156,7 +164,7 @@ func TestClientPeers(t *testing.T) {
 			"--filter=fua", "memory", "16M", "fuamode=emulate"}, StructuredReplies, 4},
 		{"qemu-nbd", "qemu-nbd", []string{"-f", "raw", "-t", "-e", "8", "-k", "SOCKET", "FILE"}, StructuredReplies, 4},
 		{"qemu-nbd read", "qemu-nbd", []string{"-f", "raw", "-t", "-k", "SOCKET", "FILE"}, StructuredReplies, 4},
-		{"nbd-server", "nbd-server", []string{"-d", "-C", "CONFIG"}, SimpleReplies, 1},
+		{"nbd-server", "nbd-server", nil, SimpleReplies, 4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -213,7 +221,7 @@ func TestClientOldstyle(t *testing.T) {
 // startNBDServer runs nbd-server, which must be configured by a file.
 func startNBDServer(t *testing.T, file string) string {
 	t.Helper()
-	peer.Need(t, "nbd-server")
+	path := peer.Need(t, "nbd-server")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -230,15 +238,20 @@ func startNBDServer(t *testing.T, file string) string {
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	path := peer.Need(t, "nbd-server")
-	cmd := exec.Command(path, "-d", "-C", config, "-p", filepath.Join(dir, "pid"))
-	if err := cmd.Start(); err != nil {
+	// Its option -d, for the foreground, serves a single connection.
+	pid := filepath.Join(dir, "pid")
+	if out, err := exec.Command(path, "-C", config, "-p", pid).CombinedOutput(); err != nil {
+		t.Fatalf("nbd-server: %v: %s", err, out)
+	}
+	awaitSocket(t, filepath.Join(dir, "s"))
+	written, err := os.ReadFile(pid)
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-	})
-	awaitSocket(t, filepath.Join(dir, "s"))
+	id, err := strconv.Atoi(strings.TrimSpace(string(written)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Kill(id, syscall.SIGTERM) })
 	return "nbd+unix:///vm?socket=" + filepath.Join(dir, "s")
 }
