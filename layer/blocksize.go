@@ -51,6 +51,9 @@ func BlockSize(dev block.Device, o BlockSizeOptions) (block.Device, error) {
 	if b.most == 0 {
 		b.most = b.info.Size
 	}
+	if b.cut = max(b.unit, 512); b.most < b.cut {
+		b.cut = b.unit
+	}
 	b.smaller = int64(o.Min) < b.unit
 	b.info.MinBlock, b.info.PreferredBlock, b.info.MaxBlock = o.Min, o.Preferred, 0
 	b.buffers.New = func() any { p := make([]byte, 2*b.unit); return &p }
@@ -68,6 +71,9 @@ type blockSize struct {
 	// unit is the block size of dev, most the longest read or write that
 	// goes to it.
 	unit, most int64
+	// cut is what the offsets at which requests are split are multiples of:
+	// a sector, so that none is written in two pieces, if most allows it.
+	cut int64
 	// smaller says that requests need not be multiples of unit.
 	smaller bool
 	// blocks are held shared by changes of whole blocks, alone by those of
@@ -149,8 +155,10 @@ func (b *blockSize) pieces(ctx context.Context, op Op, p []byte, off int64, flag
 	}
 	s := newScatter(ctx, op, p, flags)
 	defer s.free()
-	for at := int64(0); at < n; at += b.most {
-		s.parts = append(s.parts, part{dev: b.dev, off: off + at, n: min(b.most, n-at), at: at})
+	for at := int64(0); at < n; {
+		next := min((off+at+b.most)&^(b.cut-1)-off, n)
+		s.parts = append(s.parts, part{dev: b.dev, off: off + at, n: next - at, at: at})
+		at = next
 	}
 	_, err := s.run()
 	return err

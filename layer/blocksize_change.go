@@ -49,7 +49,7 @@ func (b *blockSize) lock(ctx context.Context, off, n int64, flags block.Flags) (
 	}
 	start := b.down(off)
 	size := b.up(off+n) - start
-	if flags&block.NoWait == 0 {
+	if flags&block.NoWait == 0 || !b.info.NoWait {
 		if b.aligned(off, n) {
 			return b.blocks.RLock(ctx, start, size)
 		}

@@ -64,16 +64,15 @@ func TestBlockSizeConformance(t *testing.T) {
 		info block.Info
 		o    BlockSizeOptions
 	}{
-		"nothing to do": {block.Info{NoWait: true}, BlockSizeOptions{}},
-		"sectors":       {block.Info{MinBlock: 512, NoWait: true}, BlockSizeOptions{}},
-		"pages":         {block.Info{MinBlock: 4096, MaxBlock: 12288}, BlockSizeOptions{Min: 512}},
-		"large":         {block.Info{MinBlock: 16 << 10}, BlockSizeOptions{Max: 16 << 10}},
-		"raised":        {block.Info{}, BlockSizeOptions{Min: 4096, Max: 1000}},
-		"read-only":     {block.Info{ReadOnly: true, MinBlock: 512}, BlockSizeOptions{}},
+		"sectors":   {block.Info{MinBlock: 512, NoWait: true}, BlockSizeOptions{}},
+		"pages":     {block.Info{MinBlock: 4096, MaxBlock: 12288}, BlockSizeOptions{Min: 512}},
+		"large":     {block.Info{MinBlock: 16 << 10}, BlockSizeOptions{Max: 16 << 10}},
+		"raised":    {block.Info{NoWait: true}, BlockSizeOptions{Min: 4096, Max: 8000}},
+		"read-only": {block.Info{ReadOnly: true, MinBlock: 512}, BlockSizeOptions{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conform(t, func(t testing.TB) block.Device { return newBlockSize(t, disks(tt.info, 256<<10)[0], tt.o) })
+			conform(t, func(t testing.TB) block.Device { return newBlockSize(t, disks(tt.info, 144<<10)[0], tt.o) })
 		})
 	}
 }
@@ -175,6 +174,23 @@ func TestBlockSizeTurns(t *testing.T) {
 	}
 }
 
+// A device that does not know NoWait may make a write wait that came with it.
+func TestBlockSizeIgnoresNoWait(t *testing.T) {
+	t.Parallel()
+	dev := newBlockSize(t, newShaped(1024, block.Info{MinBlock: 512}), BlockSizeOptions{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for range 200 {
+				if err := dev.WriteAt(t.Context(), []byte{1}, int64(i), block.NoWait); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // The flags that a request came with, and no others, reach the device.
 func TestBlockSizeFlags(t *testing.T) {
 	t.Parallel()
@@ -225,6 +241,26 @@ func TestBlockSizeFlags(t *testing.T) {
 		}
 		if !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got  %v\nwant %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A sector is not written in two pieces, whatever the longest request is.
+func TestBlockSizeCuts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		unit, most, cut int64
+	}{{1, 1000, 512}, {1, 512, 512}, {1, 511, 1}, {512, 1536, 512}, {4096, 12288, 4096}} {
+		under := newShaped(1<<16, block.Info{MinBlock: int(tt.unit)})
+		under.before = func(op Op, off, n int64, _ block.Flags) error {
+			if off%tt.cut != 0 && off != tt.unit || n > tt.most {
+				t.Errorf("%+v: %v of %d bytes at %d", tt, op, n, off)
+			}
+			return nil
+		}
+		dev := newBlockSize(t, under, BlockSizeOptions{Max: int(tt.most)})
+		if err := dev.WriteAt(t.Context(), make([]byte, 1<<15), tt.unit, 0); err != nil {
+			t.Error(err)
 		}
 	}
 }

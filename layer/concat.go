@@ -15,8 +15,9 @@ type ConcatOptions struct {
 }
 
 // Concat returns a device of the bytes of devs, one device after the other.
-// Requests that cross a border are split; what goes to several devices is not
-// atomic if one of them fails. A size that is not a multiple of the largest
+// Requests that cross a border are split. A border that is not at a multiple of
+// 512 bytes cuts a sector in two: power cuts and writes at the same time may
+// leave such a sector half written. A size that is not a multiple of the largest
 // MinBlock among them is an error that wraps block.ErrInvalid.
 func Concat(devs []block.Device, o ConcatOptions) (block.Device, error) {
 	c := &concat{}

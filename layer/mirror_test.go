@@ -72,10 +72,9 @@ func TestMirrorConformance(t *testing.T) {
 		info  block.Info
 		sizes []int
 	}{
-		"one":       {block.Info{}, []int{200_001}},
-		"two":       {block.Info{NoWait: true}, []int{200_000, 200_100}},
-		"three":     {block.Info{MinBlock: 512, MaxBlock: 4096}, []int{256 << 10, 256 << 10, 512 << 10}},
-		"read-only": {block.Info{ReadOnly: true}, []int{200_000, 200_000}},
+		"two":       {block.Info{NoWait: true}, []int{140_000, 140_100}},
+		"three":     {block.Info{MinBlock: 512, MaxBlock: 4096}, []int{136 << 10, 136 << 10, 140 << 10}},
+		"read-only": {block.Info{ReadOnly: true}, []int{140_000, 140_000}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -89,7 +88,7 @@ func TestMirrorConformanceWithFaults(t *testing.T) {
 	t.Parallel()
 	var next atomic.Int64
 	conform(t, func(t testing.TB) block.Device {
-		all, devs := row(block.Info{}, 200_000, 200_000)
+		all, devs := row(block.Info{}, 140_000, 140_000)
 		when := next.Add(7) % 100
 		var count atomic.Int64
 		all[when%2].before = func(Op, int64, int64, block.Flags) error {

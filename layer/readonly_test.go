@@ -50,7 +50,7 @@ func TestReadOnly(t *testing.T) {
 
 func TestReadOnlyConformance(t *testing.T) {
 	t.Parallel()
-	conform(t, func(t testing.TB) block.Device { return newReadOnly(t, disks(block.Info{NoWait: true}, 200_000)[0]) })
+	conform(t, func(t testing.TB) block.Device { return newReadOnly(t, disks(block.Info{NoWait: true}, 140_000)[0]) })
 }
 
 func TestReadOnlyNoAllocation(t *testing.T) {

@@ -18,7 +18,9 @@ type SliceOptions struct {
 }
 
 // Slice returns a part of dev. It must lie inside dev and begin and end at
-// multiples of its MinBlock. A partition is looked up once, now: the slice
+// multiples of its MinBlock. If the offset is not a multiple of 512 bytes, the
+// sectors of the slice are not those of dev: power cuts and writes at the same
+// time may leave one half written. A partition is looked up once, now: the slice
 // does not follow later changes of the table.
 func Slice(dev block.Device, o SliceOptions) (block.Device, error) {
 	s := &slice{dev: dev, info: dev.Info()}

@@ -45,13 +45,12 @@ func TestSliceConformance(t *testing.T) {
 		info block.Info
 		o    SliceOptions
 	}{
-		"all":     {block.Info{NoWait: true}, SliceOptions{}},
-		"odd":     {block.Info{}, SliceOptions{Offset: 12_345, Length: 222_222}},
+		"odd":     {block.Info{NoWait: true}, SliceOptions{Offset: 12_345, Length: 140_000}},
 		"sectors": {block.Info{MinBlock: 512, MaxBlock: 8192}, SliceOptions{Offset: 512 * 7}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			conform(t, func(t testing.TB) block.Device { return newSlice(t, disks(tt.info, 300<<10)[0], tt.o) })
+			conform(t, func(t testing.TB) block.Device { return newSlice(t, disks(tt.info, 160<<10)[0], tt.o) })
 		})
 	}
 }

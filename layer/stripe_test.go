@@ -73,10 +73,9 @@ func TestStripeConformance(t *testing.T) {
 		chunk int64
 		sizes []int
 	}{
-		"one":          {block.Info{}, 512, []int{200_000}},
-		"two":          {block.Info{NoWait: true}, 0, []int{128 << 10, 150_000}},
-		"many sectors": {block.Info{MinBlock: 512, MaxBlock: 4096}, 512, slices.Repeat([]int{8192}, 33)},
-		"large blocks": {block.Info{MinBlock: 4096}, 16384, []int{128 << 10, 128 << 10, 256 << 10}},
+		"two":          {block.Info{NoWait: true}, 0, []int{64 << 10, 100_000}},
+		"many sectors": {block.Info{MinBlock: 512, MaxBlock: 4096}, 512, slices.Repeat([]int{4096}, 33)},
+		"large blocks": {block.Info{MinBlock: 4096}, 16384, []int{48 << 10, 48 << 10, 100 << 10}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
