@@ -55,9 +55,8 @@ func ParseOp(name string) (Op, error) {
 type opSet uint8
 
 const (
-	everyOp   opSet = 1<<numOps - 1
-	dataOps         = 1<<OpRead | 1<<OpWrite // those that know block.NoWait
-	changeOps       = 1<<OpWrite | 1<<OpZero | 1<<OpTrim
+	everyOp opSet = 1<<numOps - 1
+	dataOps       = 1<<OpRead | 1<<OpWrite // those that know block.NoWait
 )
 
 func (s opSet) has(op Op) bool { return s>>op&1 != 0 }
