@@ -37,6 +37,11 @@ func play(part, path string) error {
 			return err
 		}
 	}
+	if part == "exec" {
+		fmt.Println("starting")
+		_, err := source.Exec(ctx, source.ExecOptions{Command: []string{"/bin/sh", "-c", `echo $$ > "$0"; exec sleep 1000`, path}})
+		return err
+	}
 	d, err := source.File(ctx, source.FileOptions{Path: path, ReadOnly: part == "reader"})
 	if err != nil {
 		return err
