@@ -27,7 +27,8 @@ type Rules []Rule
 //	san:dns:NAME       an alternative name of the certificate; also san:uri:,
 //	                   san:email: and san:ip:
 //
-// Rules about certificates look at verified certificates only.
+// Rules about certificates rely on the server to verify them, as the
+// configuration that nbd.TLSFiles makes does.
 type Rule struct {
 	text  string
 	admit func(*nbd.Peer) bool
@@ -93,56 +94,48 @@ func parseNetwork(s string) (netip.Prefix, error) {
 
 // certificateRule reads what must be true of a certificate.
 func certificateRule(kind, value string) (func(*x509.Certificate) bool, error) {
-	if kind == "san" {
+	want := ""
+	switch kind {
+	case "cn":
+		want = "cn:" + value
+	case "subject":
+		want = "dn:" + value
+	case "san":
 		sort, name, _ := strings.Cut(value, ":")
 		if name == "" {
 			return nil, fmt.Errorf("want san:dns:NAME, san:uri:URI, san:email:ADDRESS or san:ip:ADDRESS")
 		}
-		return sanRule(sort, name)
+		switch sort {
+		case "dns", "uri", "email":
+		case "ip":
+			ip := net.ParseIP(name)
+			if ip == nil {
+				return nil, fmt.Errorf("%q is not an IP address", name)
+			}
+			value = "ip:" + ip.String()
+		default:
+			return nil, fmt.Errorf("%q is not one of dns, uri, email and ip", sort)
+		}
+		want = value
 	}
 	if value == "" {
 		return nil, fmt.Errorf("nothing follows the colon")
 	}
-	if kind == "cn" {
-		return func(c *x509.Certificate) bool { return c.Subject.CommonName == value }, nil
+	equal := func(name string) bool { return name == want }
+	if strings.HasPrefix(want, "dns:") {
+		equal = func(name string) bool { return strings.EqualFold(name, want) }
 	}
-	return func(c *x509.Certificate) bool { return c.Subject.String() == value }, nil
+	return func(c *x509.Certificate) bool { return slices.ContainsFunc(nbd.CertificateNames(c), equal) }, nil
 }
 
-func sanRule(sort, name string) (func(*x509.Certificate) bool, error) {
-	switch sort {
-	case "dns":
-		return func(c *x509.Certificate) bool {
-			return slices.ContainsFunc(c.DNSNames, func(n string) bool { return strings.EqualFold(n, name) })
-		}, nil
-	case "email":
-		return func(c *x509.Certificate) bool { return slices.Contains(c.EmailAddresses, name) }, nil
-	case "uri":
-		return func(c *x509.Certificate) bool {
-			for _, u := range c.URIs {
-				if u.String() == name {
-					return true
-				}
-			}
-			return false
-		}, nil
-	case "ip":
-		ip := net.ParseIP(name)
-		if ip == nil {
-			return nil, fmt.Errorf("%q is not an IP address", name)
-		}
-		return func(c *x509.Certificate) bool { return slices.ContainsFunc(c.IPAddresses, ip.Equal) }, nil
-	}
-	return nil, fmt.Errorf("%q is not one of dns, uri, email and ip", sort)
-}
-
-// verified is the certificate that the client has proved to own and that an
-// authority of ours vouches for, or nil.
+// verified is the client's certificate, or nil. The server has verified it,
+// see nbd.Peer; that leaves VerifiedChains empty if it is not package
+// crypto/tls that did.
 func verified(p *nbd.Peer) *x509.Certificate {
-	if p.TLS == nil || len(p.TLS.VerifiedChains) == 0 || len(p.TLS.VerifiedChains[0]) == 0 {
+	if p.TLS == nil || len(p.TLS.PeerCertificates) == 0 {
 		return nil
 	}
-	return p.TLS.VerifiedChains[0][0]
+	return p.TLS.PeerCertificates[0]
 }
 
 // addressOf is the IP address of a client, if it has one.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -52,7 +51,7 @@ func (x *Export) runCommand(ctx context.Context, event string, argv []string, pe
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
 	}
-	text := strings.TrimSpace(strings.ToValidUTF8(out.String(), "?"))
+	text := strings.TrimSpace(strings.ToValidUTF8(string(out.kept), "?"))
 	if text != "" {
 		text = ": " + text
 	}
@@ -60,14 +59,14 @@ func (x *Export) runCommand(ctx context.Context, event string, argv []string, pe
 }
 
 // tail keeps the end of what is written to it.
-type tail struct{ bytes.Buffer }
+type tail struct{ kept []byte }
 
 func (t *tail) Write(p []byte) (int, error) {
-	n := len(p)
-	p = p[max(0, n-maxOutput):]
-	t.Next(max(0, t.Len()+len(p)-maxOutput))
-	t.Buffer.Write(p)
-	return n, nil
+	t.kept = append(t.kept, p[max(0, len(p)-maxOutput):]...)
+	if over := len(t.kept) - maxOutput; over > 0 {
+		t.kept = append(t.kept[:0], t.kept[over:]...)
+	}
+	return len(p), nil
 }
 
 // peerText is the address of a client for people.

@@ -8,10 +8,9 @@ import (
 	"go.starlark.net/starlark"
 )
 
-// guardMemory cancels the thread if the process grows by much more than a
-// configuration can need, as it does when a loop doubles a string. The result
-// ends the watch.
-func guardMemory(thread *starlark.Thread) (stop func()) {
+// guardMemory cancels the thread if the process grows by more than limit
+// bytes, as it does when a loop doubles a string. The result ends the watch.
+func guardMemory(thread *starlark.Thread, limit uint64) (stop func()) {
 	start := heapBytes()
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -24,8 +23,8 @@ func guardMemory(thread *starlark.Thread) (stop func()) {
 				return
 			case <-tick.C:
 			}
-			if now := heapBytes(); now > start && now-start > maxGrowth {
-				thread.Cancel(fmt.Sprintf("the evaluation needs more than %d MiB of memory", maxGrowth>>20))
+			if now := heapBytes(); now > start && now-start > limit {
+				thread.Cancel(fmt.Sprintf("the evaluation needs more than %d MiB of memory", limit>>20))
 				return
 			}
 		}

@@ -176,7 +176,7 @@ func TestHookConforms(t *testing.T) {
 	loader := &Loader{}
 	blocktest.Run(t, func(t testing.TB) block.Device {
 		spec, err := loader.Eval(context.Background(),
-			`hook(mem("1M"), read=lambda r: None, write=lambda r: None, zero=lambda r: None, trim=lambda r: None, flush=lambda r: None)`)
+			`hook(mem("256K"), read=lambda r: None, write=lambda r: None, zero=lambda r: None, trim=lambda r: None, flush=lambda r: None)`)
 		if err != nil {
 			t.Fatal(err)
 		}

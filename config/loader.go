@@ -17,11 +17,11 @@ import (
 // Limits of an evaluation. A configuration is written by the person who runs
 // the server, so they guard against mistakes, not malice.
 const (
-	maxSteps  = 20_000_000 // steps of the interpreter, about a second
-	maxSource = 1 << 20    // bytes of one file or expression
-	maxFiles  = 100        // files in one configuration
-	maxRange  = 1_000_000  // elements of range()
-	maxGrowth = 512 << 20  // bytes of memory
+	maxSteps  = 5_000_000 // steps of the interpreter, a fraction of a second
+	maxSource = 1 << 20   // bytes of one file or expression
+	maxFiles  = 100       // files in one configuration
+	maxRange  = 1_000_000 // elements of range()
+	maxGrowth = 512 << 20 // bytes of memory
 )
 
 // A Loader evaluates expressions and configuration files. The zero value
@@ -172,7 +172,7 @@ func (l *Loader) evaluation(ctx context.Context) *evaluation {
 // run calls f with the guards in place and explains its error.
 func (e *evaluation) run(f func() error) (err error) {
 	defer context.AfterFunc(e.ctx, func() { e.thread.Cancel("interrupted") })()
-	defer guardMemory(e.thread)()
+	defer guardMemory(e.thread, maxGrowth)()
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("internal error of the evaluation: %v", p)
