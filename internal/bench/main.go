@@ -1,0 +1,98 @@
+// Command bench compares Strata with the other NBD servers and copy tools that
+// are installed, all in one interleaved run, and writes docs/benchmarks.md and
+// its picture. It is what "make bench" runs.
+//
+// Every row is measured in rounds: first all servers once, then all again, so
+// that a machine whose speed drifts is equally unfair to each. A figure is the
+// median of its rounds.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"time"
+)
+
+// options of a run.
+type options struct {
+	strata  string // the program under test
+	dir     string // where disk images lie
+	out     string // folder of the report
+	rounds  int
+	seconds int // of one measurement
+	size    int // MiB of the disks
+	only    *regexp.Regexp
+}
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == echoCommand {
+		if err := serveEcho(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: echo:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	var o options
+	only := flag.String("only", "", "measure the rows that match this expression, and write no report")
+	flag.StringVar(&o.strata, "strata", "./strata", "the `program` to measure")
+	flag.StringVar(&o.dir, "dir", "", "`folder` for disk images (default a new one in memory)")
+	flag.StringVar(&o.out, "out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
+	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each figure")
+	flag.IntVar(&o.seconds, "seconds", 2, "length of a measurement")
+	flag.IntVar(&o.size, "size", 256, "size of the disks in MiB")
+	flag.Parse()
+	o.only = regexp.MustCompile(*only)
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o, *only == ""); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, write bool) error {
+	var err error
+	if o.strata, err = filepath.Abs(o.strata); err != nil {
+		return err
+	}
+	if o.dir == "" {
+		if o.dir, err = os.MkdirTemp(memoryDir(), "strata-bench-"); err != nil {
+			return err
+		}
+		defer os.RemoveAll(o.dir)
+	}
+	lab, err := newLab(o)
+	if err != nil {
+		return err
+	}
+	report := newReport(o)
+	start := time.Now()
+	for _, group := range groups() {
+		if err := lab.measure(ctx, group, report); err != nil {
+			return fmt.Errorf("%s: %w", group.title, err)
+		}
+	}
+	if err := lab.measureCopies(ctx, report); err != nil {
+		return fmt.Errorf("copy: %w", err)
+	}
+	report.took = time.Since(start)
+	if !write {
+		return nil
+	}
+	return report.write(o.out)
+}
+
+// memoryDir is a folder whose files live in memory: what is compared is the
+// servers, not the disk of this machine.
+func memoryDir() string {
+	if st, err := os.Stat("/dev/shm"); err == nil && st.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// A transport is how clients reach a server.
+type transport int
+
+const (
+	overUnix transport = iota
+	overTCP
+	overTLS
+)
+
+// A server is a program that can be measured.
+type server struct {
+	name string
+	// program is what must be installed.
+	program string
+	// file says that it serves a copy of the image, and not memory.
+	file bool
+	// command is its command line in the foreground.
+	command func(l *lab, p place) []string
+	// export is the name under which it serves the disk.
+	export string
+}
+
+// A place is where a server listens and what it serves.
+type place struct {
+	transport transport
+	socket    string // for overUnix
+	port      int    // otherwise
+	image     string
+}
+
+func (p place) uri(l *lab, export string) string {
+	switch p.transport {
+	case overUnix:
+		return fmt.Sprintf("nbd+unix:///%s?socket=%s", export, p.socket)
+	case overTCP:
+		return fmt.Sprintf("nbd://127.0.0.1:%d/%s", p.port, export)
+	}
+	return fmt.Sprintf("nbds://localhost:%d/%s?tls-certificates=%s", p.port, export, l.certs)
+}
+
+var (
+	strataMemory = server{name: "strata", command: func(l *lab, p place) []string {
+		return strataCommand(l, p, fmt.Sprintf("disk=mem(\"%dM\")", l.o.size))
+	}, export: "disk"}
+	strataFile = server{name: "strata", file: true, command: func(l *lab, p place) []string {
+		return strataCommand(l, p, fmt.Sprintf("disk=file(%q)", p.image))
+	}, export: "disk"}
+	nbdkitMemory = server{name: "nbdkit", program: "nbdkit", command: func(l *lab, p place) []string {
+		return nbdkitCommand(l, p, "memory", fmt.Sprintf("%dM", l.o.size))
+	}}
+	nbdkitFile = server{name: "nbdkit", program: "nbdkit", file: true, command: func(l *lab, p place) []string {
+		return nbdkitCommand(l, p, "file", p.image)
+	}}
+	qemuNBD   = server{name: "qemu-nbd", program: "qemu-nbd", file: true, command: qemuCommand}
+	nbdServer = server{name: "nbd-server", program: "nbd-server", file: true, command: nbdServerCommand, export: "disk"}
+)
+
+func strataCommand(l *lab, p place, disk string) []string {
+	args := []string{l.o.strata, "serve", "--control", filepath.Join(l.o.dir, fmt.Sprintf("control%d", p.port))}
+	switch p.transport {
+	case overUnix:
+		args = append(args, "--listen", "unix://"+p.socket)
+	case overTCP, overTLS:
+		args = append(args, "--listen", fmt.Sprintf("tcp://127.0.0.1:%d", p.port))
+	}
+	if p.transport == overTLS {
+		args = append(args, "--tls", "required", "--tls-cert", filepath.Join(l.certs, "server-cert.pem"),
+			"--tls-key", filepath.Join(l.certs, "server-key.pem"))
+	}
+	return append(args, disk)
+}
+
+func nbdkitCommand(l *lab, p place, plugin ...string) []string {
+	args := []string{"nbdkit", "-f"}
+	switch p.transport {
+	case overUnix:
+		args = append(args, "-U", p.socket)
+	case overTCP, overTLS:
+		args = append(args, "-i", "127.0.0.1", "-p", strconv.Itoa(p.port))
+	}
+	if p.transport == overTLS {
+		args = append(args, "--tls=require", "--tls-certificates="+l.certs)
+	}
+	return append(args, plugin...)
+}
+
+func qemuCommand(l *lab, p place) []string {
+	args := []string{"qemu-nbd", "-f", "raw", "-t", "-e", "16"}
+	switch p.transport {
+	case overUnix:
+		args = append(args, "-k", p.socket)
+	case overTCP, overTLS:
+		args = append(args, "-b", "127.0.0.1", "-p", strconv.Itoa(p.port))
+	}
+	if p.transport == overTLS {
+		args = append(args, "--object", "tls-creds-x509,id=tls0,endpoint=server,verify-peer=off,dir="+l.certs, "--tls-creds", "tls0")
+	}
+	return append(args, p.image)
+}
+
+// nbdServerCommand writes the configuration file that nbd-server insists on.
+func nbdServerCommand(l *lab, p place) []string {
+	conf := fmt.Sprintf("[generic]\n\tport = %d\n\tlistenaddr = 127.0.0.1\n\tallowlist = true\n", p.port)
+	if p.transport == overUnix {
+		conf += "\tunixsock = " + p.socket + "\n"
+	}
+	if p.transport == overTLS {
+		conf += fmt.Sprintf("\tforce_tls = true\n\tcertfile = %[1]s/server-cert.pem\n\tkeyfile = %[1]s/server-key.pem\n\tcacertfile = %[1]s/ca-cert.pem\n", l.certs)
+	}
+	conf += fmt.Sprintf("[disk]\n\texportname = %s\n\tflush = true\n\tfua = true\n\ttrim = true\n", p.image)
+	path := p.image + ".conf"
+	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+		return []string{"false"}
+	}
+	return []string{"nbd-server", "-d", "-C", path}
+}
+
+// A running server.
+type running struct {
+	server
+	place place
+	uri   string
+	cmd   *exec.Cmd
+	done  chan struct{}
+}
+
+// start starts a server and waits until it listens.
+func (l *lab) start(ctx context.Context, s server, t transport) (*running, error) {
+	l.count++
+	p := place{transport: t, socket: filepath.Join(l.o.dir, fmt.Sprintf("s%d", l.count)), port: l.freePort()}
+	if s.file {
+		p.image = filepath.Join(l.o.dir, fmt.Sprintf("disk%d.img", l.count))
+		if err := copyFile(p.image, l.image); err != nil {
+			return nil, err
+		}
+	}
+	args := s.command(l, p)
+	r := &running{server: s, place: p, uri: p.uri(l, s.export), done: make(chan struct{})}
+	r.cmd = exec.Command(args[0], args[1:]...)
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	log, err := os.Create(filepath.Join(l.o.dir, fmt.Sprintf("log%d", l.count)))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	r.cmd.Stdout, r.cmd.Stderr = log, log
+	if err := r.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		r.cmd.Wait()
+		close(r.done)
+	}()
+	if err := r.wait(ctx); err != nil {
+		r.stop()
+		text, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%s: %w: %s", s.name, err, text)
+	}
+	return r, nil
+}
+
+// wait waits until the server accepts connections.
+func (r *running) wait(ctx context.Context) error {
+	network, addr := "unix", r.place.socket
+	if r.place.transport != overUnix {
+		network, addr = "tcp", fmt.Sprintf("127.0.0.1:%d", r.place.port)
+	}
+	for range 500 {
+		if c, err := net.Dial(network, addr); err == nil {
+			return c.Close()
+		}
+		select {
+		case <-r.done:
+			return errors.New("ended at once")
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return errors.New("does not listen")
+}
+
+// stop ends the server and its children.
+func (r *running) stop() {
+	syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
+	<-r.done
+	os.Remove(r.place.socket)
+	if r.place.image != "" {
+		os.Remove(r.place.image)
+	}
+}
+
+func (l *lab) freePort() int {
+	c, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0
+	}
+	defer c.Close()
+	return c.Addr().(*net.TCPAddr).Port
+}
