@@ -92,7 +92,7 @@ func (g *gulp) discard(n uint64) error {
 func (l *lane) receive(w *wire) error {
 	for {
 		if err := l.receiveOne(w); err != nil {
-			if errors.Is(err, io.EOF) {
+			if err == io.EOF {
 				return errHungUp
 			}
 			return err
