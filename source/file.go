@@ -43,7 +43,7 @@ func File(ctx context.Context, o FileOptions) (block.Device, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	d, err := openFile(o, linux{})
+	d, err := openFile(ctx, o, linux{})
 	if err != nil {
 		return nil, fmt.Errorf("file: %w", err)
 	}
@@ -148,8 +148,11 @@ func (d *file) Close() error {
 	return d.release()
 }
 
-// release closes the descriptors, the one with the lock last.
+// release unlocks the file and closes its descriptors. Closing alone is not
+// enough: a process that is just being forked has copies of all descriptors
+// until it runs its own program, and they would keep the lock.
 func (d *file) release() error {
+	unix.FcntlFlock(uintptr(d.fd), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_UNLCK})
 	err := d.syncs.close()
 	if d.side >= 0 {
 		err = errors.Join(err, unix.Close(d.side))

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -391,5 +393,37 @@ func TestFileDirect(t *testing.T) {
 	}
 	if err := d.ReadAt(ctx, make([]byte, 8192), 8192, 0); err == nil || !strings.Contains(err.Error(), "shorter than when it was opened") {
 		t.Error(err)
+	}
+}
+
+// Closing a file frees it at once, also while the process starts others, which
+// have copies of all descriptors for a moment.
+func TestFileCloseWhileForking(t *testing.T) {
+	t.Parallel()
+	path := makeFile(t, 4096)
+	stop := make(chan struct{})
+	var forks sync.WaitGroup
+	for range 4 {
+		forks.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					exec.Command("/bin/true").Run()
+				}
+			}
+		})
+	}
+	defer forks.Wait()
+	defer close(stop)
+	for i := range 300 {
+		d, err := source.File(t.Context(), source.FileOptions{Path: path})
+		if err != nil {
+			t.Fatalf("open %d: %v", i, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -64,7 +64,7 @@ func faultyFile(t *testing.T, k *faulty) *file {
 	if err := os.WriteFile(path, bytes.Repeat([]byte{1}, testSize), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d, err := openFile(FileOptions{Path: path}, k)
+	d, err := openFile(t.Context(), FileOptions{Path: path}, k)
 	if err != nil {
 		t.Fatal(err)
 	}

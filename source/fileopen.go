@@ -1,6 +1,7 @@
 package source
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -13,11 +14,11 @@ import (
 )
 
 // openFile is File with a kernel of choice.
-func openFile(o FileOptions, k kernel) (*file, error) {
+func openFile(ctx context.Context, o FileOptions, k kernel) (*file, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	fd, created, err := openOrCreate(o)
+	fd, created, err := openOrCreate(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +69,7 @@ func (o *FileOptions) flags() int {
 
 // openOrCreate returns a descriptor of a regular file or block device. A file
 // that it created is empty.
-func openOrCreate(o FileOptions) (fd int, created bool, err error) {
+func openOrCreate(ctx context.Context, o FileOptions) (fd int, created bool, err error) {
 	var st unix.Stat_t
 	err = again(func() error { return unix.Stat(o.Path, &st) })
 	if errors.Is(err, unix.ENOENT) && o.Create {
@@ -93,8 +94,16 @@ func openOrCreate(o FileOptions) (fd int, created bool, err error) {
 		return -1, false, fmt.Errorf("%s is neither a regular file nor a block device: %w", o.Path, block.ErrInvalid)
 	}
 	fd, err = openAt(o.Path, flags)
+	for wait := time.Millisecond; err == unix.EBUSY && wait < claimTime && ctx.Err() == nil; wait *= 2 {
+		time.Sleep(wait)
+		fd, err = openAt(o.Path, flags)
+	}
 	return fd, false, explain(o, err)
 }
+
+// claimTime is about how long opening a block device that is in use is tried:
+// one that has just been closed may still be open, see release.
+const claimTime = 200 * time.Millisecond
 
 func openAt(path string, flags int) (fd int, err error) {
 	err = again(func() error {
