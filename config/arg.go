@@ -88,6 +88,9 @@ func (l *Loader) device(ctx context.Context, arg string, offset int) (spec *Spec
 		return spec, "", err
 	default:
 		implied = filepath.Base(rest)
+		if c, err := l.registry().Lookup(rest); err == nil && !isPath {
+			return nil, "", errorAt(Position{Text: arg}, "there is no such file; %s is a function, call it: %s", rest, c.Usage())
+		}
 	}
 	e := l.evaluation(ctx)
 	e.text = arg

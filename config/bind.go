@@ -225,14 +225,14 @@ var anyDevice = Param{Name: deviceArg, Type: TypeDevice}
 func (c *call) takeDevices(cons *Constructor) ([]*Spec, error) {
 	switch cons.Kind {
 	case Layer:
-		return c.takeOne()
+		return c.takeOne(cons.ReadsBase)
 	case Layers:
 		return c.takeAll()
 	}
 	return nil, nil
 }
 
-func (c *call) takeOne() ([]*Spec, error) {
+func (c *call) takeOne(readOnly bool) ([]*Spec, error) {
 	var v starlark.Value
 	var pos Position
 	if len(c.args) > 0 {
@@ -253,9 +253,13 @@ func (c *call) takeOne() ([]*Spec, error) {
 	if v == nil {
 		return nil, c.fail(c.pos, "the device that the layer is made of is missing")
 	}
+	_, byPath := v.(starlark.String)
 	d, err := c.oneDevice(v, pos)
 	if err != nil {
 		return nil, err
+	}
+	if byPath && readOnly {
+		d = d.readOnly()
 	}
 	return []*Spec{d}, nil
 }

@@ -70,7 +70,7 @@ func specRegistry() *Registry {
 	testSource[testRemote](r, "nbd")
 	testSource[testExec](r, "exec", Private)
 	AddLayers(r, "concat", func([]block.Device, testConcat) (block.Device, error) { return nil, errNotOpened })
-	testLayer[testCow](r, "cow")
+	testLayer[testCow](r, "cow", ReadsBase)
 	testLayer[testThrottle](r, "throttle", Private)
 	testLayer[testJoin](r, "join")
 	return r

@@ -227,7 +227,11 @@ func (b *build) create(s *Spec, below []*instance) (*instance, error) {
 	}
 	dev, err := s.cons.open(b.ctx, op)
 	if err != nil {
-		return nil, &Error{Pos: s.pos, Err: fmt.Errorf("%s: %w%s", s.cons.Name, err, b.rival(s, err))}
+		format := "%[1]s: %[2]w%[3]s"
+		if strings.HasPrefix(err.Error(), s.cons.Name+": ") {
+			format = "%[2]w%[3]s" // it says so itself
+		}
+		return nil, &Error{Pos: s.pos, Err: fmt.Errorf(format, s.cons.Name, err, b.rival(s, err))}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

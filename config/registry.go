@@ -34,8 +34,8 @@ type Constructor struct {
 	// Params are the arguments beyond the devices that a layer is made of,
 	// in the order of the options struct.
 	Params []Param
-	// Private: see the function of that name.
-	Private bool
+	// Private and ReadsBase: see the functions of those names.
+	Private, ReadsBase bool
 
 	// check, if not nil, looks for mistakes that the table cannot express.
 	check func(*Spec) error
@@ -69,6 +69,11 @@ type Property func(*Constructor)
 // of its own, as two disks in memory are two. Without it, equal expressions
 // are one device that is opened once, as a file is.
 func Private(c *Constructor) { c.Private = true }
+
+// ReadsBase says that a layer only reads the device under it. A path in that
+// device's place is then opened for reading only, so that many such layers,
+// in many processes, can be over one file.
+func ReadsBase(c *Constructor) { c.ReadsBase = true }
 
 // AddSource adds a source to r. O is its options struct; the fields' tags are
 // described at [Param]. It panics if the name is taken or the struct is not
