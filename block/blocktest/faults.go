@@ -34,7 +34,8 @@ type Progress int
 const (
 	// None of it.
 	None Progress = iota
-	// Half of it, in whole units of MinBlock.
+	// Half of it, up to the border of a sector and of MinBlock; none of it if
+	// there is no such border.
 	Half
 	// All of it: it is done and reported as failed.
 	All
@@ -156,7 +157,8 @@ func (d *faulty) change(op Op, do func(n int64) error) error {
 	n := int64(0)
 	switch fault.Done {
 	case Half:
-		n = op.Len / 2 &^ (max(1, int64(info.MinBlock)) - 1)
+		border := (op.Off + op.Len/2) &^ (max(sectorSize, int64(info.MinBlock)) - 1)
+		n = max(0, border-op.Off)
 	case All:
 		n = op.Len
 	}

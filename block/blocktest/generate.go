@@ -139,8 +139,8 @@ func (g *generator) length() int64 {
 		n += g.rng.Int64N(2*sectorSize) - sectorSize
 	}
 	n = min(max(n, 0), 2<<20)
-	if n > 128<<10 && g.rng.IntN(4) > 0 {
-		n = 64<<10 + n%(64<<10)
+	if n > 64<<10 && g.rng.IntN(8) > 0 {
+		n = 32<<10 + n%(32<<10)
 	}
 	if n&(g.unit-1) != 0 {
 		n = n&^(g.unit-1) + g.unit

@@ -1,7 +1,6 @@
 package blocktest
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"strings"
@@ -36,9 +35,10 @@ func (h History) String() string {
 // Parse reads a script. Its error names the line and what is wrong with it.
 func Parse(script string) (History, error) {
 	var h History
-	lines := bufio.NewScanner(strings.NewReader(script))
-	for n := 1; lines.Scan(); n++ {
-		line, _, _ := strings.Cut(lines.Text(), "#")
+	n := 0
+	for line := range strings.Lines(script) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
@@ -47,9 +47,6 @@ func Parse(script string) (History, error) {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
 		h = append(h, op)
-	}
-	if err := lines.Err(); err != nil {
-		return nil, err
 	}
 	return h, nil
 }

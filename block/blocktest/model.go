@@ -65,20 +65,32 @@ func NewModel(info block.Info) *Model {
 // sectors are changed.
 func (m *Model) Learn(ctx context.Context, dev block.Device, off, n int64) error {
 	unit := max(sectorSize, int64(m.info.MinBlock))
-	for at := off &^ (unit - 1); at < min(off+n, m.info.Size); at += unit {
-		if m.sectors[at/sectorSize] != nil || m.changed(at, unit) {
+	end := min(off+n, m.info.Size)
+	for at := off &^ (unit - 1); at < end; {
+		to := at
+		for to < end && to-at < 64<<10 && m.sectors[to/sectorSize] == nil && !m.changed(to, unit) {
+			to += unit
+		}
+		if to == at {
+			at += unit
 			continue
 		}
-		p := make([]byte, min(unit, m.info.Size-at))
+		p := make([]byte, min(to, m.info.Size)-at)
 		if err := readAll(ctx, dev, p, at); err != nil {
 			return fmt.Errorf("learning the content: %w", err)
 		}
-		for i := int64(0); i < int64(len(p)); i += sectorSize {
-			known := choice{images: [][]byte{p[i:min(i+sectorSize, int64(len(p)))]}}
-			m.sectors[(at+i)/sectorSize] = &sector{now: known, lasting: known}
-		}
+		m.learned(p, at)
+		at = to
 	}
 	return nil
+}
+
+// learned notes that p, read at off, is the content.
+func (m *Model) learned(p []byte, off int64) {
+	for i := int64(0); i < int64(len(p)); i += sectorSize {
+		known := choice{images: [][]byte{p[i:min(i+sectorSize, int64(len(p)))]}}
+		m.sectors[(off+i)/sectorSize] = &sector{now: known, lasting: known}
+	}
 }
 
 // changed reports whether a large change touched the range.

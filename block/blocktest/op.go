@@ -95,13 +95,13 @@ func parseOp(line string) (Op, error) {
 	}
 	kind := kindOf(words[0])
 	if kind == 0 {
-		return Op{}, fmt.Errorf("unknown operation %q, want one of %s", words[0], strings.Join(kindNames[:], ", "))
+		return Op{}, fmt.Errorf("unknown operation %.40q, want one of %s", words[0], strings.Join(kindNames[:], ", "))
 	}
 	op := Op{Kind: kind}
 	words = words[1:]
 	if kind == Flush {
 		if len(words) > 0 {
-			return Op{}, fmt.Errorf("flush takes no arguments, found %q", words[0])
+			return Op{}, fmt.Errorf("flush takes no arguments, found %.40q", words[0])
 		}
 		return op, nil
 	}
@@ -110,10 +110,10 @@ func parseOp(line string) (Op, error) {
 	}
 	var err error
 	if op.Off, err = strconv.ParseInt(words[0], 10, 64); err != nil {
-		return Op{}, fmt.Errorf("offset %q is not a number of bytes", words[0])
+		return Op{}, fmt.Errorf("offset %.40q is not a number of bytes", words[0])
 	}
 	if op.Len, err = strconv.ParseInt(words[1], 10, 64); err != nil {
-		return Op{}, fmt.Errorf("length %q is not a number of bytes", words[1])
+		return Op{}, fmt.Errorf("length %.40q is not a number of bytes", words[1])
 	}
 	if kind&(Read|Write) != 0 && (op.Len < 0 || op.Len > maxBuffer) {
 		return Op{}, fmt.Errorf("length %d of a %v, want 0 to %d", op.Len, kind, maxBuffer)
@@ -131,7 +131,7 @@ func (op *Op) parseWord(word string) error {
 	if value, ok := strings.CutPrefix(word, "seed="); ok && op.Kind == Write {
 		seed, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			return fmt.Errorf("seed %q is not a number from 0 to 2^64-1", value)
+			return fmt.Errorf("seed %.40q is not a number from 0 to 2^64-1", value)
 		}
 		op.Seed = seed
 		return nil
@@ -142,7 +142,7 @@ func (op *Op) parseWord(word string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("unknown word %q behind %v", word, op.Kind)
+	return fmt.Errorf("unknown word %.40q behind %v", word, op.Kind)
 }
 
 // kindOf returns the kind with this name, 0 if there is none.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -19,8 +18,8 @@ type Option func(*suite)
 // change may have no effect. Everything else is tested.
 func Lossy() Option { return func(s *suite) { s.lossy = true } }
 
-// Seeds sets how many fixed seeds the random histories begin with, instead of
-// 10. One more seed is drawn at random in each run.
+// Seeds sets how many fixed seeds the random histories have, instead of 6. One
+// more is drawn at random in each run.
 func Seeds(n int) Option { return func(s *suite) { s.seeds = n } }
 
 // Reopen is for devices that outlive Close. Each call of create makes a fresh
@@ -43,7 +42,7 @@ func Reopen(create func(t testing.TB) (open func() block.Device)) Option {
 // the only history to run.
 func Run(t *testing.T, open func(t testing.TB) block.Device, opts ...Option) {
 	t.Helper()
-	s := &suite{open: open, seeds: 10}
+	s := &suite{open: open, seeds: 6, patience: 2 * time.Minute}
 	for _, opt := range opts {
 		opt(s)
 	}
@@ -69,6 +68,9 @@ type suite struct {
 	create func(t testing.TB) (open func() block.Device)
 	lossy  bool
 	seeds  int
+	// patience is how long a case, or one history of it, may take before it
+	// is said to hang.
+	patience time.Duration
 }
 
 // A testCase is one group of promises.
@@ -120,9 +122,6 @@ type probe struct {
 
 var errSkip = errors.New("does not apply to this device")
 
-// slow is how long a test case may take before it is said to hang.
-const slow = 2 * time.Minute
-
 // test runs one case on a fresh device and returns what is wrong.
 func (s *suite) test(t testing.TB, c testCase) error {
 	p := &probe{suite: s, t: t, ctx: t.Context()}
@@ -135,7 +134,7 @@ func (s *suite) test(t testing.TB, c testCase) error {
 	if c.change && p.info.ReadOnly {
 		return errors.Join(errSkip, p.dev.Close())
 	}
-	err := guarded(func() error { return c.run(p) })
+	err := s.guarded(func() error { return c.run(p) })
 	if errors.Is(err, errHang) {
 		return err
 	}
@@ -183,18 +182,17 @@ func (p *probe) limit(n int64) int64 {
 var errHang = broken("a request does not return")
 
 // guarded runs f and gives up on it when it hangs.
-func guarded(f func() error) error {
+func (s *suite) guarded(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
-	timer := time.NewTimer(slow)
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-timer.C:
-		buf := make([]byte, 1<<20)
-		buf = buf[:runtime.Stack(buf, true)]
-		fmt.Fprintf(os.Stderr, "%s\n", buf)
-		return fmt.Errorf("%w after %v", errHang, slow)
+		stacks := make([]byte, 64<<10)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		return fmt.Errorf("%w after %v; the goroutines:\n%s", errHang, s.patience, stacks)
 	}
 }

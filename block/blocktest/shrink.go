@@ -7,7 +7,7 @@ import (
 )
 
 // shrinkRuns bounds how often Shrink runs a history.
-const shrinkRuns = 1500
+const shrinkRuns = 600
 
 // Shrink makes h, which fails with err, shorter: it drops operations, and then
 // shortens ranges and drops flags, as long as run still fails in the same way,

@@ -42,7 +42,7 @@ func testClose(p *probe) error {
 // testCloseInFlight: requests that Close meets are done or ErrClosed.
 func testCloseInFlight(p *probe) error {
 	const workers = 6
-	n := p.limit(16<<10) &^ (p.unit - 1)
+	n := max(p.unit, p.limit(16<<10)&^(p.unit-1))
 	started := make(chan struct{}, workers)
 	go func() {
 		for range workers {
@@ -52,7 +52,7 @@ func testCloseInFlight(p *probe) error {
 	}()
 	return together(workers, func(w int) error {
 		for round := uint64(0); ; round++ {
-			op := Op{Kind: []Kind{Read, Write, Zero, Trim, Flush, Extents}[w%6], Off: int64(w) * n, Len: n, Seed: round}
+			op := Op{Kind: []Kind{Read, Write, Zero, Trim, Flush, Extents}[w%6], Off: int64(w%2) * n, Len: n, Seed: round}
 			if p.info.ReadOnly && op.Kind&(Write|Zero|Trim) != 0 {
 				op.Kind = Read
 			}

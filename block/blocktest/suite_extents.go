@@ -32,13 +32,28 @@ func testExtents(p *probe) error {
 			return errors.Join(err, errors.New("in context "+mc))
 		}
 	}
-	for range p.dev.Extents(p.ctx, block.Allocation, 0, p.info.Size) {
-		break
+	if err := p.stopExtents(); err != nil {
+		return err
 	}
 	for _, mc := range []string{"", "base:", "base:none", "blocktest:unknown"} {
 		_, err := collectExtents(p.dev.Extents(p.ctx, mc, 0, p.unit), 0, p.unit)
 		if !errors.Is(err, block.ErrInvalid) {
 			return broken("extents in the unknown context %q returned %s, want %q", mc, told(err), block.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// stopExtents stops after one extent and after two.
+func (p *probe) stopExtents() error {
+	for stop := 1; stop <= 2; stop++ {
+		calls := 0
+		p.dev.Extents(p.ctx, block.Allocation, 0, p.info.Size)(func(block.Extent, error) bool {
+			calls++
+			return calls < stop
+		})
+		if calls > stop {
+			return broken("extents went on after the caller had stopped")
 		}
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 )
 
 // historyLength is the number of operations of one random history.
-const historyLength = 150
+const historyLength = 120
 
 // chosenSeeds returns the seeds of the random histories.
 func (s *suite) chosenSeeds() ([]uint64, error) {
@@ -69,7 +69,7 @@ func (p *probe) play(h History) error {
 	}
 	m := NewModel(p.info)
 	m.lossy = p.lossy
-	err := guarded(func() error {
+	err := p.guarded(func() error {
 		if err := m.LearnHistory(p.ctx, p.dev, h); err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func testParallelHistories(p *probe) error {
 		}
 		align := max(sectorSize, p.unit)
 		part := p.info.Size / workers &^ (align - 1)
-		err := guarded(func() error {
+		err := p.guarded(func() error {
 			return together(workers, func(w int) error {
 				h := generate(seed+uint64(w)<<32, p.info, int64(w)*part, part, historyLength/3)
 				m := NewModel(p.info)
@@ -132,32 +132,39 @@ func testReopen(p *probe) error {
 	}
 	for seed := range uint64(3) {
 		open := p.create(p.t)
-		if err := p.use(open()); err != nil {
-			return err
-		}
-		m := NewModel(p.info)
-		for round := range uint64(3) {
-			h := append(Generate(seed<<8|round, p.info, historyLength/3), Op{Kind: Flush})
-			if round == 0 {
-				if err := m.LearnHistory(p.ctx, p.dev, h); err != nil {
-					return err
-				}
-			}
-			if err := m.Play(p.ctx, p.dev, h); err != nil {
-				return fmt.Errorf("seed %d, round %d: %w", seed, round, err)
-			}
-			if err := p.again(open); err != nil {
-				return err
-			}
-			if err := m.Verify(p.ctx, p.dev); err != nil {
-				return fmt.Errorf("seed %d, opened again after round %d: %w", seed, round, err)
-			}
-		}
-		if err := p.dev.Close(); err != nil {
-			return err
+		if err := p.guarded(func() error { return p.reopen(open, seed) }); err != nil {
+			return fmt.Errorf("seed %d: %w", seed, err)
 		}
 	}
 	return nil
+}
+
+// reopen runs a history in several rounds, with Close and open between them.
+func (p *probe) reopen(open func() block.Device, seed uint64) error {
+	const rounds = 3
+	if err := p.use(open()); err != nil {
+		return err
+	}
+	h := Generate(seed, p.info, historyLength)
+	m := NewModel(p.info)
+	m.lossy = p.lossy
+	if err := m.LearnHistory(p.ctx, p.dev, h); err != nil {
+		return err
+	}
+	for round := range rounds {
+		part := append(h[:len(h)/rounds:len(h)/rounds], Op{Kind: Flush})
+		h = h[len(h)/rounds:]
+		if err := m.Play(p.ctx, p.dev, part); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
+		}
+		if err := p.again(open); err != nil {
+			return err
+		}
+		if err := m.Verify(p.ctx, p.dev); err != nil {
+			return fmt.Errorf("opened again after round %d: %w", round, err)
+		}
+	}
+	return p.dev.Close()
 }
 
 // again closes the device and opens it again.
