@@ -275,7 +275,7 @@ func TestMirrorOverlapping(t *testing.T) {
 				turn := rng.IntN(3)
 				mu.Unlock()
 				for range turn {
-					time.Sleep(1)
+					time.Sleep(time.Microsecond)
 				}
 				return nil
 			}

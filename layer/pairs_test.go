@@ -47,6 +47,7 @@ var makers = map[string]maker{
 	"readonly":  over(ReadOnly, ReadOnlyOptions{}),
 	"blocksize": over(BlockSize, BlockSizeOptions{Max: 8192}),
 	"raised":    over(BlockSize, BlockSizeOptions{Min: 4096}),
+	"cache":     over(Cache, CacheOptions{Size: 20 << 10, Block: 4096}),
 	"delay":     over(Delay, DelayOptions{All: 1}),
 	"fault":     over(Fault, FaultOptions{Nth: 1 << 40}),
 	"log":       over(Log, LogOptions{Logger: slog.New(slog.DiscardHandler)}),
