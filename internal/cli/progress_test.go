@@ -23,7 +23,7 @@ func TestProgressBar(t *testing.T) {
 	t.Parallel()
 	r, now := halfway()
 	got := r.bar(80, false, nil, now)
-	want := "\r\x1b[Kcopy [" + strings.Repeat("=", 11) + strings.Repeat(" ", 11) + "]  50%  512 MiB of 1 GiB  256 MiB/s  0:02 left"
+	want := "\r\x1b[Kcopy [" + strings.Repeat("=", 13) + strings.Repeat(" ", 14) + "]  50%  512 MiB of 1 GiB  256 MiB/s  0:02 left"
 	if got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

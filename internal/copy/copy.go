@@ -15,7 +15,7 @@ import (
 
 // Defaults of Options.
 const (
-	DefaultInFlight = 16
+	DefaultInFlight = 32
 	DefaultRequest  = 256 << 10
 	DefaultSparse   = 64 << 10
 )
