@@ -33,11 +33,12 @@ type hookOptions struct {
 }
 
 // addHook adds the layer hook, whose arguments are functions of the
-// configuration language.
+// configuration language. It is private because functions cannot be compared:
+// two that are written in the same place may have seen different variables.
 func addHook(r *Registry) {
 	AddLayer(r, "hook", func(block.Device, hookOptions) (block.Device, error) {
 		return nil, errors.New("not called")
-	}, func(c *Constructor) { c.check, c.open = checkHook, openHook })
+	}, Private, func(c *Constructor) { c.check, c.open = checkHook, openHook })
 }
 
 // hookFunctions are the functions in a spec by operation.

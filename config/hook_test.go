@@ -109,6 +109,29 @@ export("vm", hook(mem("64K"), write=on_write, read=on_read, trim=lambda req: ref
 	}
 }
 
+// TestHookClosures: functions that are written in one place and saw different
+// variables are different hooks.
+func TestHookClosures(t *testing.T) {
+	t.Parallel()
+	s := &Set{}
+	mustApply(t, s, mustLoad(t, &Loader{}, `
+def no(error):
+    return lambda req: refuse(error)
+m = mem(512)
+export("a", hook(m, read=no("ENOSPC")))
+export("b", hook(m, read=no("EPERM")))
+`))
+	for i, want := range []syscall.Errno{syscall.ENOSPC, syscall.EPERM} {
+		err := s.table().order[i].root.dev.ReadAt(context.Background(), make([]byte, 512), 0, 0)
+		if block.Errno(err) != want {
+			t.Errorf("export %d: %v, want %v", i, err, want)
+		}
+	}
+	if err := s.Close(context.Background()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestHookFailures: a function that fails, lasts too long or returns nonsense
 // makes the request fail with EIO, and the log says why and where.
 func TestHookFailures(t *testing.T) {

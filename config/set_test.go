@@ -85,6 +85,7 @@ func (d *labDevice) Close() error {
 func newLab() (*lab, *Loader) {
 	l := &lab{locked: map[string]bool{}}
 	r := &Registry{}
+	addHook(r)
 	AddSource(r, "file", func(_ context.Context, o testFile) (block.Device, error) {
 		name := o.Path
 		if o.ReadOnly {
@@ -221,6 +222,27 @@ func TestReload(t *testing.T) {
 			second: `export("a", join("f", other="g", more=["h", "f"])); export("b", "g")`,
 			opened: "open /conf/f, open /conf/g, open /conf/h, open join",
 			atEnd:  "close join, close /conf/h, close /conf/f, close /conf/g",
+		},
+		{
+			name: "hooks of the same text over the same file are two, and stay",
+			first: `
+def no(error):
+    return lambda req: refuse(error)
+export("a", hook("f", write=no("EIO")))
+export("b", hook("f", write=no("EPERM")))`,
+			second: `
+def no(error):
+    return lambda req: refuse(error)
+export("a", hook("f", write=no("EIO")))
+export("b", hook("f", write=no("EPERM")))`,
+			opened: "open /conf/f", atEnd: "close /conf/f",
+		},
+		{
+			name:   "a hook changes with the file that it stands in",
+			first:  `export("a", hook("f", write=lambda req: None)); export("b", "g")`,
+			second: `export("a", hook("f", write=lambda req: refuse())); export("b", "g")`,
+			opened: "open /conf/f, open /conf/g", retired: "a",
+			atEnd: "close /conf/f, close /conf/g",
 		},
 		{
 			name:    "everything goes",

@@ -87,6 +87,9 @@ func (s *Spec) String() string {
 }
 
 func (s *Spec) write(b *limitedBuilder) {
+	if b.full() {
+		return
+	}
 	b.add(s.cons.Name + "(")
 	sep := ""
 	for _, d := range s.devs {
@@ -152,24 +155,23 @@ func (s *Spec) skipped(position int) bool {
 // write down as a program and very long as one expression.
 type limitedBuilder struct{ strings.Builder }
 
-const maxSpecText = 16 << 10
+const maxSpecText = 4 << 10
 
 func (b *limitedBuilder) full() bool { return b.Len() >= maxSpecText }
 
 func (b *limitedBuilder) add(s string) {
-	if b.full() {
-		return
-	}
-	if b.Len()+len(s) >= maxSpecText {
-		s = strings.ToValidUTF8(s[:maxSpecText-b.Len()-3], "") + "…"
+	if !b.full() {
 		b.WriteString(s)
-		b.WriteString(strings.Repeat(" ", max(0, maxSpecText-b.Len())))
-		return
 	}
-	b.WriteString(s)
 }
 
-func (b *limitedBuilder) String() string { return strings.TrimRight(b.Builder.String(), " ") }
+func (b *limitedBuilder) String() string {
+	s := b.Builder.String()
+	if len(s) < maxSpecText {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxSpecText], "") + "…"
+}
 
 // Type, Freeze, Truth and Hash make a Spec a value of the language.
 func (s *Spec) Type() string          { return "device" }
