@@ -45,6 +45,26 @@ func asked(n int, info block.Info) (*shaped, func() []string) {
 	}
 }
 
+func TestCacheConforms(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		info block.Info
+		o    CacheOptions
+	}{
+		{block.Info{}, CacheOptions{}},
+		{block.Info{NoWait: true}, CacheOptions{Size: 3 * (4*kib + cacheOverhead), Block: 4 * kib}},
+		{block.Info{MinBlock: 4096, MaxBlock: 12288}, CacheOptions{Size: 40 << 10, Block: 8 * kib}},
+		{block.Info{ReadOnly: true}, CacheOptions{Size: 100 << 10, Block: 512}},
+	} {
+		t.Run(fmt.Sprintf("%+v", tt.o), func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device {
+				return must[block.Device](t)(Cache(disks(tt.info, 144<<10)[0], tt.o))
+			})
+		})
+	}
+}
+
 func TestCacheReadsWholeBlocksOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -10,6 +10,13 @@ import (
 	"github.com/strata-storage/strata/block"
 )
 
+func TestDelayConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Delay(disks(block.Info{NoWait: true}, 144<<10)[0], DelayOptions{Write: time.Nanosecond, Flush: time.Nanosecond}))
+	})
+}
+
 func TestDelayOfEachOperation(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -17,6 +17,13 @@ func newFault(t testing.TB, o FaultOptions) block.Device {
 	return must[block.Device](t)(Fault(block.FromBytes(make([]byte, 64<<10)), o))
 }
 
+func TestFaultConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Fault(disks(block.Info{NoWait: true}, 144<<10)[0], FaultOptions{Nth: 1 << 40}))
+	})
+}
+
 // failedReads makes n reads of a byte and returns the numbers, from 1, of those
 // that failed.
 func failedReads(dev block.Device, n int) (numbers []int) {

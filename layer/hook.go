@@ -44,7 +44,8 @@ type Request struct {
 // device that Hook returned, or its Close would wait for itself.
 //
 // A hook that redirects, rewrites or answers requests takes over the contract
-// of block.Device for them.
+// of block.Device for them: one that answers reads, for one, must answer
+// OpExtents accordingly, or ranges that the device calls zero are not read.
 type Hooks struct {
 	// Ops are the operations to hook; none means all. What is not hooked
 	// costs nothing.
@@ -83,7 +84,7 @@ func Hook(dev block.Device, hooks Hooks) (block.Device, error) {
 		}
 	}
 	if ops&dataOps != 0 {
-		h.info.NoWait = false
+		h.info.NoWait, h.ignored = false, block.NoWait
 	}
 	return h, nil
 }
@@ -91,24 +92,25 @@ func Hook(dev block.Device, hooks Hooks) (block.Device, error) {
 type hook struct {
 	block.Pass
 	Hooks
-	info block.Info
-	ops  opSet
-	all  []block.Device
-	gate block.Gate
+	info    block.Info
+	ops     opSet
+	ignored block.Flags // of requests that are not hooked
+	all     []block.Device
+	gate    block.Gate
 }
 
 func (h *hook) Info() block.Info { return h.info }
 
 func (h *hook) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if !h.ops.has(OpRead) {
-		return h.Device.ReadAt(ctx, p, off, flags)
+		return h.Device.ReadAt(ctx, p, off, flags&^h.ignored)
 	}
 	return h.serve(ctx, Request{Op: OpRead, Off: off, Len: int64(len(p)), Data: p, Flags: flags})
 }
 
 func (h *hook) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if !h.ops.has(OpWrite) {
-		return h.Device.WriteAt(ctx, p, off, flags)
+		return h.Device.WriteAt(ctx, p, off, flags&^h.ignored)
 	}
 	return h.serve(ctx, Request{Op: OpWrite, Off: off, Len: int64(len(p)), Data: p, Flags: flags})
 }

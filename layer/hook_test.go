@@ -39,6 +39,33 @@ func everyRequest(dev block.Device) (failed [numOps]error) {
 	return failed
 }
 
+func TestHookConforms(t *testing.T) {
+	t.Parallel()
+	pass := func(context.Context, *Request) error { return nil }
+	around := func(ctx context.Context, _ *Request, next func(context.Context) error) error { return next(ctx) }
+	for name, hooks := range map[string]Hooks{
+		"all":     {Before: pass, Replace: around, After: func(_ context.Context, _ *Request, err error) error { return err }},
+		"flushes": {Ops: []Op{OpFlush}, Before: pass},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conform(t, func(t testing.TB) block.Device {
+				return must[block.Device](t)(Hook(disks(block.Info{MinBlock: 512, NoWait: true}, 144<<10)[0], hooks))
+			})
+		})
+	}
+	t.Run("redirected", func(t *testing.T) {
+		t.Parallel()
+		conform(t, func(t testing.TB) block.Device {
+			devs := disks(block.Info{NoWait: true}, 144<<10, 144<<10)
+			return must[block.Device](t)(Hook(devs[0], Hooks{Devices: devs[1:], Before: func(_ context.Context, r *Request) error {
+				r.Device = devs[1]
+				return nil
+			}}))
+		})
+	})
+}
+
 func TestHookRunsBeforeReplaceAfterInOrder(t *testing.T) {
 	t.Parallel()
 	var log []string

@@ -3,6 +3,7 @@ package layer
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -22,6 +23,13 @@ func logTo(b *bytes.Buffer) *slog.Logger {
 		}
 		return a
 	}}))
+}
+
+func TestLogConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Log(disks(block.Info{NoWait: true}, 144<<10)[0], LogOptions{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}))
+	})
 }
 
 func TestLogLines(t *testing.T) {

@@ -137,14 +137,18 @@ func (r *retry) again(ctx context.Context, flags block.Flags, err error, request
 		switch {
 		case err == nil:
 			return nil
-		case ctx.Err() != nil || !mayPass(err):
+		case !mayPass(err):
 			return err
-		case flags&block.NoWait != 0:
+		case flags&block.NoWait != 0 && r.Info().NoWait:
 			return block.ErrWouldBlock
 		case n == r.Retries:
 			return fmt.Errorf("repeated %d times: %w", n, err)
 		}
-		if stop := sleep(ctx, delay, r.closing); stop != nil {
+		stop := context.Cause(ctx)
+		if stop == nil {
+			stop = sleep(ctx, delay, r.closing)
+		}
+		if stop != nil {
 			return fmt.Errorf("%w before a request that failed was repeated: %v", stop, err)
 		}
 		delay = min(2*delay, r.MaxDelay)

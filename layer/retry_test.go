@@ -17,7 +17,7 @@ import (
 
 // failTimes is a device whose next n requests fail with err.
 func failTimes(n int, err error) *shaped {
-	s := newShaped(64<<10, block.Info{})
+	s := newShaped(64<<10, block.Info{NoWait: true})
 	left := n
 	s.before = func(Op, int64, int64, block.Flags) error {
 		if left > 0 {
@@ -27,6 +27,23 @@ func failTimes(n int, err error) *shaped {
 		return nil
 	}
 	return s
+}
+
+func TestRetryConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Retry(disks(block.Info{NoWait: true}, 144<<10)[0], RetryOptions{}))
+	})
+}
+
+// A device that fails now and then, with a retry over it, is as good as one
+// that never does.
+func TestRetryOverFaultsConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		bad := must[block.Device](t)(Fault(disks(block.Info{}, 144<<10)[0], FaultOptions{Ops: []string{"read", "write", "zero", "trim", "extents"}, Every: 7}))
+		return must[block.Device](t)(Retry(bad, RetryOptions{Delay: time.Nanosecond, MaxDelay: time.Nanosecond}))
+	})
 }
 
 func TestRetryRepeatsEachOperation(t *testing.T) {
@@ -114,6 +131,12 @@ func TestRetryNeverPausesWithNoWait(t *testing.T) {
 		begin := time.Now()
 		if err := dev.ReadAt(t.Context(), make([]byte, 1), 0, block.NoWait); err != block.ErrWouldBlock || time.Since(begin) != 0 {
 			t.Errorf("read with NoWait returned %v after %v", err, time.Since(begin))
+		}
+		disk := failTimes(1, block.ErrIO)
+		disk.info.NoWait = false
+		dev = must[block.Device](t)(Retry(disk, RetryOptions{}))
+		if err := dev.ReadAt(t.Context(), make([]byte, 1), 0, block.NoWait); err != nil {
+			t.Errorf("read of a device that does not know NoWait returned %v", err)
 		}
 	})
 }

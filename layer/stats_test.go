@@ -19,6 +19,13 @@ func newStats(t testing.TB, dev block.Device) Meter {
 	return must[block.Device](t)(Stats(dev, StatsOptions{})).(Meter)
 }
 
+func TestStatsConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Stats(disks(block.Info{NoWait: true}, 144<<10)[0], StatsOptions{}))
+	})
+}
+
 func TestStatsCountEachOperation(t *testing.T) {
 	t.Parallel()
 	dev := newStats(t, block.FromBytes(make([]byte, 4096)))

@@ -45,6 +45,9 @@ func Throttle(dev block.Device, o ThrottleOptions) (block.Device, error) {
 		closing: make(chan struct{}),
 		changed: make(chan struct{}),
 	}
+	if dev.Info().NoWait {
+		t.noWait = block.NoWait
+	}
 	for side := range t.head {
 		t.head[side] = make(chan struct{}, 1)
 	}
@@ -63,6 +66,7 @@ const (
 
 type throttle struct {
 	block.Pass
+	noWait  block.Flags // NoWait if dev honours it
 	start   time.Time
 	closing chan struct{}
 	once    sync.Once
@@ -176,7 +180,7 @@ func (t *throttle) pass(ctx context.Context, side, n int, flags block.Flags) err
 	if wait, _ := t.take(side, n, true); wait == 0 {
 		return nil
 	}
-	if flags&block.NoWait != 0 {
+	if flags&t.noWait != 0 {
 		return block.ErrWouldBlock
 	}
 	if err := t.queue(ctx, side, n); err != nil {
@@ -224,7 +228,7 @@ func (t *throttle) count(side, n int) {
 
 // refund takes back what a request used that comes again without NoWait.
 func (t *throttle) refund(side, n int, flags block.Flags, err error) error {
-	if flags&block.NoWait != 0 && t.limited[side].Load() && errors.Is(err, block.ErrWouldBlock) {
+	if flags&t.noWait != 0 && t.limited[side].Load() && errors.Is(err, block.ErrWouldBlock) {
 		t.mu.Lock()
 		t.charge(side, -n, -1)
 		t.mu.Unlock()

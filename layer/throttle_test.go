@@ -26,6 +26,13 @@ func took(f func()) time.Duration {
 	return time.Since(begin).Round(time.Microsecond)
 }
 
+func TestThrottleConforms(t *testing.T) {
+	t.Parallel()
+	conform(t, func(t testing.TB) block.Device {
+		return must[block.Device](t)(Throttle(disks(block.Info{NoWait: true}, 144<<10)[0], ThrottleOptions{Bytes: 1 << 40, Requests: 1e6}))
+	})
+}
+
 func TestThrottleRates(t *testing.T) {
 	t.Parallel()
 	const k = 1 << 10
@@ -260,6 +267,11 @@ func TestThrottleNoWait(t *testing.T) {
 		}
 		if got := took(func() { _ = dev.ReadAt(t.Context(), p, 0, 0) }); got != time.Second {
 			t.Errorf("waited for %v, want 1s", got)
+		}
+		plain := newThrottle(t, newShaped(4096, block.Info{}), ThrottleOptions{Requests: 1, Burst: time.Nanosecond})
+		_ = plain.Flush(t.Context())
+		if err := plain.WriteAt(t.Context(), p, 0, block.NoWait); err != nil {
+			t.Errorf("write to a device that does not know NoWait returned %v", err)
 		}
 	})
 }
