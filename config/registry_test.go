@@ -205,6 +205,24 @@ func TestExistingFilesArePaths(t *testing.T) {
 	}
 }
 
+// TestLongText: a device that is short to write as a program, and as one
+// expression longer than any memory, is described by a part of that.
+func TestLongText(t *testing.T) {
+	t.Parallel()
+	c := mustLoad(t, &Loader{Registry: specRegistry()}, `
+def double(n):
+    d = mem(512)
+    for i in range(n):
+        d = concat(d, d)
+    return d
+export("a", double(90))
+`)
+	got := c.Exports[0].Device.String()
+	if len(got) > 2*maxSpecText || !strings.HasPrefix(got, "concat(concat(") || !strings.HasSuffix(got, "…") {
+		t.Errorf("%d bytes: %.100s", len(got), got)
+	}
+}
+
 // FuzzLoad: no configuration makes the loader panic or last, and what it
 // accepts can be described.
 func FuzzLoad(f *testing.F) {
