@@ -59,7 +59,7 @@ func TestBlockDeviceConformance(t *testing.T) {
 				}
 				return d
 			}
-			blocktest.Run(t, open, blocktest.Seeds(2),
+			blocktest.Run(t, open, blocktest.Seeds(1),
 				blocktest.Reopen(func(t testing.TB) func() block.Device {
 					d := open(t)
 					if err := errors.Join(d.Zero(t.Context(), 0, mib, 0), d.Close()); err != nil {

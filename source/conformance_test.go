@@ -23,7 +23,7 @@ func TestMemConformance(t *testing.T) {
 					t.Fatal(err)
 				}
 				return d
-			}, blocktest.Seeds(4))
+			}, blocktest.Seeds(2))
 		})
 	}
 }
@@ -36,12 +36,12 @@ func TestNullConformance(t *testing.T) {
 			t.Fatal(err)
 		}
 		return d
-	}, blocktest.Lossy(), blocktest.Seeds(2))
+	}, blocktest.Lossy(), blocktest.Seeds(1))
 }
 
 func TestPatternConformance(t *testing.T) {
 	t.Parallel()
-	blocktest.Run(t, func(t testing.TB) block.Device { return mustPattern(t, oddSize) }, blocktest.Seeds(2))
+	blocktest.Run(t, func(t testing.TB) block.Device { return mustPattern(t, oddSize) }, blocktest.Seeds(1))
 }
 
 // conform runs the suite on files that o describes, each of its own, in
@@ -58,7 +58,7 @@ func conform(t *testing.T, o source.FileOptions, dir func(testing.TB) string) {
 			return d
 		}
 	}
-	blocktest.Run(t, func(t testing.TB) block.Device { return create(t)() }, blocktest.Reopen(create), blocktest.Seeds(2))
+	blocktest.Run(t, func(t testing.TB) block.Device { return create(t)() }, blocktest.Reopen(create), blocktest.Seeds(1))
 }
 
 func TestFileConformance(t *testing.T) {
@@ -95,6 +95,6 @@ func TestFileConformance(t *testing.T) {
 		path := makeFile(t, oddSize)
 		blocktest.Run(t, func(t testing.TB) block.Device {
 			return mustOpen(t, source.FileOptions{Path: path, ReadOnly: true})
-		}, blocktest.Seeds(2))
+		}, blocktest.Seeds(1))
 	})
 }
