@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -72,7 +73,7 @@ func (l *lab) measure(ctx context.Context, g group, report *report) error {
 		figures := map[string][]figure{}
 		for range l.o.rounds {
 			for _, s := range servers {
-				f, err := l.fio(ctx, s, ld)
+				f, err := l.drive(ctx, s, ld)
 				if err != nil {
 					return fmt.Errorf("%s, %v: %w", s.name, ld, err)
 				}
@@ -125,13 +126,32 @@ func (l *lab) fill(ctx context.Context, r *running) error {
 	return nil
 }
 
-// fio puts a load on a server.
-func (l *lab) fio(ctx context.Context, r *running, ld load) (figure, error) {
-	before, err := groupUsage(r.cmd.Process.Pid)
+// drive puts a load on a server.
+func (l *lab) drive(ctx context.Context, r *running, ld load) (figure, error) {
+	before, err := groupUsage(r.group)
 	if err != nil {
 		return figure{}, err
 	}
-	cmd := exec.CommandContext(ctx, "fio", "--name=bench", "--ioengine=nbd", "--uri="+strings.ReplaceAll(r.uri, ":", `\:`),
+	generate := l.fio
+	if r.place.transport == overTLS {
+		generate = l.generator
+	}
+	f, total, err := generate(ctx, r, ld)
+	if err != nil {
+		return figure{}, err
+	}
+	after, err := groupUsage(r.group)
+	if err != nil {
+		return figure{}, err
+	}
+	f.cpu = (after.cpu - before.cpu) / time.Duration(max(total, 1))
+	f.peak = after.peak
+	return f, nil
+}
+
+// fio generates a load with fio's nbd engine.
+func (l *lab) fio(ctx context.Context, r *running, ld load) (figure, int64, error) {
+	cmd := exec.CommandContext(ctx, "fio", "--name=bench", "--ioengine=nbd", "--uri="+r.uri,
 		"--rw="+ld.rw, fmt.Sprintf("--bs=%d", ld.bs), fmt.Sprintf("--iodepth=%d", ld.depth), fmt.Sprintf("--numjobs=%d", ld.conns),
 		"--thread", "--group_reporting", "--time_based", fmt.Sprintf("--runtime=%d", l.o.seconds), fmt.Sprintf("--size=%dM", l.o.size),
 		"--randrepeat=0", "--output-format=json")
@@ -139,19 +159,58 @@ func (l *lab) fio(ctx context.Context, r *running, ld load) (figure, error) {
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return figure{}, fmt.Errorf("fio: %w: %s%s", err, out, stderr.String())
+		return figure{}, 0, fmt.Errorf("fio: %w: %s", err, stderr.String())
 	}
-	after, err := groupUsage(r.cmd.Process.Pid)
+	return parseFio(out)
+}
+
+// generator generates a load with our own client: fio cannot be told where
+// certificates are.
+func (l *lab) generator(ctx context.Context, r *running, ld load) (figure, int64, error) {
+	args := []string{"bench", "--json", "--size", fmt.Sprint(ld.bs), "--depth", fmt.Sprint(ld.depth),
+		"--connections", fmt.Sprint(ld.conns), "--duration", fmt.Sprintf("%ds", l.o.seconds)}
+	if strings.Contains(ld.rw, "write") {
+		args = append(args, "--reads", "0", "--overwrite")
+	}
+	if !strings.HasPrefix(ld.rw, "rand") {
+		args = append(args, "--sequential")
+	}
+	out, err := exec.CommandContext(ctx, l.o.strata, append(args, r.uri)...).Output()
 	if err != nil {
-		return figure{}, err
+		return figure{}, 0, fmt.Errorf("%s bench: %w: %s", l.o.strata, err, stderrOf(err))
 	}
-	f, total, err := parseFio(out)
-	if err != nil {
-		return figure{}, err
+	return parseGenerator(out)
+}
+
+// stderrOf is what a program that failed has said.
+func stderrOf(err error) string {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return string(e.Stderr)
 	}
-	f.cpu = (after.cpu - before.cpu) / time.Duration(max(total, 1))
-	f.peak = after.peak
-	return f, nil
+	return ""
+}
+
+func parseGenerator(out []byte) (f figure, total int64, err error) {
+	type direction struct {
+		Requests int64   `json:"requests"`
+		Rate     float64 `json:"requests_per_second"`
+		Latency  struct {
+			P50 time.Duration `json:"p50"`
+			P99 time.Duration `json:"p99"`
+		} `json:"latency_ns"`
+	}
+	var doc struct{ Read, Write *direction }
+	if err := json.Unmarshal(out, &doc); err != nil {
+		return f, 0, fmt.Errorf("bench: %w: %s", err, out)
+	}
+	d := doc.Read
+	if d == nil {
+		d = doc.Write
+	}
+	if d == nil || d.Requests == 0 {
+		return f, 0, fmt.Errorf("bench measured nothing: %s", out)
+	}
+	return figure{iops: d.Rate, p50: d.Latency.P50, p99: d.Latency.P99}, d.Requests, nil
 }
 
 // parseFio takes the figures out of fio's JSON, in front of which fio puts

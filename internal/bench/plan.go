@@ -77,7 +77,7 @@ func groups() []group {
 			append(append(random(1, 16, 64), sequential()...), connections()...)},
 		{"File, TCP", "The same over TCP on the loopback interface.", overTCP, files,
 			append(random(1, 16), load{"read", 1 << 20, 4, 1}, load{"write", 1 << 20, 4, 1})},
-		{"File, TLS", "The same over TCP with TLS 1.3 and X.509 certificates.", overTLS, files,
+		{"File, TLS", "The same over TCP with TLS 1.3 and X.509 certificates. The client is `strata bench`, for all servers: fio cannot be told where certificates are.", overTLS, files,
 			append(random(1, 16), load{"read", 1 << 20, 4, 1}, load{"write", 1 << 20, 4, 1})},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -33,6 +34,9 @@ type server struct {
 	command func(l *lab, p place) []string
 	// export is the name under which it serves the disk.
 	export string
+	// daemon says that it goes into the background, leaving its process id
+	// in a file.
+	daemon bool
 }
 
 // A place is where a server listens and what it serves.
@@ -67,7 +71,7 @@ var (
 		return nbdkitCommand(l, p, "file", p.image)
 	}}
 	qemuNBD   = server{name: "qemu-nbd", program: "qemu-nbd", file: true, command: qemuCommand}
-	nbdServer = server{name: "nbd-server", program: "nbd-server", file: true, command: nbdServerCommand, export: "disk"}
+	nbdServer = server{name: "nbd-server", program: "nbd-server", file: true, command: nbdServerCommand, export: "disk", daemon: true}
 )
 
 func strataCommand(l *lab, p place, disk string) []string {
@@ -127,8 +131,10 @@ func nbdServerCommand(l *lab, p place) []string {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		return []string{"false"}
 	}
-	return []string{"nbd-server", "-d", "-C", path}
+	return []string{"nbd-server", "-C", path, "-p", pidFile(p)}
 }
+
+func pidFile(p place) string { return p.image + ".pid" }
 
 // A running server.
 type running struct {
@@ -136,7 +142,8 @@ type running struct {
 	place place
 	uri   string
 	cmd   *exec.Cmd
-	done  chan struct{}
+	done  chan struct{} // closed when cmd has ended
+	group int           // the process group that serves
 }
 
 // start starts a server and waits until it listens.
@@ -162,16 +169,37 @@ func (l *lab) start(ctx context.Context, s server, t transport) (*running, error
 	if err := r.cmd.Start(); err != nil {
 		return nil, err
 	}
+	r.group = r.cmd.Process.Pid
 	go func() {
 		r.cmd.Wait()
 		close(r.done)
 	}()
+	if s.daemon {
+		<-r.done
+		r.done = make(chan struct{})
+		if r.group, err = daemonGroup(pidFile(p)); err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
 	if err := r.wait(ctx); err != nil {
 		r.stop()
 		text, _ := os.ReadFile(log.Name())
 		return nil, fmt.Errorf("%s: %w: %s", s.name, err, text)
 	}
 	return r, nil
+}
+
+// daemonGroup returns the process group of a daemon.
+func daemonGroup(path string) (int, error) {
+	for range 500 {
+		if text, err := os.ReadFile(path); err == nil {
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+				return syscall.Getpgid(pid)
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return 0, fmt.Errorf("no process id in %s", path)
 }
 
 // wait waits until the server accepts connections.
@@ -197,8 +225,10 @@ func (r *running) wait(ctx context.Context) error {
 
 // stop ends the server and its children.
 func (r *running) stop() {
-	syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
-	<-r.done
+	syscall.Kill(-r.group, syscall.SIGKILL)
+	if !r.daemon {
+		<-r.done
+	}
 	os.Remove(r.place.socket)
 	if r.place.image != "" {
 		os.Remove(r.place.image)
