@@ -55,7 +55,7 @@ func (e *Env) copy() *cobra.Command {
 	f.IntVar(&c.conns, "connections", 4, "connections to each remote disk that allows several")
 	f.BoolVar(&c.o.Unflushed, "no-flush", false, "do not wait for stable storage")
 	f.BoolVar(&c.verify, "verify", false, "read both and compare them afterwards")
-	f.StringVar(&c.progress, "progress", "auto", "bar, json or none (auto: a bar on a terminal, otherwise JSON)")
+	progressFlag(cmd, &c.progress)
 	return cmd
 }
 

@@ -7,8 +7,10 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/strata-storage/strata/internal/copy"
@@ -18,7 +20,7 @@ import (
 // A report shows how far something has come, until its end.
 type report struct {
 	what   string
-	total  int64
+	total  atomic.Int64
 	p      *copy.Progress
 	start  time.Time
 	show   func(done bool, err error)
@@ -28,7 +30,8 @@ type report struct {
 
 // report starts to show p in one of the forms auto, bar, json and none.
 func (e *Env) report(form, what string, total int64, p *copy.Progress) (*report, error) {
-	r := &report{what: what, total: total, p: p, start: time.Now(), stop: make(chan struct{})}
+	r := &report{what: what, p: p, start: time.Now(), stop: make(chan struct{})}
+	r.total.Store(total)
 	width, onTerminal := terminalWidth(e.Stderr)
 	if form == "auto" {
 		if form = "json"; onTerminal {
@@ -83,7 +86,7 @@ func (r *report) pace(now time.Time) (rate float64, left time.Duration) {
 	done := r.p.Done.Load()
 	rate = float64(done) / max(now.Sub(r.start).Seconds(), 1e-6)
 	if rate > 0 {
-		left = time.Duration(float64(max(r.total-done, 0)) / rate * float64(time.Second))
+		left = time.Duration(float64(max(r.total.Load()-done, 0)) / rate * float64(time.Second))
 	}
 	return rate, left
 }
@@ -102,7 +105,7 @@ func (r *report) line(done bool, err error, now time.Time) string {
 		Left    float64 `json:"seconds_left"`
 		State   string  `json:"state"`
 	}{
-		r.what, min(r.p.Done.Load(), r.total), r.total, r.p.Data.Load(), r.p.Zeros.Load(),
+		r.what, min(r.p.Done.Load(), r.total.Load()), r.total.Load(), r.p.Data.Load(), r.p.Zeros.Load(),
 		now.Sub(r.start).Round(time.Millisecond).Seconds(), int64(rate), left.Round(time.Millisecond).Seconds(), "running",
 	}
 	if done {
@@ -118,16 +121,16 @@ func (r *report) line(done bool, err error, now time.Time) string {
 // bar is the state as one line of a terminal that is that wide.
 func (r *report) bar(width int, done bool, err error, now time.Time) string {
 	rate, left := r.pace(now)
-	share := 1.0
-	if r.total > 0 {
-		share = min(float64(r.p.Done.Load())/float64(r.total), 1)
+	share, total := 1.0, r.total.Load()
+	if total > 0 {
+		share = min(float64(r.p.Done.Load())/float64(total), 1)
 	}
 	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s  %s left", share*100,
-		units.Bytes(min(r.p.Done.Load(), r.total)), units.Bytes(r.total), units.Rate(rate), units.Clock(left))
+		units.Bytes(min(r.p.Done.Load(), total)), units.Bytes(total), units.Rate(rate), units.Clock(left))
 	end := ""
 	if done {
 		tail = fmt.Sprintf(" %3.0f%%  %s (%s data)  %s  in %s", share*100,
-			units.Bytes(r.total), units.Bytes(r.p.Data.Load()), units.Rate(rate), units.Clock(now.Sub(r.start)))
+			units.Bytes(total), units.Bytes(r.p.Data.Load()), units.Rate(rate), units.Clock(now.Sub(r.start)))
 		end = "\n"
 	}
 	if err != nil {
@@ -137,4 +140,9 @@ func (r *report) bar(width int, done bool, err error, now time.Time) string {
 	full := int(share * float64(room))
 	bar := strings.Repeat("=", full) + strings.Repeat(" ", room-full)
 	return "\r\x1b[K" + r.what + " [" + bar + "]" + tail + end
+}
+
+// progressFlag adds the flag that chooses the form of a report.
+func progressFlag(cmd *cobra.Command, form *string) {
+	cmd.Flags().StringVar(form, "progress", "auto", "bar, json or none (auto: a bar on a terminal, otherwise JSON)")
 }

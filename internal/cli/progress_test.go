@@ -12,7 +12,8 @@ import (
 
 // halfway is a report of a copy of 1 GiB that has run for two seconds.
 func halfway() (*report, time.Time) {
-	r := &report{what: "copy", total: 1 << 30, p: new(copy.Progress), start: time.Unix(100, 0)}
+	r := &report{what: "copy", p: new(copy.Progress), start: time.Unix(100, 0)}
+	r.total.Store(1 << 30)
 	r.p.Done.Store(512 << 20)
 	r.p.Data.Store(256 << 20)
 	r.p.Zeros.Store(256 << 20)

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/strata-storage/strata/internal/race"
 )
 
 func TestMain(m *testing.M) {
@@ -23,6 +25,10 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	_, update := os.LookupEnv("UPDATE_SCRIPTS")
+	program := ""
+	if race.Enabled {
+		program = plainProgram(t)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		UpdateScripts:       update,
@@ -30,6 +36,9 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Values[serverKey{}] = new(testServer)
+			if program != "" {
+				env.Setenv("PATH", program+string(filepath.ListSeparator)+env.Getenv("PATH"))
+			}
 			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
 			return nil
 		},
@@ -43,6 +52,19 @@ func TestScripts(t *testing.T) {
 			"replace": replaceText,
 		},
 	})
+}
+
+// plainProgram builds the program without the race detector, with which each
+// of a hundred processes takes a third of a second to start, and returns its
+// directory. The tests within one process look for races.
+func plainProgram(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-ldflags=-X main.version=test", "-o", filepath.Join(dir, "strata"), "../../cmd/strata")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // A testServer is a server that a script has started.
