@@ -31,10 +31,8 @@ func Reopen(create func(t testing.TB) (open func() block.Device)) Option {
 
 // Run tests whether the devices that open returns keep the promises of
 // block.Device, each group of them in a subtest. open returns a fresh device
-// with any content, of 128 KiB at least; the tests close it. A device may be as
-// large as its content allows: the tests touch little of a large one.
-//
-// The tests close every device. Use t.Cleanup for what must outlive them.
+// with any content, of 128 KiB at least; the tests close it. They touch little
+// of a large one. What open makes besides belongs into t.Cleanup.
 //
 // A random history that fails is made as short as possible and printed with a
 // way to run it again, for which Run obeys two environment variables:

@@ -3,6 +3,7 @@ package blocktest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/strata-storage/strata/block"
@@ -23,7 +24,9 @@ func RunCuts(t *testing.T, create func(m *Machine) (open func() (block.Device, e
 		seeds = 1
 	}
 	for seed := range seeds {
-		EveryCut(t, cutHistory(t.Context(), uint64(seed), create))
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			EveryCut(t, cutHistory(t.Context(), uint64(seed), create))
+		})
 	}
 }
 
@@ -46,13 +49,17 @@ func cutHistory(ctx context.Context, seed uint64, create func(m *Machine) (open 
 			return using(open, func(dev block.Device) error { return model.Play(ctx, dev, h[:length]) })
 		}
 		check = func() error {
-			return using(open, func(dev block.Device) error {
+			err := using(open, func(dev block.Device) error {
 				model.PowerCut()
 				if err := model.Verify(ctx, dev); err != nil {
 					return err
 				}
 				return model.Play(ctx, dev, h[length:])
 			})
+			if err != nil {
+				return fmt.Errorf("%w\nThe power went during this history, or after it:\n%v", err, h[:length])
+			}
+			return nil
 		}
 		return work, check
 	}
