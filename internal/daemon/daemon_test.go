@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -35,7 +34,6 @@ type bench struct {
 	text   atomic.Pointer[string]
 	gate   chan struct{} // a read passes when it can receive
 	inGate chan struct{} // told when a read arrives
-	log    bytes.Buffer
 }
 
 type slowOptions struct {

@@ -71,13 +71,13 @@ func Parse(s string) (Address, error) {
 		a = Address{Kind: Systemd, Name: strings.TrimPrefix(rest, "//")}
 	case Stdio:
 		if a.Kind = Stdio; strings.Trim(rest, "/") != "" {
-			err = fmt.Errorf("nothing may follow stdio:")
+			err = fmt.Errorf("stdio: with nothing behind it is the whole address")
 		}
 	default:
 		ok = false
 	}
 	if !ok {
-		return Address{}, fmt.Errorf("listen address %q: want tcp://HOST:PORT, unix:///PATH, vsock://CID:PORT, systemd: or stdio:", s)
+		return Address{}, fmt.Errorf("listen address %q: want tcp://HOST:PORT, unix:///PATH, vsock://CID:PORT, stdio: or systemd:NAME", s)
 	}
 	if err != nil {
 		return Address{}, fmt.Errorf("listen address %q: %w", s, err)

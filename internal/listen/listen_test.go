@@ -55,7 +55,7 @@ func TestParseRefuses(t *testing.T) {
 		"unix:///s?owner=me":        `unknown parameter "owner"`,
 		"vsock://host:1":            `context "host"`,
 		"vsock://2:x":               `port "x"`,
-		"stdio:x":                   "nothing may follow stdio:",
+		"stdio:x":                   "nothing behind it",
 		"unix:///" + long("x", 200): "the system allows 107",
 	} {
 		if a, err := Parse(s); err == nil || !strings.Contains(err.Error(), want) {
