@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 func newBlockSize(t testing.TB, dev block.Device, o BlockSizeOptions) block.Device {
@@ -367,7 +368,7 @@ func TestBlockSizeClose(t *testing.T) {
 func TestBlockSizeNoAllocation(t *testing.T) {
 	passesFree(t, newBlockSize(t, newShaped(1<<20, block.Info{MinBlock: 512}), BlockSizeOptions{}), 4096, 4096)
 	passesFree(t, newBlockSize(t, newShaped(1<<20, block.Info{}), BlockSizeOptions{Min: 512}), 4096, 4096)
-	if !raceEnabled { // the race detector makes sync.Pool forget at random
+	if !race.Enabled { // the race detector makes sync.Pool forget at random
 		passesFree(t, newBlockSize(t, newShaped(1<<20, block.Info{MinBlock: 512}), BlockSizeOptions{}), 100, 5000)
 	}
 }

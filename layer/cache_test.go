@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 const kib = 1 << 10
@@ -525,7 +526,7 @@ func TestCacheUsesNoMoreMemoryThanAllowed(t *testing.T) {
 			t.Errorf("blocks of %d: %+v", blockSize, s)
 		}
 		t.Logf("blocks of %d: %d KiB on the heap for %d KiB of content", blockSize, used/kib, s.Bytes/kib)
-		if used > limit+limit/20 && !raceEnabled {
+		if used > limit+limit/20 && !race.Enabled {
 			t.Errorf("blocks of %d: %d bytes on the heap, allowed are %d", blockSize, used, limit)
 		}
 		if err := dev.Close(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // hooked is Hook over a disk of 64 KiB that is returned too.
@@ -312,7 +313,7 @@ func TestHookRefusesBadOptions(t *testing.T) {
 // detector pools forget on purpose, so that nothing can be said.
 func noAllocations(t *testing.T, what string, f func()) {
 	t.Helper()
-	if n := testing.AllocsPerRun(1000, f); n != 0 && !raceEnabled {
+	if n := testing.AllocsPerRun(1000, f); n != 0 && !race.Enabled {
 		t.Errorf("%s: %v allocations, want none", what, n)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 	"github.com/strata-storage/strata/block/blocktest"
 )
 
@@ -107,7 +108,7 @@ func runHistories(t *testing.T, open func() block.Device) error {
 		return errors.Join(h.Run(t.Context(), dev), dev.Close())
 	}
 	seeds := uint64(3)
-	if raceEnabled {
+	if race.Enabled {
 		seeds = 1
 	}
 	for seed := range seeds {

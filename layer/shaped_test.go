@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/race"
 	"github.com/strata-storage/strata/block/blocktest"
 )
 
@@ -140,7 +141,7 @@ func (s *shaped) pages(off, n int64) iter.Seq2[block.Extent, error] {
 func conform(t *testing.T, open func(t testing.TB) block.Device) {
 	t.Helper()
 	seeds := 3
-	if raceEnabled {
+	if race.Enabled {
 		seeds = 1
 	}
 	blocktest.Run(t, open, blocktest.Seeds(seeds))
