@@ -76,9 +76,13 @@ func Hook(dev block.Device, hooks Hooks) (block.Device, error) {
 	case hooks.Before == nil && hooks.Replace == nil && hooks.After == nil:
 		return nil, errors.New("hook: no function given: set Before, Replace or After")
 	}
-	h := &hook{Pass: block.Pass{Device: dev}, Hooks: hooks, info: dev.Info(), ops: ops}
+	info := dev.Info()
+	if !reflect.ValueOf(dev).Comparable() {
+		dev = &block.Pass{Device: dev}
+	}
+	h := &hook{Pass: block.Pass{Device: dev}, Hooks: hooks, info: info, ops: ops}
 	h.all = append([]block.Device{dev}, hooks.Devices...)
-	for _, d := range h.all {
+	for _, d := range hooks.Devices {
 		if !reflect.ValueOf(d).Comparable() {
 			return nil, fmt.Errorf("hook: values of %T cannot be told apart: use a pointer as the device", d)
 		}

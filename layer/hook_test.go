@@ -318,6 +318,17 @@ func noAllocations(t *testing.T, what string, f func()) {
 	}
 }
 
+func TestHookOfAnyKindOfDevice(t *testing.T) {
+	t.Parallel()
+	pass := func(context.Context, *Request) error { return nil }
+	dev := must[block.Device](t)(Hook(uncomparable{Pass: block.Pass{Device: block.FromBytes(make([]byte, 4096))}}, Hooks{Before: pass}))
+	for op, err := range everyRequest(dev) {
+		if err != nil {
+			t.Errorf("%v: %v", Op(op), err)
+		}
+	}
+}
+
 func TestHookAllocatesNothing(t *testing.T) {
 	dev, _ := hooked(t, Hooks{Ops: []Op{OpWrite}, Before: func(context.Context, *Request) error { return nil }})
 	ctx, p := context.Background(), make([]byte, 512)

@@ -185,7 +185,8 @@ func TestThrottleSidesAreApart(t *testing.T) {
 func TestThrottleStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		dev := newThrottle(t, memory(), ThrottleOptions{Requests: 1e-6})
+		dev := newThrottle(t, memory(), ThrottleOptions{ReadRequests: 1e-6, WriteRequests: 1e-6})
+		_ = dev.ReadAt(t.Context(), make([]byte, 1), 0, 0)
 		for range 2 {
 			_ = dev.Flush(t.Context())
 		}
@@ -201,6 +202,19 @@ func TestThrottleStops(t *testing.T) {
 			if err := <-results; !errors.Is(err, why) {
 				t.Errorf("a cancelled request returned %v", err)
 			}
+		}
+		if err := dev.WriteAt(ctx, make([]byte, 1), 0, 0); !errors.Is(err, why) {
+			t.Errorf("a cancelled write returned %v", err)
+		}
+		if err := dev.Zero(ctx, 0, 1, 0); !errors.Is(err, why) {
+			t.Errorf("a cancelled zero returned %v", err)
+		}
+		if err := dev.Trim(ctx, 0, 1, 0); !errors.Is(err, why) {
+			t.Errorf("a cancelled trim returned %v", err)
+		}
+		_ = firstError(dev.Extents(t.Context(), block.Allocation, 0, 1)) // the last that passes
+		if err := firstError(dev.Extents(ctx, block.Allocation, 0, 1)); !errors.Is(err, why) {
+			t.Errorf("cancelled extents returned %v", err)
 		}
 		for range 3 {
 			go func() { results <- dev.Flush(t.Context()) }()
