@@ -22,7 +22,7 @@ func Builtin() *Registry {
 	AddLayers(r, "stripe", layer.Stripe)
 	AddLayers(r, "mirror", layer.Mirror)
 	AddLayer(r, "slice", layer.Slice)
-	AddLayer(r, "cow", layer.Cow)
+	AddLayer(r, "cow", layer.Cow, ReadsBase)
 	AddLayer(r, "readonly", layer.ReadOnly)
 	AddLayer(r, "cache", layer.Cache)
 	AddLayer(r, "blocksize", layer.BlockSize)

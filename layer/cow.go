@@ -16,7 +16,7 @@ import (
 // CowOptions are the options of Cow.
 type CowOptions struct {
 	_        struct{} `doc:"Copy-on-write: keeps what is written in a difference file and never writes to the device." long:"The difference file is made if there is none. It holds what was written for good, survives crashes, and takes as much room as there are changes. It belongs to this device with this content: a device that was written to otherwise is refused. Any number of cows may be over one device."`
-	Diff     string   `name:"diff" arg:"1" required:"true" doc:"The difference file."`
+	Diff     string   `name:"diff" arg:"1" required:"true" unit:"path" doc:"The difference file."`
 	Chunk    int64    `name:"chunk" unit:"bytes" default:"4K" doc:"The unit of the difference file, a power of two from 512 bytes to 64K; a file that exists must have it. What fills a unit in part is copied once."`
 	ReadOnly bool     `name:"read_only" doc:"Show the device with its changes and allow no more of them; several readers may share the file, which must exist."`
 }
