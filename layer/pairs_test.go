@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
-	"github.com/strata-storage/strata/internal/race"
 	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // A maker puts a layer over as many fresh devices as it likes to open.
@@ -55,7 +55,11 @@ var makers = map[string]maker{
 	"retry":     over(Retry, RetryOptions{}),
 	"stats":     over(Stats, StatsOptions{}),
 	"throttle":  over(Throttle, ThrottleOptions{Bytes: 1 << 40}),
-	"hook":      over(Hook, Hooks{Before: func(context.Context, *Request) error { return nil }}),
+	"cow": func(t testing.TB, open func() block.Device) block.Device {
+		t.Helper()
+		return must[block.Device](t)(Cow(open(), CowOptions{Diff: filepath.Join(t.TempDir(), "diff")}))
+	},
+	"hook": over(Hook, Hooks{Before: func(context.Context, *Request) error { return nil }}),
 }
 
 // No layer is missing from the table.

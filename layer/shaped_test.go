@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
-	"github.com/strata-storage/strata/internal/race"
 	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // A shaped device is bytes in memory that claim and enforce an Info of the

@@ -14,6 +14,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // toServer returns a Dialer whose connections go to s. They are socket pairs,
@@ -222,7 +223,7 @@ func TestClientNoAllocation(t *testing.T) {
 		}
 	})
 	// The race detector and the server in the same process make some.
-	if n > 0 && !raceEnabled {
+	if n > 0 && !race.Enabled {
 		t.Errorf("%v allocations for four requests", n)
 	}
 }
