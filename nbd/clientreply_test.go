@@ -27,10 +27,21 @@ const done = chunkFlagDone
 func data(n int) []byte { return bytes.Repeat([]byte{0xa5}, n) }
 
 func replyCases() []replyCase {
+	cases := simpleCases()
+	for _, form := range []Replies{StructuredReplies, ExtendedReplies} {
+		m := caseMaker{form: form}
+		m.reads()
+		m.extents()
+		cases = append(cases, m.cases...)
+	}
+	return cases
+}
+
+func simpleCases() []replyCase {
 	simple := func(code uint32, p []byte) func(fakeRequest) []byte {
 		return func(r fakeRequest) []byte { return simpleBytes(r.cookie, code, p) }
 	}
-	cases := []replyCase{
+	return []replyCase{
 		{"plain", SimpleReplies, cmdRead, simple(0, data(16)), ""},
 		{"error", SimpleReplies, cmdRead, simple(wireENOSPC, nil), "no space left"},
 		{"unknown error", SimpleReplies, cmdRead, simple(4711, nil), "input/output error"},
@@ -50,92 +61,104 @@ func replyCases() []replyCase {
 		{"simple status", StructuredReplies, cmdBlockStatus, simple(0, nil), "simple reply to BLOCK_STATUS"},
 		{"simple extended", ExtendedReplies, cmdRead, simple(0, data(16)), "in place of"},
 	}
-	for _, form := range []Replies{StructuredReplies, ExtendedReplies} {
-		add := func(name, want string, cmd command, chunks ...func(r fakeRequest) []byte) {
-			cases = append(cases, replyCase{form.String() + " " + name, form, cmd, func(r fakeRequest) (p []byte) {
-				for _, c := range chunks {
-					p = append(p, c(r)...)
-				}
-				return p
-			}, want})
-		}
-		chunk := func(flags, kind uint16, parts ...[]byte) func(fakeRequest) []byte {
-			return func(r fakeRequest) []byte { return chunkBytes(form, r, flags, kind, parts...) }
-		}
-		read := func(name, want string, chunks ...func(r fakeRequest) []byte) { add(name, want, cmdRead, chunks...) }
-		whole := chunk(done, chunkOffsetData, be64(4096), data(16))
-		read("whole", "", whole)
-		read("parts", "", chunk(0, chunkOffsetData, be64(4104), data(8)), chunk(0, chunkOffsetData, be64(4096), data(4)),
-			chunk(0, chunkOffsetHole, be64(4100), be32(4)), chunk(done, chunkNone))
-		read("hole", "", chunk(done, chunkOffsetHole, be64(4096), be32(16)))
-		read("missing", "does not have all", chunk(done, chunkOffsetData, be64(4096), data(15)))
-		read("nothing", "does not have all", chunk(done, chunkNone))
-		read("twice", "come twice", chunk(0, chunkOffsetData, be64(4096), data(9)), chunk(done, chunkOffsetData, be64(4104), data(8)))
-		read("before", "bytes for offset 4095", chunk(done, chunkOffsetData, be64(4095), data(16)))
-		read("behind", "bytes for offset 4097", chunk(done, chunkOffsetData, be64(4097), data(16)))
-		read("wrapping", "bytes for offset 18446744073709551615", chunk(done, chunkOffsetData, be64(1<<64-1), data(16)))
-		read("too long", "data chunk of 25 bytes", chunk(done, chunkOffsetData, be64(4096), data(17)))
-		read("empty", "data chunk of 8 bytes", chunk(done, chunkOffsetData, be64(4096)))
-		read("empty hole", "0 bytes for offset", chunk(done, chunkOffsetHole, be64(4096), be32(0)))
-		read("long hole", "4294967295 bytes for offset", chunk(done, chunkOffsetHole, be64(4096), be32(1<<32-1)))
-		read("hole with data", "hole chunk has 13 bytes", chunk(done, chunkOffsetHole, be64(4096), be32(1), data(1)))
-		read("none with data", "chunk of no type with 1 bytes", chunk(done, chunkNone, data(1)))
-		read("none that is not the last", "chunk of no type", chunk(0, chunkNone))
-		read("unknown", "chunk of type 77", chunk(done, 77))
-		read("status", "chunk of type 5", chunk(done, chunkBlockStatus, be32(7), be32(1), be32(0)))
-		read("error with text", `no space left on device; the server says "full?"`, chunk(done, chunkError, be32(wireENOSPC), be16(5), []byte("full\x07")))
-		read("error at offset", "failed at offset 4100", chunk(0, chunkOffsetData, be64(4096), data(4)),
-			chunk(0, chunkErrorOffset, be32(wireEIO), be16(0), be64(4100)), chunk(done, chunkNone))
-		read("error of a new kind", "input/output error", chunk(done, 1<<15+99, be32(wireEIO), be16(0), data(3)))
-		read("error outside", "error at offset 4112", chunk(done, chunkErrorOffset, be32(wireEIO), be16(0), be64(4112)))
-		read("error that is none", "error chunk without an error", chunk(done, chunkError, be32(0), be16(0)))
-		read("long text", "error text of 9 bytes", chunk(done, chunkError, be32(5), be16(9), data(8)))
-		read("short text", "behind its text", chunk(done, chunkError, be32(5), be16(7), data(8)))
-		read("error without offset", "for its offset", chunk(done, chunkErrorOffset, be32(5), be16(0)))
-		read("short error", "error chunk of 5 bytes", chunk(done, chunkError, be32(5), data(1)))
-		read("huge error", "error chunk of 10000 bytes", chunk(done, chunkError, data(10000)))
-		add("write with data", "chunk of type 1", cmdWrite, whole)
-		add("write", "", cmdWrite, chunk(done, chunkNone))
-		add("write with error", "not permitted", cmdWrite, chunk(done, chunkError, be32(wireEPERM), be16(0)))
+}
 
-		status := func(name, want string, chunks ...func(r fakeRequest) []byte) {
-			add(name, want, cmdBlockStatus, chunks...)
+// A caseMaker makes cases of replies in chunks.
+type caseMaker struct {
+	form  Replies
+	cases []replyCase
+}
+
+type chunkMaker = func(r fakeRequest) []byte
+
+func (m *caseMaker) add(name, want string, cmd command, chunks ...chunkMaker) {
+	m.cases = append(m.cases, replyCase{m.form.String() + " " + name, m.form, cmd, func(r fakeRequest) (p []byte) {
+		for _, c := range chunks {
+			p = append(p, c(r)...)
 		}
-		kind := chunkBlockStatus
-		extents := func(flags uint16, id uint32, pairs ...uint64) func(fakeRequest) []byte {
-			p := be32(id)
-			if form == ExtendedReplies {
-				kind = chunkBlockStatusExt
-				p = append(p, be32(uint32(len(pairs)/2))...)
-			}
-			for _, n := range pairs {
-				if form == ExtendedReplies {
-					p = append(p, be64(n)...)
-				} else {
-					p = append(p, be32(uint32(n))...)
-				}
-			}
-			return chunk(flags, kind, p)
-		}
-		status("extents", "", extents(done, 7, 65536, 3))
-		status("several extents", "", extents(done, 7, 1, 0, 65535, 3))
-		status("no extents", "block status chunk of", extents(done, 7))
-		status("missing extents", `no extents of "base:allocation"`, chunk(done, chunkNone))
-		status("other context", "metadata context 8", extents(done, 8, 1, 0))
-		status("extents twice", "come twice", extents(0, 7, 1, 0), extents(done, 7, 1, 0))
-		status("empty extent", "empty extent at offset 1", extents(done, 7, 1, 0, 0, 0))
-		status("extent too long", "beyond the end", extents(done, 7, 65535, 0, 2, 0))
-		status("extent behind", "beyond the end", extents(done, 7, 65536, 0, 1, 0))
-		status("odd chunk", "block status chunk of", chunk(done, kind, data(17)))
+		return p
+	}, want})
+}
+
+func (m *caseMaker) chunk(flags, kind uint16, parts ...[]byte) chunkMaker {
+	return func(r fakeRequest) []byte { return chunkBytes(m.form, r, flags, kind, parts...) }
+}
+
+func (m *caseMaker) reads() {
+	chunk := m.chunk
+	read := func(name, want string, chunks ...chunkMaker) { m.add(name, want, cmdRead, chunks...) }
+	whole := chunk(done, chunkOffsetData, be64(4096), data(16))
+	read("whole", "", whole)
+	read("parts", "", chunk(0, chunkOffsetData, be64(4104), data(8)), chunk(0, chunkOffsetData, be64(4096), data(4)),
+		chunk(0, chunkOffsetHole, be64(4100), be32(4)), chunk(done, chunkNone))
+	read("hole", "", chunk(done, chunkOffsetHole, be64(4096), be32(16)))
+	read("missing", "does not have all", chunk(done, chunkOffsetData, be64(4096), data(15)))
+	read("nothing", "does not have all", chunk(done, chunkNone))
+	read("twice", "come twice", chunk(0, chunkOffsetData, be64(4096), data(9)), chunk(done, chunkOffsetData, be64(4104), data(8)))
+	read("before", "bytes for offset 4095", chunk(done, chunkOffsetData, be64(4095), data(16)))
+	read("behind", "bytes for offset 4097", chunk(done, chunkOffsetData, be64(4097), data(16)))
+	read("wrapping", "bytes for offset 18446744073709551615", chunk(done, chunkOffsetData, be64(1<<64-1), data(16)))
+	read("too long", "data chunk of 25 bytes", chunk(done, chunkOffsetData, be64(4096), data(17)))
+	read("empty", "data chunk of 8 bytes", chunk(done, chunkOffsetData, be64(4096)))
+	read("empty hole", "0 bytes for offset", chunk(done, chunkOffsetHole, be64(4096), be32(0)))
+	read("long hole", "4294967295 bytes for offset", chunk(done, chunkOffsetHole, be64(4096), be32(1<<32-1)))
+	read("hole with data", "hole chunk has 13 bytes", chunk(done, chunkOffsetHole, be64(4096), be32(1), data(1)))
+	read("none with data", "chunk of no type with 1 bytes", chunk(done, chunkNone, data(1)))
+	read("none that is not the last", "chunk of no type", chunk(0, chunkNone))
+	read("unknown", "chunk of type 77", chunk(done, 77))
+	read("status", "chunk of type 5", chunk(done, chunkBlockStatus, be32(7), be32(1), be32(0)))
+	read("error with text", `no space left on device; the server says "full?"`, chunk(done, chunkError, be32(wireENOSPC), be16(5), []byte("full\x07")))
+	read("error at offset", "failed at offset 4100", chunk(0, chunkOffsetData, be64(4096), data(4)),
+		chunk(0, chunkErrorOffset, be32(wireEIO), be16(0), be64(4100)), chunk(done, chunkNone))
+	read("error of a new kind", "input/output error", chunk(done, 1<<15+99, be32(wireEIO), be16(0), data(3)))
+	read("error outside", "error at offset 4112", chunk(done, chunkErrorOffset, be32(wireEIO), be16(0), be64(4112)))
+	read("error that is none", "error chunk without an error", chunk(done, chunkError, be32(0), be16(0)))
+	read("long text", "error text of 9 bytes", chunk(done, chunkError, be32(5), be16(9), data(8)))
+	read("short text", "behind its text", chunk(done, chunkError, be32(5), be16(7), data(8)))
+	read("error without offset", "for its offset", chunk(done, chunkErrorOffset, be32(5), be16(0)))
+	read("short error", "error chunk of 5 bytes", chunk(done, chunkError, be32(5), data(1)))
+	read("huge error", "error chunk of 10000 bytes", chunk(done, chunkError, data(10000)))
+	m.add("write with data", "chunk of type 1", cmdWrite, whole)
+	m.add("write", "", cmdWrite, chunk(done, chunkNone))
+	m.add("write with error", "not permitted", cmdWrite, chunk(done, chunkError, be32(wireEPERM), be16(0)))
+}
+
+func (m *caseMaker) extents() {
+	chunk, form := m.chunk, m.form
+	status := func(name, want string, chunks ...chunkMaker) { m.add(name, want, cmdBlockStatus, chunks...) }
+	kind := chunkBlockStatus
+	extents := func(flags uint16, id uint32, pairs ...uint64) func(fakeRequest) []byte {
+		p := be32(id)
 		if form == ExtendedReplies {
-			status("wrong count", "with 3 extents", chunk(done, kind, be32(7), be32(3), be64(1), be64(0)))
-			read("wrong offset", "chunk for offset 4097", func(r fakeRequest) []byte {
-				r.off++
-				return chunkBytes(form, r, done, chunkOffsetData, be64(4096), data(16))
-			})
+			kind = chunkBlockStatusExt
+			p = append(p, be32(uint32(len(pairs)/2))...)
 		}
+		for _, n := range pairs {
+			if form == ExtendedReplies {
+				p = append(p, be64(n)...)
+			} else {
+				p = append(p, be32(uint32(n))...)
+			}
+		}
+		return chunk(flags, kind, p)
 	}
-	return cases
+	status("extents", "", extents(done, 7, 65536, 3))
+	status("several extents", "", extents(done, 7, 1, 0, 65535, 3))
+	status("no extents", "block status chunk of", extents(done, 7))
+	status("missing extents", `no extents of "base:allocation"`, chunk(done, chunkNone))
+	status("other context", "metadata context 8", extents(done, 8, 1, 0))
+	status("extents twice", "come twice", extents(0, 7, 1, 0), extents(done, 7, 1, 0))
+	status("empty extent", "empty extent at offset 1", extents(done, 7, 1, 0, 0, 0))
+	status("extent too long", "beyond the end", extents(done, 7, 65535, 0, 2, 0))
+	status("extent behind", "beyond the end", extents(done, 7, 65536, 0, 1, 0))
+	status("odd chunk", "block status chunk of", chunk(done, kind, data(17)))
+	if form == ExtendedReplies {
+		status("wrong count", "with 3 extents", chunk(done, kind, be32(7), be32(3), be64(1), be64(0)))
+		m.add("wrong offset", "chunk for offset 4097", cmdRead, func(r fakeRequest) []byte {
+			r.off++
+			return chunkBytes(form, r, done, chunkOffsetData, be64(4096), data(16))
+		})
+	}
 }
 
 // issueCase carries out the request of a case.
