@@ -39,7 +39,7 @@ func TestClientConformsOverServer(t *testing.T) {
 		for _, conns := range []int{1, 4} {
 			for _, secure := range []bool{false, true} {
 				// Every value is enough for the slow race detector.
-				if raceEnabled && (conns == 1) != (replies == StructuredReplies) || raceEnabled && secure != (replies != SimpleReplies) {
+				if race.Enabled && (conns == 1) != (replies == StructuredReplies) || race.Enabled && secure != (replies != SimpleReplies) {
 					continue
 				}
 				name := fmt.Sprintf("%v,%d,tls=%v", replies, conns, secure)
