@@ -125,7 +125,7 @@ func TestCowErrors(t *testing.T) {
 		{base(1<<20, 1), CowOptions{Diff: path, Chunk: 8192}, block.ErrInvalid,
 			"cow: " + path + ": chunk is 8192, the difference file has chunks of 4096 bytes: invalid argument"},
 		{base(1<<20+512, 1), CowOptions{Diff: path}, block.ErrInvalid,
-			"cow: " + path + ": not the base of the difference file: invalid argument: it has 1049088 bytes, the base had 1048576"},
+			"cow: " + path + ": the difference file belongs to another base: this one has 1049088 bytes, that one 1048576"},
 		{base(1<<20, 2), CowOptions{Diff: path}, block.ErrInvalid, ""},
 		{base(1<<20, 1), CowOptions{Diff: image}, block.ErrInvalid,
 			"cow: " + image + `: not a difference file, it does not begin with "STRATCOW": invalid argument`},

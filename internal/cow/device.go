@@ -92,8 +92,7 @@ func (s *store) checkBase(ctx context.Context, base block.Device) error {
 		return fmt.Errorf("looking at the base: %w", err)
 	}
 	if f != s.head.base {
-		return fmt.Errorf("%w: its fingerprint is %v, that of the base was %v; either it is another one or it has been written to",
-			ErrOtherBase, f, s.head.base)
+		return otherBase(", or this one has been written to: its fingerprint is %v, that of the base was %v", f, s.head.base)
 	}
 	return nil
 }
@@ -105,7 +104,7 @@ func checkDevices(base, diff block.Device, size, chunk int64) error {
 	unit := max(int64(info.MinBlock), int64(diff.Info().MinBlock), 1)
 	switch {
 	case info.Size != size:
-		return fmt.Errorf("%w: it has %d bytes, the base had %d", ErrOtherBase, info.Size, size)
+		return otherBase(": this one has %d bytes, that one %d", info.Size, size)
 	case unit > chunk:
 		return fmt.Errorf("chunk is %d bytes, must be at least %d, the block size of the devices: %w", chunk, unit, block.ErrInvalid)
 	case size%unit != 0:

@@ -25,8 +25,14 @@ type shelf struct {
 // newShelf formats a difference file for a base of noise.
 func newShelf(t testing.TB, m *blocktest.Machine, size int, chunk int64) *shelf {
 	t.Helper()
-	s := &shelf{bytes: noise(size)}
-	n, err := FileSize(int64(size), chunk)
+	return newShelfOf(t, m, noise(size), chunk)
+}
+
+// newShelfOf formats a difference file for a base of these bytes.
+func newShelfOf(t testing.TB, m *blocktest.Machine, bytes []byte, chunk int64) *shelf {
+	t.Helper()
+	s := &shelf{bytes: bytes}
+	n, err := FileSize(int64(len(bytes)), chunk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +46,11 @@ func newShelf(t testing.TB, m *blocktest.Machine, size int, chunk int64) *shelf 
 // base opens the base, which cannot be written.
 func (s *shelf) base() block.Device {
 	return block.FromReaderAt(bytes.NewReader(s.bytes), int64(len(s.bytes)))
+}
+
+// model returns a model of the device that open returns.
+func (s *shelf) model() *blocktest.Model {
+	return blocktest.NewModel(block.Info{Size: int64(len(s.bytes)), NoWait: true})
 }
 
 // open returns the writable device.

@@ -13,7 +13,7 @@ var ErrDamaged = fmt.Errorf("difference file is damaged: %w", block.ErrIO)
 
 // ErrOtherBase is wrapped by errors that say that a difference file belongs to
 // another base. Its meaning is block.ErrInvalid.
-var ErrOtherBase = fmt.Errorf("not the base of the difference file: %w", block.ErrInvalid)
+var ErrOtherBase = fmt.Errorf("difference file belongs to another base: %w", block.ErrInvalid)
 
 // errNoHeader: both headers lack the magic.
 var errNoHeader = fmt.Errorf("not a difference file, it does not begin with %q: %w", headerMagic, block.ErrInvalid)
@@ -29,15 +29,24 @@ func (e *VersionError) Error() string {
 // Unwrap returns block.ErrInvalid.
 func (e *VersionError) Unwrap() error { return block.ErrInvalid }
 
-// damage says what is wrong with a difference file.
-type damage struct{ text string }
-
-func damaged(format string, args ...any) error {
-	return &damage{fmt.Sprintf(format, args...)}
+// A complaint is an error with a text of its own that wraps another.
+type complaint struct {
+	text string
+	is   error
 }
 
-func (e *damage) Error() string { return "difference file is damaged: " + e.text }
-func (e *damage) Unwrap() error { return ErrDamaged }
+func (e *complaint) Error() string { return e.text }
+func (e *complaint) Unwrap() error { return e.is }
+
+// damaged says what is wrong with a difference file.
+func damaged(format string, args ...any) error {
+	return &complaint{"difference file is damaged: " + fmt.Sprintf(format, args...), ErrDamaged}
+}
+
+// otherBase says why a difference file does not belong to a base.
+func otherBase(format string, args ...any) error {
+	return &complaint{"the difference file belongs to another base" + fmt.Sprintf(format, args...), ErrOtherBase}
+}
 
 // isDamage reports whether err is about the content of a file and not about
 // reading it.

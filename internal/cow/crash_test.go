@@ -1,0 +1,271 @@
+package cow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+)
+
+// play does the operations of h. It ends when the power does.
+func play(ctx context.Context, m *blocktest.Model, d block.Device, h blocktest.History) error {
+	for i, op := range h {
+		if err := m.Do(ctx, d, op); err != nil {
+			return fmt.Errorf("operation %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// A session with a device: it is opened, used and closed, or left open as by a
+// process that was killed.
+type session struct {
+	history blocktest.History
+	killed  bool
+}
+
+// everyCut cuts the power at every change that the sessions make, and checks
+// that what was flushed is there and nothing that was never written.
+func everyCut(t *testing.T, bytes []byte, chunk int64, sessions []session) {
+	t.Helper()
+	ctx := t.Context()
+	blocktest.EveryCut(t, func(m *blocktest.Machine) (work, check func() error) {
+		s := newShelfOf(t, m, bytes, chunk)
+		model := s.model()
+		for _, x := range sessions {
+			if err := model.LearnHistory(ctx, s.base(), x.history); err != nil {
+				t.Fatal(err)
+			}
+		}
+		work = func() error {
+			for _, x := range sessions {
+				d, err := Open(ctx, s.base(), s.diff.Open(), false)
+				if err != nil {
+					return err
+				}
+				if err := play(ctx, model, d, x.history); err != nil {
+					return err
+				}
+				if x.killed {
+					// Lost is what the power would take.
+					model.PowerCut()
+				} else if err := d.Close(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		check = func() error {
+			model.PowerCut()
+			if problems, err := Check(ctx, readOnly(s.diff.Open())); err != nil {
+				return err
+			} else if err := harm(problems); err != nil {
+				return err
+			}
+			d, err := Open(ctx, s.base(), s.diff.Open(), false)
+			if err != nil {
+				return err
+			}
+			return errors.Join(model.Verify(ctx, d), d.Close())
+		}
+		return work, check
+	})
+}
+
+// readOnly makes sure that nobody writes to dev.
+func readOnly(dev block.Device) block.Device { return guarded{block.Pass{Device: dev}} }
+
+type guarded struct{ block.Pass }
+
+func (g guarded) Info() block.Info {
+	i := g.Device.Info()
+	i.ReadOnly = true
+	return i
+}
+func (guarded) WriteAt(context.Context, []byte, int64, block.Flags) error { return block.ErrReadOnly }
+func (guarded) Zero(context.Context, int64, int64, block.Flags) error     { return block.ErrReadOnly }
+func (guarded) Flush(context.Context) error                               { return block.ErrReadOnly }
+
+// harm returns the first problem that keeps a file from being opened.
+func harm(problems []error) error {
+	for _, err := range problems {
+		var spare *spareHeaderError
+		if !errors.As(err, &spare) {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestPowerCuts(t *testing.T) {
+	t.Parallel()
+	for seed, chunk := range []int64{512, 4096, 64 << 10} {
+		t.Run(fmt.Sprint(chunk), func(t *testing.T) {
+			t.Parallel()
+			bytes := noise(200_000)
+			info := block.Info{Size: int64(len(bytes))}
+			h := func(n int) blocktest.History { return blocktest.Generate(uint64(10*seed+n), info, 25) }
+			everyCut(t, bytes, chunk, []session{{history: h(1)}, {history: h(2), killed: true}, {history: h(3)}})
+		})
+	}
+}
+
+// A sync that writes many pages, to either copy, and pages of one state only.
+func TestPowerCutsManyPages(t *testing.T) {
+	t.Parallel()
+	const page = pageChunks * 512
+	bytes := noise(3*page + 70_000)
+	script := fmt.Sprintf(`
+		write 0 700 seed=1
+		write %[1]d 3000 seed=2
+		write %[2]d 100 seed=3
+		flush
+		zero 0 %[3]d
+		write 5000 512 seed=4 fua
+		flush
+		trim %[4]d %[5]d
+		write %[1]d 512 seed=5
+		write %[2]d 512 seed=6 fua
+		write 0 512 seed=7
+		flush
+	`, page-1000, 2*page+100, 2*page, page-4096, page+8192)
+	h, err := blocktest.Parse(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	everyCut(t, bytes, 512, []session{{history: h[:4], killed: true}, {history: h[4:7]}, {history: h[7:]}})
+}
+
+// Several writers of parts of the same chunks, until the power goes.
+func TestPowerCutsParallel(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	const writers, size = 4, 64 << 10
+	for seed := range uint64(40) {
+		m := blocktest.NewMachine(seed)
+		s := newShelf(t, m, size, 4096)
+		d := s.open(t)
+		m.CutAfter(1 + int(seed)*3)
+		var models [writers]*blocktest.Model
+		var group sync.WaitGroup
+		for w := range models {
+			models[w] = blocktest.NewModel(d.Info())
+			group.Go(func() {
+				rng := rand.New(rand.NewPCG(seed, uint64(w)))
+				for !m.Off() {
+					op := blocktest.Op{Kind: blocktest.Write, Len: 512, Seed: rng.Uint64N(1 << 20)}
+					op.Off = (rng.Int64N(size/512/writers)*writers + int64(w)) * 512
+					if rng.IntN(10) == 0 {
+						op.Kind = blocktest.Zero
+					}
+					if rng.IntN(4) == 0 {
+						op.Flags = block.FUA
+					}
+					if rng.IntN(8) == 0 {
+						op = blocktest.Op{Kind: blocktest.Flush}
+					}
+					if op.Kind != blocktest.Flush {
+						if err := models[w].Learn(ctx, s.base(), op.Off, op.Len); err != nil {
+							t.Error(err)
+							return
+						}
+					}
+					if err := models[w].Do(ctx, d, op); errors.Is(err, blocktest.ErrBroken) {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		group.Wait()
+		d.Close()
+		m.Restart()
+		d = s.open(t)
+		for w := range models {
+			models[w].PowerCut()
+			if err := models[w].Verify(ctx, d); err != nil {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Every request to the devices underneath fails once. What the device reported
+// as done is done, also when it is opened again.
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	bytes := noise(150_000)
+	h := blocktest.Generate(5, block.Info{Size: int64(len(bytes))}, 40)
+	blocktest.EachFault(t, func(f *blocktest.Faults) error {
+		s := newShelfOf(t, blocktest.NewMachine(1), bytes, 4096)
+		model := s.model()
+		if err := model.LearnHistory(ctx, s.base(), h); err != nil {
+			return err
+		}
+		d, err := Open(ctx, f.Wrap(s.base()), f.Wrap(s.diff.Open()), false)
+		if err == nil {
+			err = model.PlayFaults(ctx, d, h)
+			f.Stop()
+			err = errors.Join(err, model.Verify(ctx, d), model.Do(ctx, d, blocktest.Op{Kind: blocktest.Flush}), d.Close())
+			if err != nil {
+				return err
+			}
+		}
+		f.Stop()
+		if d, err = Open(ctx, s.base(), s.diff.Open(), false); err != nil {
+			return err
+		}
+		return errors.Join(model.Verify(ctx, d), d.Close())
+	})
+}
+
+// A difference file that is full fails what does not fit, and only that.
+func TestNoSpace(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	s := newShelf(t, blocktest.NewMachine(1), 256<<10, 4096)
+	f := blocktest.NewFaults(blocktest.Fault{Kinds: blocktest.Write, N: 4, Err: block.ErrNoSpace, Done: blocktest.Half, Sticky: true})
+	d, err := Open(ctx, s.base(), f.Wrap(s.diff.Open()), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := blocktest.NewModel(d.Info())
+	if err := model.Learn(ctx, d, 0, 256<<10); err != nil {
+		t.Fatal(err)
+	}
+	full := 0
+	for off := int64(1000); off < 250_000; off += 10_000 {
+		err := model.Do(ctx, d, blocktest.Op{Kind: blocktest.Write, Off: off, Len: 3000, Seed: uint64(off)})
+		if errors.Is(err, block.ErrNoSpace) {
+			full++
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if full == 0 {
+		t.Error("the file was never full")
+	}
+	if err := model.Do(ctx, d, blocktest.Op{Kind: blocktest.Flush}); !errors.Is(err, block.ErrNoSpace) {
+		t.Errorf("flush: %v", err)
+	}
+	if err := model.Verify(ctx, d); err != nil {
+		t.Error(err)
+	}
+	f.Stop()
+	if err := errors.Join(model.Do(ctx, d, blocktest.Op{Kind: blocktest.Flush}), d.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d = s.open(t)
+	if err := errors.Join(model.Verify(ctx, d), d.Close()); err != nil {
+		t.Error(err)
+	}
+}
