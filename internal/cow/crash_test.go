@@ -27,6 +27,9 @@ func play(ctx context.Context, m *blocktest.Model, d block.Device, h blocktest.H
 type session struct {
 	history blocktest.History
 	killed  bool
+	// dies, if not 0, is the change of the difference file from which on the
+	// process is dead.
+	dies int
 }
 
 // everyCut cuts the power at every change that the sessions make, and checks
@@ -44,14 +47,18 @@ func everyCut(t *testing.T, bytes []byte, chunk int64, sessions []session) {
 		}
 		work = func() error {
 			for _, x := range sessions {
-				d, err := Open(ctx, s.base(), s.diff.Open(), false)
-				if err != nil {
+				f := blocktest.NewFaults(blocktest.Fault{Kinds: blocktest.Changes, N: x.dies, Sticky: x.dies > 0})
+				d, err := Open(ctx, s.base(), f.Wrap(s.diff.Open()), false)
+				if err != nil && x.dies == 0 {
 					return err
 				}
-				if err := play(ctx, model, d, x.history); err != nil {
+				if err == nil {
+					err = play(ctx, model, d, x.history)
+				}
+				if err != nil && (x.dies == 0 || m.Off()) {
 					return err
 				}
-				if x.killed {
+				if x.killed || x.dies > 0 {
 					// Lost is what the power would take.
 					model.PowerCut()
 				} else if err := d.Close(); err != nil {
@@ -139,6 +146,50 @@ func TestPowerCutsManyPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	everyCut(t, bytes, 512, []session{{history: h[:4], killed: true}, {history: h[4:7]}, {history: h[7:]}})
+}
+
+// A process is killed at any change, which leaves what it wrote last in the
+// cache, and then the power goes while the next process is at work.
+func TestPowerCutsAfterKill(t *testing.T) {
+	t.Parallel()
+	bytes := noise(64 << 10)
+	first, err := blocktest.Parse("write 0 700 seed=1\nflush\nzero 4096 9000\nwrite 20000 10 seed=2\nflush")
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := blocktest.Parse("write 0 700 seed=4 fua\nwrite 30000 700 seed=3\nflush\nwrite 0 10 seed=5 fua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dies := 1; dies < 20; dies++ {
+		everyCut(t, bytes, 4096, []session{{history: first, dies: dies}, {history: second}})
+	}
+}
+
+// Formatting what held something else gives an empty file, or none if the power
+// goes.
+func TestFormatPowerCuts(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	base := noise(100_000)
+	blocktest.EveryCut(t, func(m *blocktest.Machine) (work, check func() error) {
+		s := &shelf{bytes: base, diff: m.Disk(block.Info{Size: 300_000})}
+		if err := s.diff.Open().WriteAt(ctx, noise(300_000), 0, block.FUA); err != nil {
+			t.Fatal(err)
+		}
+		work = func() error { return Format(ctx, s.base(), s.diff.Open(), 4096) }
+		check = func() error {
+			d, err := Open(ctx, s.base(), s.diff.Open(), true)
+			if errors.Is(err, errNoHeader) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return reads(ctx, d, base)
+		}
+		return work, check
+	})
 }
 
 // Several writers of parts of the same chunks, until the power goes.

@@ -1,0 +1,96 @@
+package cow
+
+import (
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+)
+
+// The map agrees with a slice of states, and knows which pages changed.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		const chunks = 3*pageChunks + 77
+		var m states
+		m.init(4)
+		want := make([]state, chunks)
+		place := rapid.OneOf(
+			rapid.Int64Range(0, chunks),
+			rapid.Map(rapid.Int64Range(-70, 70), func(k int64) int64 { return pageChunks + k }),
+			rapid.Map(rapid.Int64Range(0, 3), func(k int64) int64 { return k * pageChunks }))
+		for range rapid.IntRange(1, 30).Draw(t, "steps") {
+			i, end := place.Draw(t, "i"), place.Draw(t, "end")
+			if i > end {
+				i, end = end, i
+			}
+			if i == end {
+				continue
+			}
+			s := state(rapid.IntRange(0, 2).Draw(t, "state"))
+			had := slices.Contains(want[i:end], data)
+			before := slices.Clone(want)
+			for k := i; k < end; k++ {
+				want[k] = s
+			}
+			if got := m.set(i, end, s); got != had {
+				t.Fatalf("set %d to %d says %v, there were data: %v", i, end, got, had)
+			}
+			dirty := m.takeDirty()
+			for page := range int64(4) {
+				from, to := page*pageChunks, min((page+1)*pageChunks, chunks)
+				changed := !slices.Equal(before[from:to], want[from:to])
+				if slices.Contains(dirty, page) != changed {
+					t.Fatalf("page %d changed: %v, dirty %v", page, changed, dirty)
+				}
+			}
+			for _, page := range dirty {
+				var w words
+				target, _ := m.snapshot(page, &w)
+				m.settle(page, target, true)
+			}
+			compare(t, &m, want)
+		}
+	})
+}
+
+// compare looks at all runs.
+func compare(t *rapid.T, m *states, want []state) {
+	inData, inZero := int64(0), int64(0)
+	for i := int64(0); i < int64(len(want)); {
+		s, n := m.run(i, int64(len(want)))
+		if n < 1 {
+			t.Fatalf("a run of %d chunks at %d", n, i)
+		}
+		for k := i; k < i+n; k++ {
+			if want[k] != s || m.at(k) != s {
+				t.Fatalf("chunk %d is in state %d, run says %d, want %d", k, m.at(k), s, want[k])
+			}
+			switch s {
+			case data:
+				inData++
+			case zero:
+				inZero++
+			}
+		}
+		if i += n; i < int64(len(want)) && want[i] == s {
+			t.Fatalf("run at %d ends too early", i-n)
+		}
+	}
+	if d, z := m.count(); d != inData || z != inZero {
+		t.Fatalf("count says %d and %d, want %d and %d", d, z, inData, inZero)
+	}
+}
+
+// A disk that is zeroed as a whole takes no memory for its pages.
+func TestStatesOfOneKind(t *testing.T) {
+	t.Parallel()
+	var m states
+	m.init(1000)
+	m.set(0, 1000*pageChunks, zero)
+	for i := range m.pages {
+		if m.pages[i].Load() != &same[zero] {
+			t.Fatalf("page %d has words of its own", i)
+		}
+	}
+}
