@@ -44,9 +44,11 @@ bench: build peers
 docs:
 	$(GO) generate ./...
 
-# Installs what is missing of PEERS, where that is possible.
+# Installs what is missing of PEERS, where that is possible, and fetches the
+# kernel that a virtual machine runs in the tests.
 peers:
 	@./.ci/peers $(PEERS)
+	@./.ci/kernel
 
 clean:
 	rm -rf $(BIN) .cache
