@@ -19,7 +19,7 @@ type changed struct {
 	view []byte
 }
 
-const changedSize = 300_000
+const changedSize = 120_000
 
 // newChanged makes changes of every kind.
 func newChanged(t testing.TB, m *blocktest.Machine) *changed {
@@ -39,10 +39,10 @@ func newChanged(t testing.TB, m *blocktest.Machine) *changed {
 	// The next base is the old one but for a few places, where it or the
 	// old one may have zeros.
 	other := bytes.Clone(c.view)
-	clear(c.view[80_000:100_000])
-	clear(other[90_000:120_000])
-	copy(other[200_000:], "something else")
-	clear(other[299_000:])
+	clear(c.view[32_000:40_000])
+	clear(other[36_000:48_000])
+	copy(other[80_000:], "something else")
+	clear(other[119_000:])
 	err = errors.Join(base.WriteAt(ctx, c.view, 0, block.FUA), next.WriteAt(ctx, other, 0, block.FUA))
 	if err != nil {
 		t.Fatal(err)
@@ -54,14 +54,14 @@ func newChanged(t testing.TB, m *blocktest.Machine) *changed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := blocktest.Generate(3, block.Info{Size: changedSize}, 30)
+	h := blocktest.Generate(3, block.Info{Size: changedSize}, 20)
 	for _, op := range h {
 		op.Flags &^= block.NoWait
 		if err := blocktest.NewModel(d.Info()).Do(ctx, d, op); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for off := int64(0); off < 60_000; off += 9000 {
+	for off := int64(0); off < 24_000; off += 5000 {
 		if err := d.WriteAt(ctx, []byte("changed"), off, 0); err != nil {
 			t.Fatal(err)
 		}
@@ -205,8 +205,8 @@ func TestCommitCancelled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(c.view[150_000:], "meanwhile")
-	if err := errors.Join(d.WriteAt(ctx, []byte("meanwhile"), 150_000, 0), d.Close()); err != nil {
+	copy(c.view[60_000:], "meanwhile")
+	if err := errors.Join(d.WriteAt(ctx, []byte("meanwhile"), 60_000, 0), d.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := Commit(ctx, c.base.Open(), c.diff.Open(), nil); err != nil {
@@ -291,12 +291,12 @@ func TestRebaseUnchecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := make([]byte, 14)
-	if err := errors.Join(d.ReadAt(ctx, p, 200_000, 0), d.Close()); err != nil || string(p) != "something else" {
+	if err := errors.Join(d.ReadAt(ctx, p, 80_000, 0), d.Close()); err != nil || string(p) != "something else" {
 		t.Errorf("%q %v", p, err)
 	}
 	small := blocktest.NewMachine(1).Disk(block.Info{Size: 1 << 20}).Open()
 	err = RebaseUnchecked(ctx, c.diff.Open(), small)
-	if err == nil || err.Error() != "the new base has 1048576 bytes, must have 300000 as the old one: invalid argument" {
+	if err == nil || err.Error() != "the new base has 1048576 bytes, must have 120000 as the old one: invalid argument" {
 		t.Error(err)
 	}
 }

@@ -114,9 +114,9 @@ func TestPowerCuts(t *testing.T) {
 	for seed, chunk := range []int64{512, 4096, 64 << 10} {
 		t.Run(fmt.Sprint(chunk), func(t *testing.T) {
 			t.Parallel()
-			bytes := noise(200_000)
+			bytes := noise(70_000)
 			info := block.Info{Size: int64(len(bytes))}
-			h := func(n int) blocktest.History { return blocktest.Generate(uint64(10*seed+n), info, 25) }
+			h := func(n int) blocktest.History { return blocktest.Generate(uint64(10*seed+n), info, 12) }
 			everyCut(t, bytes, chunk, []session{{history: h(1)}, {history: h(2), killed: true}, {history: h(3)}})
 		})
 	}
@@ -152,7 +152,7 @@ func TestPowerCutsManyPages(t *testing.T) {
 // cache, and then the power goes while the next process is at work.
 func TestPowerCutsAfterKill(t *testing.T) {
 	t.Parallel()
-	bytes := noise(64 << 10)
+	bytes := noise(40_000)
 	first, err := blocktest.Parse("write 0 700 seed=1\nflush\nzero 4096 9000\nwrite 20000 10 seed=2\nflush")
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestPowerCutsAfterKill(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for dies := 1; dies < 20; dies++ {
+	for dies := 1; dies < 16; dies++ {
 		everyCut(t, bytes, 4096, []session{{history: first, dies: dies}, {history: second}})
 	}
 }
@@ -171,7 +171,7 @@ func TestPowerCutsAfterKill(t *testing.T) {
 func TestFormatPowerCuts(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	base := noise(100_000)
+	base := noise(50_000)
 	blocktest.EveryCut(t, func(m *blocktest.Machine) (work, check func() error) {
 		s := &shelf{bytes: base, diff: m.Disk(block.Info{Size: 300_000})}
 		if err := s.diff.Open().WriteAt(ctx, noise(300_000), 0, block.FUA); err != nil {
@@ -254,8 +254,8 @@ func TestPowerCutsParallel(t *testing.T) {
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	bytes := noise(150_000)
-	h := blocktest.Generate(5, block.Info{Size: int64(len(bytes))}, 40)
+	bytes := noise(70_000)
+	h := blocktest.Generate(5, block.Info{Size: int64(len(bytes))}, 30)
 	blocktest.EachFault(t, func(f *blocktest.Faults) error {
 		s := newShelfOf(t, blocktest.NewMachine(1), bytes, 4096)
 		model := s.model()

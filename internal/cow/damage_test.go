@@ -155,7 +155,7 @@ func TestFlippedBits(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	m := newImage(t, false)
-	for at := 0; at < slotSize; at += 1 + at/200 {
+	for at := 0; at < slotSize; at += 1 + at/60 {
 		bit := byte(1) << (at % 8)
 		for slot := 2; slot < 4; slot++ {
 			m.diff[slot*slotSize+at] ^= bit

@@ -93,6 +93,9 @@ func (m *states) at(i int64) state {
 // end, have it too.
 func (m *states) run(i, end int64) (s state, n int64) {
 	s = m.at(i)
+	if i+1 == end {
+		return s, 1
+	}
 	for i+n < end {
 		page, from := (i+n)/pageChunks, (i+n)%pageChunks
 		to := min(pageChunks, from+end-i-n)
