@@ -17,11 +17,7 @@ func (r *request) blockStatus() {
 	t := r.t
 	contexts, refused := r.askedContexts()
 	if refused != nil {
-		r.answered()
-		t.count.errors.Add(1)
-		small := newBuffer(maxErrorReply)
-		small.end = len(r.appendError(small.mem[:small.start], refused.code, refused.text))
-		t.w.send(small)
+		t.w.send(r.result(refused))
 		return
 	}
 	var reply []byte

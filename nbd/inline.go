@@ -16,7 +16,7 @@ func (t *transmission) inline(r *request, body []byte) bool {
 	case cmdRead:
 		return t.inlineRead(r)
 	case cmdWrite:
-		return len(body) <= inlineWrite && r.flags&cmdFlagFUA == 0 && t.inlineWrite(r, body)
+		return r.flags&cmdFlagFUA == 0 && t.inlineWrite(r, body)
 	}
 	return false
 }
@@ -26,7 +26,6 @@ func (t *transmission) inlineWrite(r *request, body []byte) bool {
 	if errors.Is(err, block.ErrWouldBlock) {
 		return false
 	}
-	t.count.written.Add(uint64(len(body)))
 	t.answer(r, err)
 	return true
 }

@@ -19,10 +19,8 @@ type request struct {
 	length uint64
 	// payload is how many bytes follow the header.
 	payload uint64
-	// refusal is what is wrong with the request, wire error and text; the
-	// payload is skipped before it is sent.
-	refusal *refusal
-	// done is how many bytes of a READ have been answered.
+	// done is how many bytes of a READ have been answered, or of a WRITE
+	// have been written.
 	done int
 	// data is the payload of a request that a worker handles.
 	data *buffer
@@ -31,11 +29,16 @@ type request struct {
 	work func()
 }
 
-// A refusal is an error reply.
+// remaining is how much of the payload has not been written.
+func (r *request) remaining() int { return int(r.payload) - r.done }
+
+// A refusal is what is wrong with a request, in the words of the protocol.
 type refusal struct {
 	code uint32
 	text string
 }
+
+func (f *refusal) Error() string { return f.text }
 
 func refuse(code uint32, format string, args ...any) *refusal {
 	return &refusal{code, fmt.Sprintf(format, args...)}

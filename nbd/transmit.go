@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -17,7 +18,8 @@ const (
 	// gives more than a record.
 	gulpSize    = 256 << 10
 	gulpSizeTLS = 32 << 10
-	// inlineWrite is the longest write that the reader does by itself.
+	// inlineWrite is the longest payload that the reader waits for. Longer
+	// ones are written piece by piece.
 	inlineWrite = 64 << 10
 	// pieceSize is how much of a READ is read and sent at once. It fits
 	// into the processor's cache, and so does the socket's copy of it.
@@ -44,19 +46,24 @@ type transmission struct {
 	slots   chan struct{} // requests that workers have
 	memory  budget        // payload bytes of this connection
 	workers sync.WaitGroup
-	idle    sync.Pool // of *request
+	idle    sync.Pool   // of *request
+	sick    atomic.Bool // the device has failed a request
 
 	// The rest belongs to the reader.
 	in       *buffer
-	gulp     int // size of in
+	gulp     int // size of in, less the room for a header
 	from, to int // what of in has been received and not yet handled
 	out      *buffer
-	header   int      // size of a request header
-	current  *request // whose payload is being received into its own buffer
-	have     int      // how much of that is there
-	skip     uint64   // bytes of payload to be thrown away
-	refused  *request // to be answered when skip is 0
-	lone     bool     // receive no more than a header: a long payload follows
+	header   int // size of a request header
+
+	// What happens to a payload that has not come whole, see payload.go.
+	stream  *request // is written as it comes
+	current *request // is received into a buffer of its own
+	have    int      // how much of that is there
+	lone    bool     // receive no more than a header: a long payload follows
+	skip    uint64   // bytes to be thrown away
+	failed  *request // to be answered with failure when skip is 0
+	failure error
 }
 
 func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
@@ -78,6 +85,11 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 		return r
 	}
 	t.w.init(conn, t.record, cancel)
+	if u, ok := conn.(*net.UnixConn); ok {
+		// TCP finds its own size; here a long reply would have to wait
+		// for the client several times. The system bounds it further.
+		u.SetWriteBuffer(maxQueued)
+	}
 	return t
 }
 
@@ -178,7 +190,7 @@ func (t *transmission) receive() error {
 
 // endOfStream is what it means that the client sends nothing any more.
 func (t *transmission) endOfStream() error {
-	if t.from < t.to || t.current != nil || t.skip > 0 {
+	if t.from < t.to || t.current != nil || t.stream != nil || t.skip > 0 {
 		return fmt.Errorf("client left in the middle of a request: %w", io.ErrUnexpectedEOF)
 	}
 	return io.EOF
@@ -187,13 +199,13 @@ func (t *transmission) endOfStream() error {
 // space returns where the next bytes are wanted.
 func (t *transmission) space() []byte {
 	if t.current != nil {
-		return t.current.data.payload(int(t.current.payload))[t.have:]
+		return t.current.data.payload(t.current.remaining())[t.have:]
 	}
 	if t.in == nil {
 		t.in = newBuffer(t.gulp)
 		t.from, t.to = 0, 0
 	}
-	mem := t.in.payload(t.gulp)
+	mem := t.in.mem
 	if t.skip > 0 {
 		return mem[:min(t.skip, uint64(len(mem)))]
 	}
@@ -231,11 +243,23 @@ func (t *transmission) dropBuffers() {
 	}
 }
 
+// step works on the start of what has been received, and returns false if more
+// is needed for that.
+func (t *transmission) step() (bool, error) {
+	if t.stream != nil {
+		return t.streamWrite()
+	}
+	if t.to-t.from < t.header {
+		return false, nil
+	}
+	return t.next()
+}
+
 // received works on n bytes that were put where space said.
 func (t *transmission) received(n int) error {
 	switch {
 	case t.current != nil:
-		if t.have += n; t.have == int(t.current.payload) {
+		if t.have += n; t.have == t.current.remaining() {
 			r := t.current
 			t.current = nil
 			return t.start(r)
@@ -243,13 +267,13 @@ func (t *transmission) received(n int) error {
 		return nil
 	case t.skip > 0:
 		if t.skip -= uint64(n); t.skip == 0 {
-			t.answerRefused()
+			t.answer(t.failed, t.failure)
 		}
 		return nil
 	}
 	t.to += n
-	for t.current == nil && t.to-t.from >= t.header {
-		more, err := t.next()
+	for t.current == nil && t.to > t.from {
+		more, err := t.step()
 		if err != nil {
 			return err
 		}
@@ -263,14 +287,16 @@ func (t *transmission) received(n int) error {
 // next handles the request at the start of what has been received. It returns
 // false if more of it is needed.
 func (t *transmission) next() (bool, error) {
-	mem := t.in.payload(t.gulp)[t.from:t.to]
+	mem := t.in.mem[t.from:t.to]
 	r := t.idle.Get().(*request)
 	if err := r.parseHeader(mem, t.session.extended); err != nil {
 		return false, err
 	}
-	if r.refusal = r.check(t.session, t.server.limits.Payload); r.refusal != nil {
+	body := mem[t.header:]
+	have := min(uint64(len(body)), r.payload)
+	if f := r.check(t.session, t.server.limits.Payload); f != nil {
 		t.from += t.header
-		t.refuseAfterPayload(r)
+		t.failAfterPayload(r, f)
 		return true, nil
 	}
 	switch {
@@ -280,68 +306,23 @@ func (t *transmission) next() (bool, error) {
 		t.from += t.header
 		t.answer(r, nil)
 		return true, nil
-	}
-	t.lone = r.payload > inlineWrite
-	body := mem[t.header:]
-	if uint64(len(body)) >= r.payload {
-		body = body[:r.payload]
-		t.from += t.header + len(body)
-		if t.inline(r, body) {
+	case t.canStream(r):
+		t.from += t.header
+		t.stream = r
+		return true, nil
+	case have == r.payload:
+		t.from += t.header
+		if t.inline(r, body[:have]) {
+			t.from += int(have)
 			return true, nil
 		}
-		if r.payload > 0 {
-			if err := t.takePayload(r, body); err != nil {
-				return false, err
-			}
-		}
-		return true, t.start(r)
-	}
-	if r.payload <= inlineWrite && int(r.payload) <= t.gulp-t.header {
+	case r.payload <= inlineWrite && int(r.payload) <= len(t.in.mem)-t.header:
 		t.idle.Put(r)
 		return false, nil
+	default:
+		t.from += t.header
 	}
-	t.from = t.to
-	if err := t.takePayload(r, body); err != nil {
-		return false, err
-	}
-	t.current, t.have = r, len(body)
-	return true, nil
-}
-
-// takePayload gives r a buffer for its payload, of which body is the start.
-func (t *transmission) takePayload(r *request, body []byte) error {
-	n := int(r.payload)
-	if r.data = t.tryBorrow(n); r.data == nil {
-		t.sendReplies()
-		b, err := t.borrow(n)
-		if err != nil {
-			return err
-		}
-		r.data = b
-	}
-	copy(r.data.payload(n), body)
-	return nil
-}
-
-// refuseAfterPayload answers r with an error when its payload has passed.
-func (t *transmission) refuseAfterPayload(r *request) {
-	have := min(uint64(t.to-t.from), r.payload)
-	t.from += int(have)
-	t.refused, t.skip = r, r.payload-have
-	if t.skip == 0 {
-		t.answerRefused()
-	}
-}
-
-func (t *transmission) answerRefused() {
-	r := t.refused
-	t.refused = nil
-	t.count.requests.Add(1)
-	t.count.errors.Add(1)
-	t.room(maxErrorReply)
-	t.out.end = len(r.appendError(t.out.mem[:t.out.end], r.refusal.code, r.refusal.text))
-	r.refusal = nil
-	t.idle.Put(r)
+	return true, t.collect(r)
 }
 
 // answer answers a request that gives no data.

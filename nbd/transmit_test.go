@@ -512,3 +512,49 @@ func TestWritesInPieces(t *testing.T) {
 		}
 	}
 }
+
+// A device that cannot go on in the middle of a long write, or fails there,
+// gets the rest from a worker, or gets it not at all.
+func TestLongWriteChangesHands(t *testing.T) {
+	t.Parallel()
+	const n = 1 << 20
+	data := make([]byte, n)
+	for i := range data {
+		data[i] = byte(i>>7) | 1
+	}
+	for _, limit := range []int64{0, 4096, 100 << 10, 500 << 10, n} {
+		mem := make([]byte, 2*n)
+		dev := &partlyDevice{block.Pass{Device: block.FromBytes(mem)}, 512 + limit, block.ErrWouldBlock}
+		p := connect(t, &Server{Exports: Exports{{Device: dev}}}).open(false)
+		for range 3 {
+			p.send(cmdWrite, 0, 1, 512, n, data)
+			if code, _ := p.simple(1, 0); code != 0 {
+				t.Fatalf("write fails with %d", code)
+			}
+		}
+		if !bytes.Equal(mem[512:512+n], data) {
+			t.Errorf("wrong data when it would block at %d", limit)
+		}
+	}
+	dev := &partlyDevice{block.Pass{Device: block.FromBytes(make([]byte, 2*n))}, 300 << 10, block.ErrNoSpace}
+	p := connect(t, &Server{Exports: Exports{{Device: dev}}}).open(false)
+	p.send(cmdWrite, 0, 1, 0, n, data)
+	if code, _ := p.simple(1, 0); code != wireENOSPC {
+		t.Errorf("error %d, expected ENOSPC", code)
+	}
+	p.alive()
+}
+
+// partlyDevice fails writes behind an offset that must not wait.
+type partlyDevice struct {
+	block.Pass
+	from int64
+	err  error
+}
+
+func (d *partlyDevice) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if flags&block.NoWait != 0 && off+int64(len(p)) > d.from {
+		return d.err
+	}
+	return d.Pass.WriteAt(ctx, p, off, flags&^block.NoWait)
+}

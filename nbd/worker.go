@@ -2,6 +2,7 @@ package nbd
 
 import (
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/strata-storage/strata/block"
@@ -48,9 +49,7 @@ func (r *request) change() error {
 	dev, off, n := t.session.device, int64(r.off), int64(r.length)
 	switch r.cmd {
 	case cmdWrite:
-		err := dev.WriteAt(t.ctx, r.data.payload(int(r.payload)), off, r.deviceFlags())
-		t.count.written.Add(r.payload)
-		return err
+		return dev.WriteAt(t.ctx, r.data.payload(r.remaining()), off+int64(r.done), r.deviceFlags())
 	case cmdWriteZeroes:
 		return dev.Zero(t.ctx, off, n, r.deviceFlags())
 	case cmdTrim:
@@ -147,27 +146,35 @@ func (r *request) read() {
 // appendResult appends the reply to a request that ends with err, without
 // data, and counts it.
 func (r *request) appendResult(b []byte, err error) []byte {
-	r.answered()
+	t := r.t
 	if err == nil {
+		r.answered()
 		return r.appendOK(b)
 	}
-	t := r.t
-	if t.count.errors.Add(1) == 1 {
+	t.count.requests.Add(1)
+	t.count.errors.Add(1)
+	if f, ok := err.(*refusal); ok {
+		return r.appendError(b, f.code, f.text)
+	}
+	level := slog.LevelDebug
+	if t.sick.CompareAndSwap(false, true) {
 		// One for each connection tells what is going on; a sick disk
 		// must not fill the log.
-		t.server.log.Warn("request failed", "export", t.session.export.Name, "request", r.String(), "error", err)
-	} else {
-		t.server.log.Debug("request failed", "export", t.session.export.Name, "request", r.String(), "error", err)
+		level = slog.LevelWarn
 	}
+	t.server.log.Log(t.ctx, level, "request failed", "export", t.session.export.Name, "request", r.String(), "error", err)
 	code := wireError(err, r.deviceFlags())
 	return r.appendError(b, code, wireText(code))
 }
 
-// answered counts a request.
+// answered counts a request that has succeeded.
 func (r *request) answered() {
 	r.t.count.requests.Add(1)
-	if r.cmd == cmdRead {
-		r.t.count.read.Add(uint64(r.done))
+	switch r.cmd {
+	case cmdRead:
+		r.t.count.read.Add(r.length)
+	case cmdWrite:
+		r.t.count.written.Add(r.length)
 	}
 }
 

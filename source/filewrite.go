@@ -10,7 +10,7 @@ import (
 
 // quickWrite bounds the length in bytes of a write that is tried without
 // waiting.
-const quickWrite = 64 << 10
+const quickWrite = 256 << 10
 
 // write is WriteAt inside the gate.
 func (d *file) write(p []byte, off int64, flags block.Flags) error {

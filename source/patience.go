@@ -11,15 +11,16 @@ const (
 	// patience when it happens now and then.
 	slow = int64(time.Millisecond)
 	// share: slow calls may take one part in so many of the time.
-	share = 8
+	share = 3
 	// burst is how much time slow calls may take before that.
 	burst = int64(25 * time.Millisecond)
 )
 
 // patience decides whether a call that usually does not wait, but can, is
 // made by a goroutine that must not wait. It allows calls as long as slow
-// ones take a small share of the time; after a call of 100 ms it refuses for
-// about 600 ms. Times are nanoseconds on one clock.
+// ones take less than a third of the time, which a thread that now and then
+// loses its processor does not reach; after a call of 100 ms it refuses for
+// about 225 ms. Times are nanoseconds on one clock.
 type patience struct {
 	// paid is when the slow calls so far are paid for, at the rate of one
 	// nanosecond for share nanoseconds.
