@@ -271,7 +271,7 @@ func TestWriteNoWait(t *testing.T) {
 		wantErr(t, "slow write", write(4096, 0), nil)
 		took = 0
 		wantErr(t, "soon after", write(4096, 0), block.ErrWouldBlock)
-		time.Sleep(150 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		wantErr(t, "a bit later", write(4096, 0), block.ErrWouldBlock)
 		time.Sleep(time.Second)
 		wantErr(t, "much later", write(4096, 0), nil)

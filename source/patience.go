@@ -20,7 +20,7 @@ const (
 // made by a goroutine that must not wait. It allows calls as long as slow
 // ones take less than a third of the time, which a thread that now and then
 // loses its processor does not reach; after a call of 100 ms it refuses for
-// about 225 ms. Times are nanoseconds on one clock.
+// about 125 ms. Times are nanoseconds on one clock.
 type patience struct {
 	// paid is when the slow calls so far are paid for, at the rate of one
 	// nanosecond for share nanoseconds.
