@@ -8,10 +8,17 @@ import (
 
 // inline handles r in the reader's goroutine if the device can do that without
 // blocking. It returns false if what is left of r is for a worker.
-func (t *transmission) inline(r *request, body []byte) bool {
+func (t *transmission) inline(r *request, body []byte) (done bool) {
 	if !t.session.info.NoWait {
 		return false
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			r.logPanic(p)
+			t.answer(r, block.ErrIO)
+			done = true
+		}
+	}()
 	switch r.cmd {
 	case cmdRead:
 		return t.inlineRead(r)
@@ -46,6 +53,9 @@ func (t *transmission) inlineRead(r *request) bool {
 		err := t.session.device.ReadAt(t.ctx, data, int64(r.off)+int64(r.done), block.NoWait)
 		switch {
 		case errors.Is(err, block.ErrWouldBlock):
+			if r.done > 0 {
+				t.sendReplies() // before the worker sends the last chunk
+			}
 			return false
 		case err != nil:
 			t.answer(r, err)

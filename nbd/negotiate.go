@@ -316,10 +316,12 @@ func (n *negotiation) open(name string, probe bool) (sess *session, code replyCo
 		n.log("cannot open export", "export", name, "error", err)
 		return nil, repErrPlatform, "the export cannot be had now"
 	}
-	if x.RequireTLS && n.peer.TLS == nil {
-		if x.Release != nil {
+	defer func() {
+		if sess == nil && x.Release != nil { // also if Wrap panics
 			x.Release()
 		}
+	}()
+	if x.RequireTLS && n.peer.TLS == nil {
 		return nil, repErrTLSRequired, "this export needs TLS"
 	}
 	return n.newSession(x, name), 0, ""

@@ -373,3 +373,22 @@ func TestReleaseIsCalledOnceForEachResolve(t *testing.T) {
 		t.Error("released twice")
 	}
 }
+
+// What a Resolver has given out is released even if Wrap panics.
+func TestPanicOfWrapReleases(t *testing.T) {
+	t.Parallel()
+	released := 0
+	s := &Server{
+		Exports: Exports{{Device: block.FromBytes(make([]byte, 512)), Release: func() { released++ }}},
+		Wrap:    func(block.Device) block.Device { panic("boom") },
+	}
+	p := connect(t, s).hello()
+	p.write(optionBytes(optGo, infoData("")))
+	p.gone()
+	if err := p.result(); err == nil || !strings.Contains(err.Error(), "boom") {
+		t.Error(err)
+	}
+	if released != 1 {
+		t.Errorf("released %d times", released)
+	}
+}

@@ -22,7 +22,8 @@ type request struct {
 	// done is how many bytes of a READ have been answered, or of a WRITE
 	// have been written.
 	done int
-	// data is the payload of a request that a worker handles.
+	// data is the payload of a request that a worker handles, or what it is
+	// reading. It is released with the request.
 	data *buffer
 	// work handles the request. It is made once for the life of the struct,
 	// so that starting a goroutine allocates nothing.

@@ -13,7 +13,7 @@ func (r *request) handle() {
 	t := r.t
 	defer func() {
 		if p := recover(); p != nil {
-			t.server.log.Error("panic", "request", r.String(), "panic", p, "stack", string(debug.Stack()))
+			r.logPanic(p)
 			t.w.send(r.result(block.ErrIO))
 		}
 		if r.data != nil {
@@ -33,6 +33,11 @@ func (r *request) handle() {
 	default:
 		t.w.send(r.result(r.change()))
 	}
+}
+
+// logPanic says that the device panicked with p. The stack is still there.
+func (r *request) logPanic(p any) {
+	r.t.server.log.Error("panic", "export", r.t.session.export.Name, "request", r.String(), "panic", p, "stack", string(debug.Stack()))
 }
 
 // result returns a buffer with the reply to a request that ends with err and
@@ -117,8 +122,10 @@ func (r *request) read() {
 		if err != nil {
 			return // the connection is gone
 		}
+		r.data = b // to be released if the device panics
 		data := b.payload(piece)
 		err = t.session.device.ReadAt(t.ctx, data, int64(r.off)+int64(r.done), 0)
+		r.data = nil
 		var head [maxErrorReply]byte
 		switch {
 		case err != nil:
