@@ -68,7 +68,7 @@ func (e *ExportInfo) setFlags(flags uint16) {
 }
 
 // Has reports whether the transmission flag with that name is set.
-func (e *ExportInfo) Has(flag string) bool { return slices.Contains(e.Flags, flag) }
+func (e ExportInfo) Has(flag string) bool { return slices.Contains(e.Flags, flag) }
 
 func (e *ExportInfo) has(bit uint16) bool { return e.flags&bit != 0 }
 
