@@ -86,9 +86,9 @@ func TestFioVerifiesAfterKill(t *testing.T) {
 			dir, socket := durableDir(t), filepath.Join(shortDir(t), "s")
 			fio := func(s *server, more ...string) {
 				t.Helper()
-				runIn(t, t.TempDir(), "fio", append([]string{"--ioengine=nbd", "--uri=" + s.uri("d"), "--thread", "--name=v",
+				run(t, "fio", append([]string{"--ioengine=nbd", "--uri=" + s.uri("d"), "--thread", "--name=v",
 					"--output-format=terse", "--rw=randwrite", "--bs=4k", "--size=16M", "--iodepth=16", "--randseed=11",
-					"--verify=crc32c", "--verify_fatal=1"}, more...)...)
+					"--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"}, more...)...)
 			}
 			s := serveAt(t, dir, socket, durableStacks[name])
 			fio(s, "--do_verify=0", "--fsync=100")

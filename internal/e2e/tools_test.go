@@ -16,7 +16,7 @@ func TestFioVerify(t *testing.T) {
 			t.Parallel()
 			run(t, "fio", "--ioengine=nbd", "--uri="+s.uri(export), "--thread", "--name=v", "--output-format=terse",
 				"--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--size=16M", "--io_size=12M", "--iodepth=16",
-				"--fsync=64", "--randseed=7", "--verify=crc32c", "--verify_fatal=1", "--verify_backlog=256")
+				"--fsync=64", "--randseed=7", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", "--verify_backlog=256")
 			run(t, "fio", "--ioengine=nbd", "--uri="+s.uri(export), "--thread", "--name=t", "--output-format=terse",
 				"--rw=randtrimwrite", "--bs=4k", "--size=16M", "--io_size=4M", "--iodepth=8")
 		})
