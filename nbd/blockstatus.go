@@ -20,7 +20,21 @@ func (r *request) blockStatus() {
 		t.w.send(r.result(refused))
 		return
 	}
-	var reply []byte
+	r.length = r.effectLength()
+	if r.data != nil { // nobody who waits for memory may hold any
+		r.data.release()
+		r.data = nil
+	}
+	b, err := t.borrow(len(contexts) * (maxReadHead + r.maxExtents()*16))
+	if err != nil {
+		return // the connection is gone
+	}
+	defer func() {
+		if b != nil {
+			b.release()
+		}
+	}()
+	reply := b.mem[b.start:b.start]
 	for i, mc := range contexts {
 		flags := uint16(0)
 		if i == len(contexts)-1 {
@@ -34,19 +48,24 @@ func (r *request) blockStatus() {
 		reply = r.appendStatus(reply, flags, mc.id, extents)
 	}
 	r.answered()
-	b := newBuffer(len(reply))
-	b.end += copy(b.mem[b.start:], reply)
+	b.end += len(reply)
 	t.w.send(b)
+	b = nil
+}
+
+// maxExtents bounds the extents in the reply for one context.
+func (r *request) maxExtents() int {
+	if r.flags&cmdFlagReqOne != 0 {
+		return 1
+	}
+	return maxExtents
 }
 
 // extents collects the status of the range in one context.
 func (r *request) extents(context string) ([]block.Extent, error) {
-	limit := maxExtents
-	if r.flags&cmdFlagReqOne != 0 {
-		limit = 1
-	}
+	limit := r.maxExtents()
 	var list []block.Extent
-	off, n := int64(r.off), int64(r.effectLength())
+	off, n := int64(r.off), int64(r.length)
 	for e, err := range block.MergeExtents(r.t.session.device.Extents(r.t.ctx, context, off, n)) {
 		if err != nil {
 			if len(list) > 0 {

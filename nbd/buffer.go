@@ -30,12 +30,18 @@ const (
 // buffers holds the idle buffers, one pool for each power of two.
 var buffers [maxBufferBits + 1]sync.Pool
 
+// bufferClass is the class of a buffer for n bytes of payload, and bufferSize
+// the memory of one of a class.
+func bufferClass(n int) int { return max(bits.Len(uint(max(n, 1)-1)), minBufferBits) }
+
+func bufferSize(class int) int { return payloadStart + 1<<class }
+
 // newBuffer returns a buffer for n bytes of payload, with any content.
 func newBuffer(n int) *buffer {
-	class := max(bits.Len(uint(max(n, 1)-1)), minBufferBits)
+	class := bufferClass(n)
 	b, _ := buffers[class].Get().(*buffer)
 	if b == nil {
-		b = &buffer{mem: make([]byte, payloadStart+1<<class), class: class}
+		b = &buffer{mem: make([]byte, bufferSize(class)), class: class}
 	}
 	b.start, b.end = payloadStart, payloadStart
 	return b

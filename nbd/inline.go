@@ -8,17 +8,10 @@ import (
 
 // inline handles r in the reader's goroutine if the device can do that without
 // blocking. It returns false if what is left of r is for a worker.
-func (t *transmission) inline(r *request, body []byte) (done bool) {
+func (t *transmission) inline(r *request, body []byte) bool {
 	if !t.session.info.NoWait {
 		return false
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			r.logPanic(p)
-			t.answer(r, block.ErrIO)
-			done = true
-		}
-	}()
 	switch r.cmd {
 	case cmdRead:
 		return t.inlineRead(r)
@@ -29,7 +22,7 @@ func (t *transmission) inline(r *request, body []byte) (done bool) {
 }
 
 func (t *transmission) inlineWrite(r *request, body []byte) bool {
-	err := t.session.device.WriteAt(t.ctx, body, int64(r.off), block.NoWait)
+	err := r.writeNow(body, int64(r.off))
 	if errors.Is(err, block.ErrWouldBlock) {
 		return false
 	}
@@ -47,10 +40,13 @@ func (t *transmission) inlineRead(r *request) bool {
 	for {
 		piece := min(n-r.done, pieceSize)
 		t.room(maxReadHead + piece)
+		if t.broken != nil {
+			return true
+		}
 		out := t.out.mem[:t.out.end]
 		head := r.appendReadHead(out, piece)
 		data := head[len(head) : len(head)+piece]
-		err := t.session.device.ReadAt(t.ctx, data, int64(r.off)+int64(r.done), block.NoWait)
+		err := r.readNow(data, int64(r.off)+int64(r.done))
 		switch {
 		case errors.Is(err, block.ErrWouldBlock):
 			if r.done > 0 {
@@ -71,6 +67,26 @@ func (t *transmission) inlineRead(r *request) bool {
 			return true
 		}
 	}
+}
+
+// readNow and writeNow use the device in the reader's goroutine.
+
+func (r *request) readNow(p []byte, off int64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = r.panicked(p)
+		}
+	}()
+	return r.t.session.device.ReadAt(r.t.ctx, p, off, block.NoWait)
+}
+
+func (r *request) writeNow(p []byte, off int64) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = r.panicked(p)
+		}
+	}()
+	return r.t.session.device.WriteAt(r.t.ctx, p, off, block.NoWait)
 }
 
 // divisible reports whether the reply to a READ may come in several chunks,

@@ -116,3 +116,45 @@ func (d *halfCached) ReadAt(ctx context.Context, p []byte, off int64, flags bloc
 	}
 	return d.Pass.ReadAt(ctx, p, off, flags)
 }
+
+// Long writes in pieces keep to the blocks of the device.
+func TestLongWritesKeepToBlocks(t *testing.T) {
+	t.Parallel()
+	for _, smallest := range []int{4096, 8192, 64 << 10} {
+		strict := &strictDevice{block.Pass{Device: block.FromBytes(make([]byte, 1<<20))}, int64(smallest)}
+		s := func() *Server {
+			return &Server{Exports: Exports{{Device: &infoDevice{block.Pass{Device: strict}, func(i *block.Info) { i.MinBlock = smallest }}}}}
+		}
+		eachMode(t, s, func(t *testing.T, p *rawPeer, structured bool) {
+			flags := uint16(0)
+			if p.extended {
+				flags = cmdFlagPayloadLen
+			}
+			const n = 512 << 10
+			all := requestBytes(p.extended, cmdWrite, flags, 1, 64<<10, n, bytes.Repeat([]byte{7}, n))
+			go func() {
+				for len(all) > 0 {
+					k := min(len(all), 50_001)
+					p.conn.Write(all[:k])
+					all = all[k:]
+				}
+			}()
+			if got := p.outcome(structured, cmdWrite, 1, 0); got != 0 {
+				t.Errorf("blocks of %d: error %d", smallest, got)
+			}
+		})
+	}
+}
+
+// strictDevice refuses writes that are not of whole blocks.
+type strictDevice struct {
+	block.Pass
+	unit int64
+}
+
+func (d *strictDevice) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if (off|int64(len(p)))%d.unit != 0 {
+		return block.ErrInvalid
+	}
+	return d.Pass.WriteAt(ctx, p, off, flags)
+}

@@ -18,7 +18,8 @@ const (
 // pieces stay in the processor's cache between socket and device, and no
 // client gains anything by announcing a long payload and not sending it.
 func (t *transmission) canStream(r *request) bool {
-	return r.cmd == cmdWrite && r.payload > inlineWrite && t.session.info.NoWait && r.flags&cmdFlagFUA == 0
+	return r.cmd == cmdWrite && r.payload > inlineWrite && r.flags&cmdFlagFUA == 0 &&
+		t.session.info.NoWait && t.session.info.MinBlock <= pageSize
 }
 
 // streamWrite writes what has come of the payload of stream. It returns false
@@ -33,7 +34,7 @@ func (t *transmission) streamWrite() (bool, error) {
 		}
 		n -= int((off + int64(n)) % pageSize)
 	}
-	err := t.session.device.WriteAt(t.ctx, t.in.mem[t.from:t.from+n], off, block.NoWait)
+	err := r.writeNow(t.in.mem[t.from:t.from+n], off)
 	switch {
 	case errors.Is(err, block.ErrWouldBlock):
 		t.stream = nil
@@ -73,6 +74,7 @@ func (t *transmission) collect(r *request) error {
 		return t.start(r)
 	}
 	t.current = r
+	t.sending.begin()
 	return nil
 }
 

@@ -1,12 +1,8 @@
 package nbd
 
 import (
-	"fmt"
 	"net"
-	"os"
 	"sync"
-	"sync/atomic"
-	"time"
 )
 
 // A replyWriter sends replies. Whoever has one puts it into the queue; whoever
@@ -21,17 +17,18 @@ type replyWriter struct {
 	drained sync.Cond
 	queue   []*buffer
 	spare   []*buffer
-	queued  int // bytes in queue
+	queued  int // memory of those in queue that nobody has lent
 	sending bool
 	failed  error
 
-	vec   net.Buffers
-	iov   [][]byte
-	round atomic.Uint64 // odd while a system call is under way
+	vec    net.Buffers
+	iov    [][]byte
+	taking progress // of the system calls
 }
 
-// maxQueued is how many bytes of replies may wait before the reader of
-// requests has to wait as well.
+// maxQueued is how much memory may be in replies that wait before the reader of
+// requests has to wait as well. Replies in lent memory do not count: there is
+// a limit on those already.
 const maxQueued = 1 << 20
 
 func (w *replyWriter) init(conn net.Conn, record *recordConn, fail func(error)) {
@@ -44,7 +41,9 @@ func (w *replyWriter) init(conn net.Conn, record *recordConn, fail func(error)) 
 func (w *replyWriter) send(b *buffer) {
 	w.mu.Lock()
 	w.queue = append(w.queue, b)
-	w.queued += b.end - b.start
+	if b.lender == nil {
+		w.queued += len(b.mem)
+	}
 	if w.sending {
 		w.mu.Unlock()
 		return
@@ -74,7 +73,7 @@ func (w *replyWriter) send(b *buffer) {
 	w.mu.Unlock()
 }
 
-// waitBelow waits until at most n bytes wait in the queue; with n < 0, until
+// waitBelow waits until at most n bytes of queued count; with n < 0, until
 // everything has been sent. It returns the error that broke the connection.
 func (w *replyWriter) waitBelow(n int) error {
 	w.mu.Lock()
@@ -84,30 +83,6 @@ func (w *replyWriter) waitBelow(n int) error {
 	}
 	return w.failed
 }
-
-// watch breaks the connection when one write takes longer than limit, within
-// one more limit. stop ends that.
-func (w *replyWriter) watch(limit time.Duration) (stop func() bool) {
-	var timer *time.Timer
-	var seen uint64
-	started := make(chan struct{})
-	timer = time.AfterFunc(limit, func() {
-		<-started
-		round := w.round.Load()
-		if round%2 == 1 && round == seen {
-			w.fail(fmt.Errorf("client takes no replies for %v: %w", limit, os.ErrDeadlineExceeded))
-			return
-		}
-		seen = round
-		timer.Reset(limit)
-	})
-	close(started)
-	return timer.Stop
-}
-
-// roundSize bounds what one system call is asked to send. A client that takes
-// as much within the limit of watch is slow, not gone.
-const roundSize = 1 << 20
 
 // write sends a batch.
 func (w *replyWriter) write(batch []*buffer) error {
@@ -133,7 +108,7 @@ func (w *replyWriter) write(batch []*buffer) error {
 
 // writeRound sends what is in iov.
 func (w *replyWriter) writeRound() (err error) {
-	w.round.Add(1)
+	w.taking.begin()
 	switch len(w.iov) {
 	case 0:
 	case 1:
@@ -142,7 +117,7 @@ func (w *replyWriter) writeRound() (err error) {
 		w.vec = w.iov
 		_, err = w.vec.WriteTo(w.conn)
 	}
-	w.round.Add(1)
+	w.taking.end()
 	clear(w.iov)
 	w.iov = w.iov[:0]
 	return err
@@ -150,14 +125,18 @@ func (w *replyWriter) writeRound() (err error) {
 
 // writeRecords sends a batch through TLS.
 func (w *replyWriter) writeRecords(batch []*buffer) error {
-	w.round.Add(1)
-	defer w.round.Add(1)
+	w.taking.begin()
+	defer w.taking.end()
 	w.record.collect()
 	for _, b := range batch {
-		if _, err := w.conn.Write(b.mem[b.start:b.end]); err != nil {
-			return err
+		for p := b.mem[b.start:b.end]; len(p) > 0; {
+			n := min(len(p), roundSize)
+			if _, err := w.conn.Write(p[:n]); err != nil {
+				return err
+			}
+			w.taking.step()
+			p = p[n:]
 		}
-		w.round.Add(2)
 	}
 	return w.record.sendCollected()
 }

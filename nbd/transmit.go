@@ -42,6 +42,7 @@ type transmission struct {
 	session *session
 	count   *counters
 	w       replyWriter
+	sending progress // of a payload that the client has announced
 
 	slots   chan struct{} // requests that workers have
 	memory  budget        // payload bytes of this connection
@@ -64,6 +65,7 @@ type transmission struct {
 	skip    uint64   // bytes to be thrown away
 	failed  *request // to be answered with failure when skip is 0
 	failure error
+	broken  error // why replies cannot be sent any more
 }
 
 func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
@@ -99,13 +101,14 @@ var errDisc = errors.New("disconnected")
 // run handles requests until the client leaves, and returns nil if it did so
 // in an orderly way. Every request that was received has been answered then.
 func (t *transmission) run() error {
-	defer t.w.watch(t.server.limits.Stall)()
+	defer t.watch(t.server.limits.Stall)()
 	var err error
 	if raw := rawConn(t.conn); raw != nil {
 		err = t.receiveRaw(raw)
 	} else {
 		err = t.receive()
 	}
+	t.dropCurrent()
 	t.sendReplies()
 	t.workers.Wait()
 	broken := t.w.waitBelow(-1)
@@ -237,9 +240,14 @@ func (t *transmission) dropBuffers() {
 		}
 	}
 	t.in, t.out = nil, nil
+}
+
+// dropCurrent forgets a request whose payload will not come any more.
+func (t *transmission) dropCurrent() {
 	if t.current != nil {
 		t.current.data.release()
 		t.current = nil
+		t.sending.end()
 	}
 }
 
@@ -259,10 +267,15 @@ func (t *transmission) step() (bool, error) {
 func (t *transmission) received(n int) error {
 	switch {
 	case t.current != nil:
+		before := t.have
 		if t.have += n; t.have == t.current.remaining() {
 			r := t.current
 			t.current = nil
+			t.sending.end()
 			return t.start(r)
+		}
+		if t.have/roundSize > before/roundSize {
+			t.sending.step()
 		}
 		return nil
 	case t.skip > 0:
@@ -273,6 +286,9 @@ func (t *transmission) received(n int) error {
 	}
 	t.to += n
 	for t.current == nil && t.to > t.from {
+		if t.broken != nil {
+			return t.broken
+		}
 		more, err := t.step()
 		if err != nil {
 			return err
@@ -292,6 +308,7 @@ func (t *transmission) next() (bool, error) {
 	if err := r.parseHeader(mem, t.session.extended); err != nil {
 		return false, err
 	}
+	t.lone = false
 	body := mem[t.header:]
 	have := min(uint64(len(body)), r.payload)
 	if f := r.check(t.session, t.server.limits.Payload); f != nil {
@@ -348,38 +365,50 @@ func (t *transmission) sendReplies() {
 	if t.out == nil || t.out.end == t.out.start {
 		return
 	}
-	t.w.waitBelow(maxQueued)
+	t.broken = t.w.waitBelow(maxQueued)
 	t.w.send(t.out)
 	t.out = nil
 }
 
 // borrow returns a buffer for n bytes of payload as soon as the limits allow.
+// Nobody who borrows may hold another loan.
 func (t *transmission) borrow(n int) (*buffer, error) {
-	if !t.memory.take(int64(n), t.ctx.Done()) {
+	if t.ctx.Err() != nil {
 		return nil, context.Cause(t.ctx)
 	}
-	if !t.server.memory.take(int64(n), t.ctx.Done()) {
-		t.memory.give(int64(n))
+	charge := t.charge(n)
+	if !t.memory.take(charge, t.ctx.Done()) {
 		return nil, context.Cause(t.ctx)
 	}
-	return t.lend(n), nil
+	if !t.server.memory.take(charge, t.ctx.Done()) {
+		t.memory.give(charge)
+		return nil, context.Cause(t.ctx)
+	}
+	return t.lend(n, charge), nil
 }
 
 // tryBorrow is borrow for who cannot wait. It returns nil if it would have to.
 func (t *transmission) tryBorrow(n int) *buffer {
-	if !t.memory.tryTake(int64(n)) {
+	charge := t.charge(n)
+	if !t.memory.tryTake(charge) {
 		return nil
 	}
-	if !t.server.memory.tryTake(int64(n)) {
-		t.memory.give(int64(n))
+	if !t.server.memory.tryTake(charge) {
+		t.memory.give(charge)
 		return nil
 	}
-	return t.lend(n)
+	return t.lend(n, charge)
 }
 
-func (t *transmission) lend(n int) *buffer {
+// charge is what a buffer for n bytes costs: all of its memory, but never more
+// than there is to be had.
+func (t *transmission) charge(n int) int64 {
+	return min(int64(bufferSize(bufferClass(n))), t.server.limits.ConnBytes)
+}
+
+func (t *transmission) lend(n int, charge int64) *buffer {
 	b := newBuffer(n)
-	b.lender, b.charge = t, int64(n)
+	b.lender, b.charge = t, charge
 	return b
 }
 
@@ -391,18 +420,34 @@ func (t *transmission) giveBack(n int64) {
 
 // start has a worker handle r.
 func (t *transmission) start(r *request) error {
-	select {
-	case t.slots <- struct{}{}:
-	default:
-		t.sendReplies()
-		select {
-		case t.slots <- struct{}{}:
-		case <-t.ctx.Done():
-			return context.Cause(t.ctx)
+	if err := t.waitForWorker(); err != nil {
+		if r.data != nil {
+			r.data.release()
 		}
+		return err
 	}
 	t.workers.Add(1)
 	t.count.inFlight.Add(1)
 	go r.work()
 	return nil
+}
+
+// waitForWorker waits until there may be one more, and until the client has
+// taken enough of the replies of those before.
+func (t *transmission) waitForWorker() error {
+	if err := t.w.waitBelow(maxQueued); err != nil {
+		return err
+	}
+	select {
+	case t.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	t.sendReplies()
+	select {
+	case t.slots <- struct{}{}:
+		return nil
+	case <-t.ctx.Done():
+		return context.Cause(t.ctx)
+	}
 }

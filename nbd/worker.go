@@ -13,8 +13,7 @@ func (r *request) handle() {
 	t := r.t
 	defer func() {
 		if p := recover(); p != nil {
-			r.logPanic(p)
-			t.w.send(r.result(block.ErrIO))
+			t.w.send(r.result(r.panicked(p)))
 		}
 		if r.data != nil {
 			r.data.release()
@@ -35,9 +34,11 @@ func (r *request) handle() {
 	}
 }
 
-// logPanic says that the device panicked with p. The stack is still there.
-func (r *request) logPanic(p any) {
+// panicked is what a client is told of a device that panicked with p, and logs
+// the rest. It is called while the stack is still there.
+func (r *request) panicked(p any) error {
 	r.t.server.log.Error("panic", "export", r.t.session.export.Name, "request", r.String(), "panic", p, "stack", string(debug.Stack()))
+	return block.ErrIO
 }
 
 // result returns a buffer with the reply to a request that ends with err and
