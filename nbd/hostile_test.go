@@ -221,3 +221,34 @@ func TestNoWorkForVanishedClient(t *testing.T) {
 		})
 	}
 }
+
+// A client that has sent the start of an option or a request, however much it
+// announces, costs little memory.
+func TestAnnouncementsAreCheap(t *testing.T) {
+	const n = 200
+	s := memServer(1 << 20)
+	option := optionBytes(99, make([]byte, maxOption))[:16]
+	request := requestBytes(false, cmdWrite, 0, 1, 0, 60<<10, nil)
+	for what, start := range map[string]func(p *rawPeer){
+		"option":  func(p *rawPeer) { p.hello().expect(repAck, optList, nil); p.write(option) },
+		"request": func(p *rawPeer) { p.open(false).alive(); p.write(request) },
+	} {
+		before := memoryInUse()
+		peers := make([]*rawPeer, n)
+		for i := range peers {
+			peers[i] = connect(t, s)
+			start(peers[i])
+		}
+		// When one more is served, so have they been.
+		connect(t, s).open(false).alive()
+		per := (memoryInUse() - before) / n
+		t.Logf("%s: %d bytes per connection", what, per)
+		if per > 48<<10 {
+			t.Errorf("%s: %d bytes per connection", what, per)
+		}
+		for _, p := range peers {
+			p.conn.Close()
+			p.result()
+		}
+	}
+}

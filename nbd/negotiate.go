@@ -140,8 +140,12 @@ func (n *negotiation) option() (*session, error) {
 	if size > maxOption {
 		return nil, n.tooBig(opt, size)
 	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(n.conn, data); err != nil {
+	// Memory grows with what comes, not with what is announced.
+	data, err := io.ReadAll(io.LimitReader(n.conn, int64(size)))
+	if err == nil && len(data) < int(size) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%v: %w", opt, err)
 	}
 	sess, err := n.answer(opt, data)

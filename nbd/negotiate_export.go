@@ -122,12 +122,12 @@ func blockSizeInfo(info *block.Info, payload int) []byte {
 	if preferred == 0 {
 		preferred = 4096
 	}
-	preferred = max(preferred, smallest, 512)
-	preferred = min(preferred, payload)
+	longest := maxPayload(info, payload)
+	preferred = max(min(preferred, longest), smallest, 512)
 	b := binary.BigEndian.AppendUint16(nil, uint16(infoBlockSize))
 	b = binary.BigEndian.AppendUint32(b, uint32(smallest))
 	b = binary.BigEndian.AppendUint32(b, uint32(preferred))
-	return binary.BigEndian.AppendUint32(b, uint32(maxPayload(info, payload)))
+	return binary.BigEndian.AppendUint32(b, uint32(longest))
 }
 
 // maxPayload is the longest read or write that a client may ask for.

@@ -209,6 +209,8 @@ func TestBlockSizes(t *testing.T) {
 		{block.Info{PreferredBlock: 1 << 20, MaxBlock: 4 << 20}, 1, 1 << 20, 4 << 20},
 		{block.Info{MaxBlock: 3 << 20}, 1, 4096, 2 << 20},
 		{block.Info{PreferredBlock: 1 << 30}, 1, 32 << 20, 32 << 20},
+		{block.Info{MaxBlock: 2048}, 1, 2048, 2048},
+		{block.Info{PreferredBlock: 64 << 10, MaxBlock: 40 << 10}, 1, 32 << 10, 32 << 10},
 	}
 	for _, tt := range tests {
 		b := blockSizeInfo(&tt.info, 32<<20)

@@ -88,6 +88,9 @@ var allowedFlags = [...]uint16{
 
 // check returns what is wrong with r, or nil.
 func (r *request) check(s *session, payload int) *refusal {
+	if r.cmd == cmdDisc {
+		return nil // there is no reply to it
+	}
 	if int(r.cmd) >= len(allowedFlags) {
 		return refuse(wireEINVAL, "%v is not known", r.cmd)
 	}
@@ -106,7 +109,7 @@ func (r *request) check(s *session, payload int) *refusal {
 		if r.payload > 0 {
 			return r.checkStatusPayload()
 		}
-	case cmdDisc, cmdFlush:
+	case cmdFlush:
 		return nil
 	}
 	if f := r.checkRange(&s.info, r.length); f != nil {

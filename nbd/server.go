@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -35,8 +37,9 @@ type Server struct {
 	// Exports finds the devices.
 	Exports Resolver
 	// Wrap, if not nil, is put around the device of every connection: the
-	// scope of hooks that concern all exports. It is called once for each
-	// connection, and what it returns is never closed.
+	// scope of hooks that concern all exports. It is called for each
+	// connection, and whenever a client only asks about an export; what it
+	// returns is never closed.
 	Wrap block.Layer
 	// TLS mode. TLSOptional and TLSRequired need TLSConfig.
 	TLS TLSMode
@@ -133,9 +136,21 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// isTemporary reports whether Accept may work again: the connection that it
+// would have returned has failed, or something has run out.
 func isTemporary(err error) bool {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return slices.Contains(temporary, errno)
+	}
 	var t interface{ Temporary() bool }
 	return errors.As(err, &t) && t.Temporary()
+}
+
+var temporary = []syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
+	syscall.EINTR, syscall.EAGAIN, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPERM, syscall.EPROTO,
+	syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ETIMEDOUT,
 }
 
 // ServeConn speaks to one client and closes conn. It returns nil when the
@@ -152,6 +167,7 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	defer s.dismiss(c)
+	defer conn.Close() // whom nobody counts is closed
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -37,12 +38,14 @@ type transmission struct {
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
 	conn    net.Conn
-	record  *recordConn // under conn, if that is TLS
+	record  *recordConn  // under conn, if that is TLS
+	drained *atomic.Bool // set when nothing more is to be received
 	server  *Server
 	session *session
 	count   *counters
 	w       replyWriter
-	sending progress // of a payload that the client has announced
+	sending progress    // of a payload that the client has announced
+	left    atomic.Bool // nothing will be received any more
 
 	slots   chan struct{} // requests that workers have
 	memory  budget        // payload bytes of this connection
@@ -70,7 +73,7 @@ type transmission struct {
 
 func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
 	t := &transmission{
-		ctx: ctx, cancel: cancel, conn: conn, server: c.server, session: s, count: &c.counters,
+		ctx: ctx, cancel: cancel, conn: conn, server: c.server, session: s, count: &c.counters, drained: &c.draining,
 		slots: make(chan struct{}, c.server.limits.Requests), gulp: gulpSize, header: requestSize,
 	}
 	if tc, ok := conn.(*tls.Conn); ok {
@@ -108,6 +111,7 @@ func (t *transmission) run() error {
 	} else {
 		err = t.receive()
 	}
+	t.left.Store(true)
 	t.dropCurrent()
 	t.sendReplies()
 	t.workers.Wait()
@@ -145,6 +149,10 @@ func (t *transmission) receiveRaw(raw syscall.RawConn) error {
 	err := raw.Read(func(fd uintptr) bool {
 		for end == nil {
 			if end = context.Cause(t.ctx); end != nil {
+				break
+			}
+			if t.drained.Load() {
+				end = os.ErrDeadlineExceeded // as conn would say if we waited for it
 				break
 			}
 			p := t.space()
@@ -204,9 +212,8 @@ func (t *transmission) space() []byte {
 	if t.current != nil {
 		return t.current.data.payload(t.current.remaining())[t.have:]
 	}
-	if t.in == nil {
-		t.in = newBuffer(t.gulp)
-		t.from, t.to = 0, 0
+	if t.in == nil || len(t.in.mem) < t.gulp {
+		t.enlarge()
 	}
 	mem := t.in.mem
 	if t.skip > 0 {
@@ -224,13 +231,31 @@ func (t *transmission) space() []byte {
 	return mem[t.to:]
 }
 
-// rest is called when there is nothing to receive.
+// enlarge gives in its full size.
+func (t *transmission) enlarge() {
+	b := newBuffer(t.gulp)
+	if t.in != nil {
+		copy(b.mem, t.in.mem[t.from:t.to])
+		t.in.release()
+	}
+	t.in, t.from, t.to = b, 0, t.to-t.from
+}
+
+// rest is called when there is nothing to receive. The start of a request waits
+// for the rest of it in little memory.
 func (t *transmission) rest() {
 	t.sendReplies()
-	if t.in != nil && t.from == t.to {
-		t.in.release()
-		t.in = nil
+	n := t.to - t.from
+	if t.in == nil || n > bufferSize(minBufferBits) {
+		return
 	}
+	var small *buffer
+	if n > 0 {
+		small = newBuffer(1)
+		copy(small.mem, t.in.mem[t.from:t.to])
+	}
+	t.in.release()
+	t.in, t.from, t.to = small, 0, n
 }
 
 func (t *transmission) dropBuffers() {

@@ -84,7 +84,7 @@ func (r *request) deviceFlags() block.Flags {
 }
 
 // prefetch reads a range and forgets it, so that whatever caches there are
-// below hold it.
+// below hold it. Nobody wants that any more when the client has left.
 func (r *request) prefetch(off, n int64) error {
 	if n == 0 {
 		return nil
@@ -94,7 +94,7 @@ func (r *request) prefetch(off, n int64) error {
 		return err
 	}
 	defer b.release()
-	for n > 0 {
+	for n > 0 && !r.t.left.Load() {
 		k := min(n, r.maxPiece())
 		if err := r.t.session.device.ReadAt(r.t.ctx, b.payload(int(k)), off, 0); err != nil {
 			return err
