@@ -35,6 +35,8 @@ func TestServerThatCannotStart(t *testing.T) {
 		}
 	}
 	write("odd.img", strings.Repeat("x", 1000))
+	write("big.img", strings.Repeat("x", 2000))
+	runIn(t, dir, "strata", "copy", "--progress", "none", `pattern("512")`, `cow("odd.img", "d.cow")`)
 	write("bad.pem", "garbage\n")
 	write("bad.star", "export(\"a\", mem(\"1M\"))\nexport(\"b\", file(\"odd.img\", drect = True))\n")
 	write("twice.star", "export(\"a\", mem(\"1M\"))\nexport(\"a\", mem(\"1M\"))\n")
@@ -61,6 +63,12 @@ func TestServerThatCannotStart(t *testing.T) {
 			`column 1 of 'file("odd.img", direct=True)': file: odd.img has 1000 bytes, direct needs a multiple of 512: invalid argument`},
 		{"too short", []string{`slice("odd.img", offset=900, length=200)`},
 			`column 1 of 'slice("odd.img", offset=900, length=200)': slice: 200 bytes at offset 900 end beyond the 1000 that there are: out of range of the device`},
+		{"size of another base", []string{`cow("big.img", "d.cow")`},
+			`column 1 of 'cow("big.img", "d.cow")': cow: d.cow: the difference file belongs to another base: this one has 2000 bytes, that one 1000`},
+		{"chunk of another file", []string{`cow("odd.img", "d.cow", chunk="8K")`},
+			`column 1 of 'cow("odd.img", "d.cow", chunk="8K")': cow: d.cow: chunk is 8192, the difference file has chunks of 4096 bytes: invalid argument`},
+		{"no difference file", []string{`cow("odd.img", "big.img")`},
+			`column 1 of 'cow("odd.img", "big.img")': cow: big.img: a file of 2000 bytes: not a difference file, it does not begin with "STRATCOW": invalid argument`},
 		{"no server there", []string{`nbd("nbd+unix:///x?socket=none")`},
 			`column 1 of 'nbd("nbd+unix:///x?socket=none")': nbd: nbd+unix:///x?socket=none: dial unix none: connect: no such file or directory`},
 
