@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -32,8 +33,9 @@ import (
 //     those that are sent again on the next one are answered. Otherwise an
 //     old copy of a write could come after a newer write to the same place.
 //
-// Who cannot rely on them sets Reconnect.Off: then a lost connection ends the
-// device, and a Flush succeeds only on the connection of its writes.
+// Who cannot rely on them asks [Client.Losses], or sets Reconnect.Off: then a
+// lost connection ends the device, and a Flush succeeds only on the connection
+// of its writes.
 //
 // A server that breaks the protocol is cut off, and what it was working on
 // fails with an error that names the broken rule; later requests use a new
@@ -68,6 +70,7 @@ type Client struct {
 	calls  callPool
 	ghosts ghosts
 	lanes  []*lane // complete before the client is used
+	losses atomic.Int64
 
 	ctx     context.Context // ends with the client
 	cancel  context.CancelCauseFunc
@@ -105,6 +108,11 @@ func (c *Client) Export() ExportInfo { return *c.export }
 
 // Conns is the number of connections.
 func (c *Client) Conns() int { return len(c.lanes) }
+
+// Losses is how many connections were lost so far. If it is the same before a
+// write and after a later Flush, the server was there all the time, and the
+// Flush covers the write whatever restarts do to the server.
+func (c *Client) Losses() int64 { return c.losses.Load() }
 
 // Info describes the export as a device.
 func (c *Client) Info() block.Info { return c.info }

@@ -196,6 +196,7 @@ func (l *lane) attach(w *wire) bool {
 // what becomes of the requests on it.
 func (l *lane) detach(w *wire, cause error) {
 	l.up.Store(false)
+	l.c.losses.Add(1) // before a request is answered on another connection
 	w.fail(cause)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -45,6 +45,9 @@ func restartTest(t *testing.T, c *Client, restart func()) {
 	if err := c.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if c.Losses() < int64(c.Conns()) {
+		t.Errorf("%d connections were lost, expected all of %d", c.Losses(), c.Conns())
+	}
 	got := make([]byte, size)
 	if err := c.ReadAt(t.Context(), got, 0, 0); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/copy"
 	"github.com/strata-storage/strata/internal/units"
+	"github.com/strata-storage/strata/nbd"
 )
 
 // A copying is one run of the command copy.
@@ -37,7 +38,9 @@ func (e *Env) copy() *cobra.Command {
 			"not exist is made in the size of the source; a copy that fails leaves no such\n" +
 			"file behind. Any other destination must be large enough, and what lies behind\n" +
 			"the copy is left alone. Holes are not read and zeros are not written. The copy is\n" +
-			"on stable storage when the command ends with success.",
+			"on stable storage when the command ends with success. If the server of DST goes\n" +
+			"away and comes back meanwhile, the copy is compared with SRC, and made again if\n" +
+			"something is missing.",
 		Example: "  strata copy nbd://localhost/vm vm.img\n" +
 			"  strata copy vm.img 'nbds://backup/vm?tls-certificates=pki'\n" +
 			"  strata copy 'concat(\"a.img\", \"b.img\")' whole.img",
@@ -82,20 +85,47 @@ func (c *copying) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer closing(dst, "the destination", &err)
-	report, err := c.env.report(c.progress, "copy", size, c.o.Progress)
+	return c.transfer(ctx, dst, src)
+}
+
+// maxCopies bounds how often a copy is made for want of a server that stays.
+const maxCopies = 5
+
+// transfer copies. If the server of the destination went away meanwhile it
+// looks whether all has arrived, and copies again if not: what a server has
+// acknowledged and not yet made durable may go with it.
+func (c *copying) transfer(ctx context.Context, dst, src block.Device) error {
+	for try := 1; ; try++ {
+		before := losses(dst)
+		err := c.shown("copy", src, func() error { return c.move(ctx, dst, src) })
+		lost := losses(dst) > before
+		if err != nil || !lost && !c.verify {
+			return err
+		}
+		err = c.shown("verify", src, func() error { return copy.Verify(ctx, dst, src, c.o) })
+		var differs *copy.Difference
+		if !lost || try == maxCopies || !errors.As(err, &differs) {
+			return err
+		}
+	}
+}
+
+// losses is how many connections to a remote disk were lost so far.
+func losses(dev block.Device) int64 {
+	if c, ok := dev.(*nbd.Client); ok {
+		return c.Losses()
+	}
+	return 0
+}
+
+// shown runs f, whose progress is shown.
+func (c *copying) shown(what string, src block.Device, f func() error) error {
+	c.o.Progress = new(copy.Progress)
+	report, err := c.env.report(c.progress, what, src.Info().Size, c.o.Progress)
 	if err != nil {
 		return err
 	}
-	err = c.move(ctx, dst, src)
-	report.end(err)
-	if err != nil || !c.verify {
-		return err
-	}
-	c.o.Progress = new(copy.Progress)
-	if report, err = c.env.report(c.progress, "verify", size, c.o.Progress); err != nil {
-		return err
-	}
-	err = copy.Verify(ctx, dst, src, c.o)
+	err = f()
 	report.end(err)
 	return err
 }
@@ -113,7 +143,6 @@ func (c *copying) parse() error {
 		}
 		c.o.Sparse = int(n)
 	}
-	c.o.Progress = new(copy.Progress)
 	return nil
 }
 
