@@ -3,6 +3,8 @@ package nbd
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
+	"math"
 	"slices"
 
 	"github.com/strata-storage/strata/block"
@@ -66,7 +68,14 @@ func (r *request) extents(context string) ([]block.Extent, error) {
 	limit := r.maxExtents()
 	var list []block.Extent
 	off, n := int64(r.off), int64(r.length)
-	for e, err := range block.MergeExtents(r.t.session.device.Extents(r.t.ctx, context, off, n)) {
+	seq := r.t.session.device.Extents(r.t.ctx, context, off, n)
+	if unit := int64(r.t.session.info.MinBlock); unit > 1 {
+		seq = wholeBlocks(seq, unit, context)
+	}
+	for e, err := range block.MergeExtents(seq) {
+		if err == nil && e.Status > math.MaxUint32 && !r.t.session.extended {
+			err = fmt.Errorf("status %#x does not fit into 32 bits: %w", e.Status, block.ErrInvalid)
+		}
 		if err != nil {
 			if len(list) > 0 {
 				break // what is known is an answer
@@ -82,6 +91,41 @@ func (r *request) extents(context string) ([]block.Extent, error) {
 		return nil, fmt.Errorf("no status for %q: %w", context, block.ErrInvalid)
 	}
 	return list, nil
+}
+
+// wholeBlocks moves the ends of extents to the ends of blocks of unit bytes, as
+// the protocol demands. A block of several extents is a hole, or zero, if all
+// of them are; in other contexts it has all of their bits.
+func wholeBlocks(seq iter.Seq2[block.Extent, error], unit int64, context string) iter.Seq2[block.Extent, error] {
+	return func(yield func(block.Extent, error) bool) {
+		var part block.Extent // the start of a block of several extents
+		for e, err := range seq {
+			if err != nil {
+				yield(e, err)
+				return
+			}
+			if part.Len > 0 {
+				n := min(unit-part.Len, e.Len)
+				if part.Len += n; context == block.Allocation {
+					part.Status &= e.Status
+				} else {
+					part.Status |= e.Status
+				}
+				if part.Len < unit {
+					continue
+				}
+				if !yield(part, nil) {
+					return
+				}
+				e.Off, e.Len = e.Off+n, e.Len-n
+			}
+			tail := e.Len % unit
+			if e.Len -= tail; e.Len > 0 && !yield(e, nil) {
+				return
+			}
+			part = block.Extent{Off: e.End(), Len: tail, Status: e.Status}
+		}
+	}
 }
 
 func (r *request) appendStatus(b []byte, flags uint16, id uint32, extents []block.Extent) []byte {
