@@ -151,11 +151,11 @@ func TestFullFileSystem(t *testing.T) {
 	refuse(t, "No space left on device", "qemu-io", io("write -P 0x22 8M 8M")...)
 	refuse(t, "the destination: nbd: WRITE of 262144 bytes at offset", "strata", "copy", "--progress", "none", `pattern("16M")`, s.uri("d"))
 	run(t, "qemu-io", io("discard 1M 15M", "write -P 0x33 8M 1M", "flush", "read -P 0x33 8M 1M")...)
-	run(t, "cmp", "-n", "1048576", "-i", "8388608", filepath.Join(dir, "disk.img"), s.patternFile(t, 0x33))
+	run(t, "cmp", "-n", "1048576", "-i", "8388608", filepath.Join(dir, "disk.img"), patternFile(t, 0x33))
 }
 
 // patternFile is a file that starts with 9 MiB of one byte.
-func (s *server) patternFile(t testing.TB, b byte) string {
+func patternFile(t testing.TB, b byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "pattern")
 	if err := os.WriteFile(path, bytes.Repeat([]byte{b}, 9<<20), 0o600); err != nil {
