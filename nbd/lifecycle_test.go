@@ -142,12 +142,11 @@ func TestDiscIsNeverAnswered(t *testing.T) {
 func TestAcceptErrors(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		l := &failingListener{}
-		for _, err := range []error{syscall.EMFILE, syscall.ENOBUFS, syscall.ECONNABORTED, &net.OpError{Op: "accept", Err: errors.Join(syscall.EMFILE)}} {
-			l.errs = append(l.errs, err)
-		}
 		last := errors.New("no more")
-		l.errs = append(l.errs, last)
+		l := &failingListener{errs: []error{
+			syscall.EMFILE, syscall.ENOBUFS, syscall.ECONNABORTED,
+			&net.OpError{Op: "accept", Err: errors.Join(syscall.EMFILE)}, last,
+		}}
 		if err := (&Server{}).Serve(l); err != last {
 			t.Errorf("%v, with %d errors to come", err, len(l.errs))
 		}

@@ -86,7 +86,7 @@ func parseURI(s string) (*URI, error) {
 	}
 	switch {
 	case raw.Opaque != "" || !strings.Contains(s, "://"):
-		return nil, fmt.Errorf("must be like %s://...", raw.Scheme)
+		return nil, fmt.Errorf("must begin with %s://", raw.Scheme)
 	case raw.Fragment != "" || strings.HasSuffix(s, "#"):
 		return nil, errors.New(`has a fragment; write "#" in an export's name as %23`)
 	case raw.User != nil:

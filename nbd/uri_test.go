@@ -53,7 +53,7 @@ func TestParseURIErrors(t *testing.T) {
 		"http://host/":     `scheme "http" is not one of`,
 		"nbd+ssh://host/":  `scheme "nbd+ssh" is not one of`,
 		"nbd+://host/":     `scheme "nbd+" is not one of`,
-		"nbd:host":         "must be like nbd://",
+		"nbd:host":         "must begin with nbd://",
 		"nbd://host/a#b":   "%23",
 		"nbd://user@host/": "TLS-PSK",
 		"nbd://host/%00":   "NUL",

@@ -3,7 +3,6 @@ package blocktest
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"strconv"
 	"strings"
 
@@ -154,6 +153,3 @@ func kindOf(name string) Kind {
 	}
 	return 0
 }
-
-// index returns the place of a single kind in kindNames.
-func (k Kind) index() int { return bits.TrailingZeros8(uint8(k)) }

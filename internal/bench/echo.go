@@ -32,7 +32,8 @@ const (
 	echoReply   = 16
 )
 
-// serveEcho serves connections to a Unix socket until the program is killed.
+// serveEcho serves connections to a Unix socket until the program is killed, or
+// something fails.
 // The first message of a connection holds the sizes of the payloads.
 func serveEcho(socket string) error {
 	l, err := net.Listen("unix", socket)

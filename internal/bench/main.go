@@ -31,11 +31,8 @@ type options struct {
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == echoCommand {
-		if err := serveEcho(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench: echo:", err)
-			os.Exit(1)
-		}
-		return
+		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2]))
+		os.Exit(1)
 	}
 	var o options
 	only := flag.String("only", "", "measure the rows that match this expression, and write no report")
