@@ -1,45 +1,99 @@
 package nbd
 
 import (
+	"io"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // A recordConn lies under a TLS connection. TLS reads and writes records of at
 // most 16 KiB with at least one system call each; a recordConn reads as much
-// as there is and, while it is corked, collects what is written.
+// as there is and, while it is corked, collects what is written. It holds no
+// buffer while nothing is to be done.
 type recordConn struct {
 	net.Conn
-	in   []byte // received and not yet taken
-	mem  []byte // the memory of in
+	raw     syscall.RawConn // the way to the descriptor of Conn, or nil
+	receive func(fd uintptr) bool
+	mem     *buffer // the memory of in
+	in      []byte  // received and not yet taken
+	n       int     // result of receive
+	err     error
+
 	mu   sync.Mutex
-	out  []byte
+	out  *buffer // collected
 	cork bool
 }
 
-const recordConnBuffer = 64 << 10
+// recordConnBuffer is how much is received, and recordConnOut how much is
+// collected at the most: more than a record.
+const (
+	recordConnBuffer = 64 << 10
+	recordConnOut    = 256 << 10
+)
 
 func newRecordConn(conn net.Conn) *recordConn {
-	return &recordConn{Conn: conn}
+	c := &recordConn{Conn: conn, raw: rawConn(conn)}
+	c.receive = c.receiveNow
+	return c
 }
 
 func (c *recordConn) Read(p []byte) (int, error) {
 	if len(c.in) == 0 {
-		if len(p) >= recordConnBuffer {
-			return c.Conn.Read(p)
-		}
-		if c.mem == nil {
-			c.mem = make([]byte, recordConnBuffer)
-		}
-		n, err := c.Conn.Read(c.mem)
-		if n == 0 {
+		if err := c.fill(); err != nil {
 			return 0, err
 		}
-		c.in = c.mem[:n]
 	}
 	n := copy(p, c.in)
-	c.in = c.in[n:]
+	if c.in = c.in[n:]; len(c.in) == 0 {
+		c.mem.release()
+		c.mem = nil
+	}
 	return n, nil
+}
+
+// fill receives what there is, once there is something.
+func (c *recordConn) fill() error {
+	var err error
+	if c.raw != nil {
+		if err = c.raw.Read(c.receive); err == nil {
+			err = c.err
+		}
+	} else {
+		c.mem = newBuffer(recordConnBuffer)
+		c.n, err = c.Conn.Read(c.mem.mem)
+	}
+	if c.n == 0 && err == nil {
+		err = io.EOF
+	}
+	if c.n > 0 {
+		c.in, c.n = c.mem.mem[:c.n], 0
+		return nil // an error will come again
+	}
+	if c.mem != nil {
+		c.mem.release()
+		c.mem = nil
+	}
+	return err
+}
+
+// receiveNow receives without waiting. It returns false if there is nothing
+// yet.
+func (c *recordConn) receiveNow(fd uintptr) bool {
+	c.mem = newBuffer(recordConnBuffer)
+	for {
+		n, err := receiveNow(fd, c.mem.mem)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			c.mem.release()
+			c.mem = nil
+			return false
+		}
+		c.n, c.err = max(n, 0), err
+		return true
+	}
 }
 
 // pending reports whether a Read will not block.
@@ -51,12 +105,16 @@ func (c *recordConn) Write(p []byte) (int, error) {
 	if !c.cork {
 		return c.Conn.Write(p)
 	}
-	c.out = append(c.out, p...)
-	if len(c.out) >= 4*recordConnBuffer {
+	if c.out != nil && c.out.spare() < len(p) {
 		if err := c.send(); err != nil {
 			return 0, err
 		}
 	}
+	if c.out == nil {
+		c.out = newBuffer(max(recordConnOut, len(p)))
+		c.out.start, c.out.end = 0, 0
+	}
+	c.out.end += copy(c.out.mem[c.out.end:], p)
 	return len(p), nil
 }
 
@@ -75,10 +133,11 @@ func (c *recordConn) sendCollected() error {
 }
 
 func (c *recordConn) send() error {
-	if len(c.out) == 0 {
+	if c.out == nil {
 		return nil
 	}
-	_, err := c.Conn.Write(c.out)
-	c.out = c.out[:0]
+	_, err := c.Conn.Write(c.out.mem[:c.out.end])
+	c.out.release()
+	c.out = nil
 	return err
 }

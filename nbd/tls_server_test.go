@@ -153,3 +153,24 @@ func (p *rawPeer) gone2() {
 		p.t.Fatalf("server says %x", rest)
 	}
 }
+
+// An idle TLS connection holds what TLS itself needs, however much has been
+// sent and received.
+func TestIdleTLSConnections(t *testing.T) {
+	const n = 100
+	s := memServer(4 << 20)
+	s.TLS, s.TLSConfig = TLSRequired, testTLS(t)
+	before := memoryInUse()
+	for range n {
+		p := connect(t, s).hello().startTLS()
+		p.expect(repAck, optGo, infoData(""))
+		p.status(false, cmdRead, 0, 0, 4<<20)
+		p.send(cmdWrite, 0, 1, 0, 1<<20, make([]byte, 1<<20))
+		p.simple(1, 0)
+	}
+	per := (memoryInUse() - before) / n
+	t.Logf("%d bytes per idle connection, the client's end included", per)
+	if per > 256<<10 {
+		t.Errorf("%d bytes per idle connection", per)
+	}
+}
