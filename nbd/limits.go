@@ -10,7 +10,7 @@ import (
 // is zero means the default that its comment names.
 type Limits struct {
 	// Handshake bounds the time from the connection to the end of the
-	// negotiation, TLS included: 10 s.
+	// negotiation, TLS included, in which the Resolver may take longer: 10 s.
 	Handshake time.Duration
 	// Options bounds the options in one negotiation: 1024.
 	Options int

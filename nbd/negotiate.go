@@ -309,6 +309,11 @@ func (n *negotiation) open(name string, probe bool) (sess *session, code replyCo
 		return nil, repErrUnknown, "no such export"
 	}
 	x, err := n.server.Exports.Resolve(n.ctx, &ExportRequest{Name: name, Peer: n.peer, Probe: probe})
+	if !probe {
+		// The time that the resolver took is not the client's. It has none
+		// for further options, but the answer must reach it.
+		n.conn.SetWriteDeadline(time.Now().Add(n.server.limits.Handshake))
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return nil, repErrUnknown, "no such export"

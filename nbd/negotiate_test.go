@@ -394,3 +394,46 @@ func TestPanicOfWrapReleases(t *testing.T) {
 		t.Errorf("released %d times", released)
 	}
 }
+
+// slowResolver takes a minute for everything but questions.
+type slowResolver struct {
+	Exports
+	err error
+}
+
+func (r slowResolver) Resolve(ctx context.Context, req *ExportRequest) (*Export, error) {
+	if req.Probe {
+		return r.Exports.Resolve(ctx, req)
+	}
+	time.Sleep(time.Minute)
+	if r.err != nil {
+		return nil, r.err
+	}
+	return r.Exports.Resolve(ctx, req)
+}
+
+// A resolver, or a command that it runs, may take longer than a client has for
+// the handshake; its answer arrives nevertheless.
+func TestSlowResolver(t *testing.T) {
+	t.Parallel()
+	for _, refusal := range []error{nil, ErrDenied} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &Server{Exports: slowResolver{Exports{{Name: "disk", Device: block.FromBytes(make([]byte, 4096))}}, refusal}}
+			mine, theirs := net.Pipe()
+			done := make(chan error)
+			go func() { done <- s.ServeConn(t.Context(), theirs) }()
+			d := Dialer{HandshakeTimeout: time.Hour, Connect: func(context.Context) (net.Conn, error) { return mine, nil }}
+			c, err := d.Dial(t.Context(), "nbd://pipe/disk")
+			if !errors.Is(err, refusal) {
+				t.Errorf("after a minute: %v, want %v", err, refusal)
+			}
+			if err == nil {
+				if err := c.ReadAt(t.Context(), make([]byte, 512), 0, 0); err != nil {
+					t.Error(err)
+				}
+				c.Close()
+			}
+			<-done
+		})
+	}
+}
