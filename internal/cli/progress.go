@@ -129,8 +129,12 @@ func (r *report) bar(width int, done bool, err error, now time.Time) string {
 		units.Bytes(min(r.p.Done.Load(), total)), units.Bytes(total), units.Rate(rate), units.Clock(left))
 	end := ""
 	if done {
-		tail = fmt.Sprintf(" %3.0f%%  %s (%s data)  %s  in %s", share*100,
-			units.Bytes(total), units.Bytes(r.p.Data.Load()), units.Rate(rate), units.Clock(now.Sub(r.start)))
+		moved := ""
+		if data := r.p.Data.Load(); data+r.p.Zeros.Load() > 0 { // a comparison moves nothing
+			moved = fmt.Sprintf(" (%s data)", units.Bytes(data))
+		}
+		tail = fmt.Sprintf(" %3.0f%%  %s%s  %s  in %s", share*100,
+			units.Bytes(total), moved, units.Rate(rate), units.Clock(now.Sub(r.start)))
 		end = "\n"
 	}
 	if err != nil {

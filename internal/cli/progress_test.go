@@ -35,6 +35,11 @@ func TestProgressBar(t *testing.T) {
 	if got := r.bar(80, true, errors.New("x"), now); !strings.HasSuffix(got, "failed\n") {
 		t.Errorf("after a failure %q", got)
 	}
+	r.p.Data.Store(0)
+	r.p.Zeros.Store(0)
+	if got := r.bar(80, true, nil, now); !strings.HasSuffix(got, "100%  1 GiB  512 MiB/s  in 0:02\n") {
+		t.Errorf("at the end of a comparison %q", got)
+	}
 }
 
 func TestProgressLine(t *testing.T) {
