@@ -23,10 +23,7 @@ func (r *request) blockStatus() {
 		return
 	}
 	r.length = r.effectLength()
-	if r.data != nil { // nobody who waits for memory may hold any
-		r.data.release()
-		r.data = nil
-	}
+	r.dropData() // nobody who waits for memory may hold any
 	b, err := t.borrow(len(contexts) * (maxReadHead + r.maxExtents()*16))
 	if err != nil {
 		return // the connection is gone

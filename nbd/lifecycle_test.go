@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -90,6 +92,146 @@ func (c *slowlyClosed) Close() error {
 	c.closed.Store(true)
 	return err
 }
+
+// Drain reaches a client that still negotiates, and one whose export is being
+// resolved, whose export is released.
+func TestDrainDuringNegotiation(t *testing.T) {
+	t.Parallel()
+	for _, resolving := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			resolve, released := make(chan struct{}), 0
+			s := &Server{Exports: gatedResolver{resolve, &Export{
+				Device: block.FromBytes(make([]byte, 512)), Release: func() { released++ },
+			}}}
+			p := pipe(t, t.Context(), s).hello()
+			if resolving {
+				p.write(optionBytes(optGo, infoData("")))
+			}
+			synctest.Wait()
+			if n := s.Drain(func(c ConnStatus) bool { return !c.Ready }); n != 1 {
+				t.Errorf("%d connections drained", n)
+			}
+			close(resolve)
+			if resolving {
+				p.reply(optGo)
+				p.reply(optGo)
+			}
+			p.gone()
+			if err := p.result(); err != nil {
+				t.Error(err)
+			}
+			if resolving != (released == 1) {
+				t.Errorf("released %d times", released)
+			}
+		})
+	}
+}
+
+type gatedResolver struct {
+	resolve chan struct{}
+	export  *Export
+}
+
+func (r gatedResolver) Resolve(context.Context, *ExportRequest) (*Export, error) {
+	<-r.resolve
+	return r.export, nil
+}
+
+func (r gatedResolver) List(context.Context, *Peer) ([]*Export, error) { return nil, nil }
+
+// The limit on the handshake covers that of TLS, and ends with it.
+func TestHandshakeTimeoutOfTLS(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := memServer(4096)
+		s.TLS, s.TLSConfig = TLSRequired, testTLS(t)
+		start := time.Now()
+		silent := pipe(t, t.Context(), s).hello()
+		time.Sleep(9 * time.Second)
+		silent.expect(repAck, optStartTLS, nil)
+		if err := silent.result(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
+		p := pipe(t, t.Context(), s).hello().startTLS()
+		p.expect(repAck, optGo, infoData(""))
+		time.Sleep(24 * time.Hour)
+		p.alive()
+		p.send(cmdDisc, 0, 0, 0, 0, nil)
+		if _, err := p.conn.Read(make([]byte, 1)); err != io.EOF {
+			t.Error(err)
+		}
+		if err := <-p.done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The smallest and the largest of devices.
+func TestExtremeSizes(t *testing.T) {
+	t.Parallel()
+	empty := func() *Server { return memServer(0) }
+	eachMode(t, empty, func(t *testing.T, p *rawPeer, structured bool) {
+		for _, cmd := range []command{cmdRead, cmdTrim, cmdWriteZeroes, cmdBlockStatus} {
+			p.status(structured, cmd, 0, 0, 0)
+		}
+		if got := p.status(structured, cmdRead, 0, 0, 1); got != wireEINVAL {
+			t.Errorf("READ: error %d", got)
+		}
+		p.alive()
+	})
+	const size = math.MaxInt64
+	endless := func() *Server { return &Server{Exports: Exports{{Device: &endlessDevice{}}}} }
+	eachMode(t, endless, func(t *testing.T, p *rawPeer, structured bool) {
+		for _, at := range []struct {
+			off, n uint64
+			want   uint32
+		}{{size - 4096, 4096, 0}, {size - 1, 1, 0}, {size - 1, 2, wireEINVAL}, {size, 1, wireEINVAL}, {size + 1, 0, wireEINVAL}} {
+			if got := p.status(structured, cmdRead, 0, at.off, at.n); got != at.want {
+				t.Errorf("READ of %d at %d: error %d", at.n, at.off, got)
+			}
+		}
+		const n = 100 << 10
+		flags := uint16(0)
+		if p.extended {
+			flags = cmdFlagPayloadLen
+			if got := p.status(true, cmdWriteZeroes, 0, 0, size); got != 0 {
+				t.Errorf("WRITE_ZEROES of everything: error %d", got)
+			}
+		}
+		p.send(cmdWrite, flags, 2, size-n, n, make([]byte, n))
+		if got := p.outcome(structured, cmdWrite, 2, 0); got != 0 {
+			t.Errorf("WRITE at the end: error %d", got)
+		}
+		p.alive()
+	})
+}
+
+// endlessDevice is as large as can be.
+type endlessDevice struct{ block.Device }
+
+func (*endlessDevice) Info() block.Info { return block.Info{Size: math.MaxInt64, NoWait: true} }
+
+func (d *endlessDevice) check(off, n int64) error {
+	info := d.Info()
+	return info.CheckRange(off, n)
+}
+
+func (d *endlessDevice) ReadAt(_ context.Context, p []byte, off int64, _ block.Flags) error {
+	return d.check(off, int64(len(p)))
+}
+
+func (d *endlessDevice) WriteAt(_ context.Context, p []byte, off int64, _ block.Flags) error {
+	return d.check(off, int64(len(p)))
+}
+
+func (d *endlessDevice) Zero(_ context.Context, off, n int64, _ block.Flags) error {
+	return d.check(off, n)
+}
+
+func (d *endlessDevice) Flush(context.Context) error { return nil }
 
 // A client that has left does not want the cache to be filled any more.
 func TestCacheEndsWithClient(t *testing.T) {

@@ -157,7 +157,7 @@ func (p *rawPeer) gone2() {
 // An idle TLS connection holds what TLS itself needs, however much has been
 // sent and received.
 func TestIdleTLSConnections(t *testing.T) {
-	const n = 100
+	const n = 40
 	s := memServer(4 << 20)
 	s.TLS, s.TLSConfig = TLSRequired, testTLS(t)
 	before := memoryInUse()

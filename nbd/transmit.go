@@ -446,9 +446,7 @@ func (t *transmission) giveBack(n int64) {
 // start has a worker handle r.
 func (t *transmission) start(r *request) error {
 	if err := t.waitForWorker(); err != nil {
-		if r.data != nil {
-			r.data.release()
-		}
+		r.dropData()
 		return err
 	}
 	t.workers.Add(1)

@@ -15,10 +15,7 @@ func (r *request) handle() {
 		if p := recover(); p != nil {
 			t.w.send(r.result(r.panicked(p)))
 		}
-		if r.data != nil {
-			r.data.release()
-			r.data = nil
-		}
+		r.dropData()
 		t.idle.Put(r)
 		t.count.inFlight.Add(-1)
 		<-t.slots
@@ -30,7 +27,16 @@ func (r *request) handle() {
 	case cmdBlockStatus:
 		r.blockStatus()
 	default:
-		t.w.send(r.result(r.change()))
+		err := r.change()
+		r.dropData() // others may need the memory while the client is slow
+		t.w.send(r.result(err))
+	}
+}
+
+func (r *request) dropData() {
+	if r.data != nil {
+		r.data.release()
+		r.data = nil
 	}
 }
 
