@@ -18,6 +18,7 @@ type Limits struct {
 	Requests     int           `name:"requests" default:"256" doc:"Requests of one connection that are worked on at the same time."`
 	ConnBytes    int64         `name:"conn_bytes" unit:"bytes" default:"64M" doc:"Data that one connection holds in memory."`
 	Bytes        int64         `name:"bytes" unit:"bytes" default:"1G" doc:"Data that all connections together hold in memory."`
+	Stall        time.Duration `name:"stall" default:"1m" doc:"Time in which a client must take some of its replies, or send some of what it has announced."`
 	Conns        int           `name:"conns" default:"20000" doc:"Connections in all."`
 	ConnsPerAddr int           `name:"conns_per_addr" doc:"Connections from one IP address; 0 is no bound."`
 }
@@ -26,7 +27,7 @@ type Limits struct {
 func (l Limits) Server() nbd.Limits {
 	return nbd.Limits{
 		Handshake: l.Handshake, Options: l.Options, Payload: l.Payload, Requests: l.Requests,
-		ConnBytes: l.ConnBytes, Bytes: l.Bytes, Conns: l.Conns, ConnsPerAddr: l.ConnsPerAddr,
+		ConnBytes: l.ConnBytes, Bytes: l.Bytes, Stall: l.Stall, Conns: l.Conns, ConnsPerAddr: l.ConnsPerAddr,
 	}
 }
 
