@@ -20,15 +20,17 @@ type Limits struct {
 	// Requests bounds the requests of one connection that are worked on at
 	// the same time: 256.
 	Requests int
-	// ConnBytes bounds the payload bytes that one connection holds in
-	// memory: 64 MiB, or twice Payload.
+	// ConnBytes bounds the memory in which one connection holds payloads for
+	// longer than a moment, whole buffers counted: 64 MiB, or twice Payload.
+	// What is on its way between socket and device without waiting comes on
+	// top, less than 2 MiB.
 	ConnBytes int64
-	// Bytes bounds the payload bytes that all connections together hold in
-	// memory: 1 GiB, or ConnBytes.
+	// Bytes bounds the sum of that over all connections: 1 GiB, or ConnBytes.
 	Bytes int64
-	// Stall bounds how long a client may take no byte of a reply that is
-	// waiting for it; then the connection is closed, since its replies hold
-	// memory that others need: 1 min.
+	// Stall bounds how long a client may take no replies that wait for it,
+	// or send nothing of a payload that it has announced; less than 1 MiB
+	// is nothing. Then the connection is closed, within twice the time,
+	// since it holds memory that others need: 1 min.
 	Stall time.Duration
 	// Conns bounds the connections: 20000.
 	Conns int
