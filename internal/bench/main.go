@@ -22,6 +22,7 @@ import (
 type options struct {
 	strata  string // the program under test
 	dir     string // where disk images lie
+	where   string // that is, in words
 	out     string // folder of the report
 	rounds  int
 	seconds int // of one measurement
@@ -58,7 +59,9 @@ func run(ctx context.Context, o options, write bool) error {
 	if o.strata, err = filepath.Abs(o.strata); err != nil {
 		return err
 	}
+	o.where = "in " + o.dir
 	if o.dir == "" {
+		o.where = "in memory (tmpfs)"
 		if o.dir, err = os.MkdirTemp(memoryDir(), "strata-bench-"); err != nil {
 			return err
 		}
@@ -77,6 +80,9 @@ func run(ctx context.Context, o options, write bool) error {
 	}
 	if err := lab.measureCopies(ctx, report); err != nil {
 		return fmt.Errorf("copy: %w", err)
+	}
+	if err := lab.measureIdle(ctx, report); err != nil {
+		return fmt.Errorf("idle: %w", err)
 	}
 	report.took = time.Since(start)
 	if !write {

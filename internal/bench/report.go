@@ -18,6 +18,7 @@ type report struct {
 	o        options
 	sections []*section
 	copies   *copySection
+	idle     *idle
 	took     time.Duration
 }
 
@@ -129,6 +130,7 @@ func (r *report) write(dir string) error {
 		s.write(&b)
 	}
 	r.copies.write(&b)
+	r.idle.write(&b)
 	if err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), b.Bytes(), 0o644); err != nil {
 		return err
 	}
@@ -142,8 +144,8 @@ func (r *report) write(dir string) error {
 
 func (r *report) head(b *bytes.Buffer) {
 	fmt.Fprintf(b, "# Benchmarks\n\nWritten by `make bench`; figures are never edited by hand. What they mean and why some are as they are: [the notes](benchmarks-notes.md), repeated at the end.\n\n")
-	fmt.Fprintf(b, "%s, %d processors, %s. Disks of %d MiB in memory (tmpfs), filled with random bytes. ",
-		cpuModel(), runtime.NumCPU(), kernelRelease(), r.o.size)
+	fmt.Fprintf(b, "%s, %d processors, %s. Disks of %d MiB %s, filled with random bytes. ",
+		cpuModel(), runtime.NumCPU(), kernelRelease(), r.o.size, r.o.where)
 	fmt.Fprintf(b, "fio's nbd engine (libnbd) is the client, on the same processors. Every figure is the median of %d rounds of %d s; in each round all servers take their turn. The run took %s.\n\n",
 		r.o.rounds, r.o.seconds, r.took.Round(time.Second))
 	fmt.Fprintf(b, "Peers: %s.\n\n", strings.Join(versions(), ", "))
@@ -211,6 +213,15 @@ func (s *copySection) write(b *bytes.Buffer) {
 		fmt.Fprintln(b)
 	}
 	fmt.Fprintln(b)
+}
+
+// write writes what an idle server costs.
+func (i *idle) write(b *bytes.Buffer) {
+	if i == nil {
+		return
+	}
+	fmt.Fprintf(b, "## Idle\n\nA server with one file and no connection has %.1f MB resident. Each of %d connections that have made a request and wait adds %.1f KiB, the kernel's share not counted.\n\n",
+		float64(i.alone)/1e6, i.conns, float64(i.perConn)/1024)
 }
 
 // ratio is how many times faster than the fastest peer we are.
