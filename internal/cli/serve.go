@@ -190,12 +190,12 @@ func (s *serving) defaultControl(ctx context.Context, log *slog.Logger) error {
 	}
 	path := s.env.controlPath()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		log.Info("there is no control socket; --control PATH makes one", "reason", err)
+		log.Warn("there is no control socket; --control PATH makes one", "reason", err)
 		return nil
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		c.Close()
-		log.Info("there is no control socket: another server has the usual one; --control PATH makes one", "path", path)
+		log.Warn("there is no control socket: another server has the usual one; --control PATH makes one", "path", path)
 		return nil
 	}
 	s.control = path
