@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"go.starlark.net/starlark"
@@ -63,19 +62,6 @@ func newSpec(s *Spec) (*Spec, error) {
 		}
 	}
 	return s, nil
-}
-
-// readOnly returns s with its argument read_only set, if it has one.
-func (s *Spec) readOnly() *Spec {
-	for i, p := range s.cons.Params {
-		if p.Name == "read_only" && p.Type == TypeBool {
-			c := *s
-			c.values = slices.Clone(s.values)
-			c.values[i] = true
-			return &c
-		}
-	}
-	return s
 }
 
 // String is the expression that makes the device, with the defaults left out

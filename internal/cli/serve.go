@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
@@ -132,7 +131,7 @@ func (s *serving) load(ctx context.Context) (*config.Config, error) {
 	if s.file == "" {
 		cfg.TLS = &s.tls
 		if s.readOnly {
-			s.makeReadOnly(ctx, cfg)
+			cfg.MakeReadOnly()
 		}
 	}
 	if len(s.listen) > 0 {
@@ -158,22 +157,6 @@ func (s *serving) load(ctx context.Context) (*config.Config, error) {
 		return nil, fmt.Errorf("%s: there is no export() in it", s.file)
 	}
 	return cfg, nil
-}
-
-// makeReadOnly forbids writing. Plain files are opened for reading only, so
-// that they need not be writable and others may read them too.
-func (s *serving) makeReadOnly(ctx context.Context, cfg *config.Config) {
-	for _, x := range cfg.Exports {
-		x.ReadOnly = true
-		if x.Device.Constructor().Name != "file" {
-			continue
-		}
-		// It fails if the user has said how to open the file.
-		expr := strings.TrimSuffix(x.Device.String(), ")") + ", read_only=True)"
-		if spec, err := s.env.loader().Eval(ctx, expr); err == nil {
-			x.Device = spec
-		}
-	}
 }
 
 // defaultControl decides on the control socket if nobody else has: the usual
