@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/strata-storage/strata/config"
@@ -14,13 +15,29 @@ import (
 // maxBanner bounds the exports that are shown.
 const maxBanner = 20
 
-// writeBanner tells what is served, under which URIs, and what to try.
-func writeBanner(w io.Writer, st *daemon.Status, addresses []listen.Address) {
+// command is the program as it was started, so that the commands which are
+// shown to people work as they are: with its path if it was given with one.
+func (e *Env) command() string {
+	switch {
+	case !strings.Contains(e.Program, "/"):
+		return "strata"
+	case plainPath.MatchString(e.Program):
+		return e.Program
+	}
+	return "'" + strings.ReplaceAll(e.Program, "'", `'\''`) + "'"
+}
+
+// plainPath matches what needs no quotes in a shell.
+var plainPath = regexp.MustCompile(`^[\w./+,:@%-]+$`)
+
+// writeBanner tells what is served, under which URIs, and what to try with
+// the command of that name.
+func writeBanner(w io.Writer, command string, st *daemon.Status, addresses []listen.Address) {
 	tls := st.TLS != config.TLSOff
 	var first string
 	for i, x := range st.Exports {
 		if i == maxBanner {
-			fmt.Fprintf(w, "and %d more; 'strata list' shows them all\n", len(st.Exports)-i)
+			fmt.Fprintf(w, "and %d more; '%s list' shows them all\n", len(st.Exports)-i, command)
 			break
 		}
 		notes := ""
@@ -43,5 +60,5 @@ func writeBanner(w io.Writer, st *daemon.Status, addresses []listen.Address) {
 	if tls {
 		first += map[bool]string{true: "&", false: "?"}[strings.Contains(first, "?")] + "tls-certificates=DIR"
 	}
-	fmt.Fprintf(w, "\nTry:\n  strata info --map '%s'\n  strata bench '%s'\n  strata copy '%s' copy.img\n", first, first, first)
+	fmt.Fprintf(w, "\nTry:\n  %[1]s info --map '%[2]s'\n  %[1]s bench '%[2]s'\n  %[1]s copy '%[2]s' copy.img\n", command, first)
 }

@@ -29,6 +29,8 @@ type Env struct {
 	Stdout io.Writer
 	Stderr io.Writer
 	Getenv func(string) string
+	// Program is the name of the program as it was typed.
+	Program string
 	// Version of the program.
 	Version string
 	// StdoutFile is standard output as a file, for a client on stdio:. Nil
@@ -47,7 +49,7 @@ func Main(version string) int {
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	env := &Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, StdoutFile: os.Stdout,
-		Getenv: os.Getenv, Version: cmp.Or(version, builtVersion()), Signals: signals,
+		Getenv: os.Getenv, Program: os.Args[0], Version: cmp.Or(version, builtVersion()), Signals: signals,
 	}
 	return env.Run(ctx, os.Args[1:])
 }

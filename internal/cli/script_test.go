@@ -95,6 +95,7 @@ func start(ts *testscript.TestScript, args []string) {
 	ts.Check(err)
 	s := serverOf(ts)
 	*s = testServer{cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	s.cmd.Args[0] = "strata" // as a shell does
 	s.cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"} {
 		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))

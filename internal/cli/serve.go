@@ -221,7 +221,7 @@ func (s *serving) run(ctx context.Context) error {
 		return err
 	}
 	if addresses := d.Addresses(); !s.quiet && len(addresses) > 0 {
-		writeBanner(s.env.Stdout, d.Status(), addresses)
+		writeBanner(s.env.Stdout, s.env.command(), d.Status(), addresses)
 	}
 	return s.wait(ctx, d)
 }
