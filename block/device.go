@@ -1,8 +1,8 @@
 // Package block defines what a disk is.
 //
 // Everything in Strata that can be read and written as a disk is a [Device]:
-// a file, a remote NBD server, a snapshot, an array. A [Layer] makes a device
-// out of a device. The comments of Device are the whole contract: code that
+// a file, a remote NBD server, a mirror of both. A [Layer] makes a device out
+// of a device. The comments of Device are the whole contract: code that
 // serves, stacks or tests devices relies on them and on nothing else, and
 // package blocktest proves them.
 //

@@ -13,7 +13,7 @@ import (
 
 // MirrorOptions are the options of Mirror.
 type MirrorOptions struct {
-	_ struct{} `doc:"Keeps the same data on every device (RAID 1); one that fails is left out." long:"Writes go to all devices, each read to one of them. A device that fails is not used any more until the configuration is loaded anew. Resynchronising is not part of this layer: after a device has failed, or after the power was lost during writes, make the devices equal with strata copy before using them together again, or use an array."`
+	_ struct{} `doc:"Keeps the same data on every device (RAID 1); one that fails is left out." long:"Writes go to all devices, each read to one of them. A device that fails is not used any more until the mirror is opened again. Resynchronising is not part of this layer: after a device has failed, or after the power was lost during writes, make the devices equal with strata copy before using them together again."`
 
 	// Failed, if not nil, is called once for each device that fails, with
 	// its place in the list and the reason, by the request that noticed it
@@ -39,8 +39,7 @@ type MirrorOptions struct {
 // The state is not remembered. Nothing here finds out whether the sides are
 // equal when they are put together: after a failed side, or a loss of power
 // with writes in flight, the sides differ, and reads may return either
-// content. Copy one good side over the others first; package array does this
-// by itself.
+// content. Copy one good side over the others first.
 //
 // Metadata contexts other than block.Allocation are those of one side and are
 // not passed on.
