@@ -20,7 +20,7 @@ func Builtin() *Registry {
 
 	AddLayers(r, "concat", layer.Concat)
 	AddLayers(r, "stripe", layer.Stripe)
-	AddLayers(r, "mirror", layer.Mirror)
+	addMirror(r)
 	AddLayer(r, "slice", layer.Slice)
 	AddLayer(r, "cow", layer.Cow, ReadsBase)
 	AddLayer(r, "readonly", layer.ReadOnly)

@@ -16,7 +16,8 @@ import (
 // while it does. It is the resolver of an nbd.Server. The zero value serves
 // nothing.
 type Set struct {
-	// Log receives what prerun and postrun commands and hooks have to say.
+	// Log receives what prerun and postrun commands, hooks and mirrors have to
+	// say.
 	// Nil is silent. It must not be changed after the first call.
 	Log *slog.Logger
 
@@ -214,21 +215,34 @@ type ExportStatus struct {
 	Info   block.Info
 	// Connections is their number now.
 	Connections int
+	// Devices are the open devices that the export is made of, each after
+	// those under it: for reading their state, not for requests, because
+	// the next Apply may close them.
+	Devices iter.Seq2[*Spec, block.Device]
 }
 
 // Status describes the exports in the order of the configuration.
 func (s *Set) Status() []ExportStatus {
 	var list []ExportStatus
 	for _, sv := range s.table().order {
-		list = append(list, ExportStatus{sv.rules(), sv.root.dev.Info(), sv.count()})
+		list = append(list, ExportStatus{sv.rules(), sv.root.dev.Info(), sv.count(), devicesOf(sv.root)})
 	}
 	return list
 }
 
-// Devices are the open devices of what is being served, each after those that
-// it is made of: for reading their statistics, not for requests, because the
-// next Apply may close them.
+// Devices are the open devices of what is being served, each once, as
+// ExportStatus.Devices are those of one export.
 func (s *Set) Devices() iter.Seq2[*Spec, block.Device] {
+	var roots []*instance
+	for _, sv := range s.table().order {
+		roots = append(roots, sv.root)
+	}
+	return devicesOf(roots...)
+}
+
+// devicesOf returns the devices in the trees of roots, each once and after
+// those under it.
+func devicesOf(roots ...*instance) iter.Seq2[*Spec, block.Device] {
 	return func(yield func(*Spec, block.Device) bool) {
 		seen := make(map[*instance]bool)
 		var visit func(*instance) bool
@@ -244,8 +258,8 @@ func (s *Set) Devices() iter.Seq2[*Spec, block.Device] {
 			}
 			return yield(inst.spec, inst.dev)
 		}
-		for _, sv := range s.table().order {
-			if !visit(sv.root) {
+		for _, root := range roots {
+			if !visit(root) {
 				return
 			}
 		}

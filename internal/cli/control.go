@@ -68,6 +68,7 @@ func writeStatus(w io.Writer, st *daemon.Status, now time.Time) {
 	for _, l := range st.Listeners {
 		fmt.Fprintf(w, "listening at %s\n", l)
 	}
+	writeFailedSides(w, st)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nEXPORT\tSIZE\tCONNECTIONS\tREQUESTS\tERRORS\tREAD\tWRITTEN\tDEVICE")
 	for i := range st.Exports {
@@ -95,6 +96,20 @@ func writeStatus(w io.Writer, st *daemon.Status, now time.Time) {
 			units.Bytes(int64(c.BytesRead)), units.Bytes(int64(c.BytesWritten)), c.InFlight)
 	}
 	t.Flush()
+}
+
+// writeFailedSides warns of mirrors that hold fewer copies than they should.
+func writeFailedSides(w io.Writer, st *daemon.Status) {
+	for i := range st.Exports {
+		x := &st.Exports[i]
+		for _, m := range x.Mirrors {
+			for n, s := range m.Sides {
+				if s.Error != "" {
+					fmt.Fprintf(w, "export %s: side %d of a mirror, %s, has failed and is not used any more: %s\n", shown(x.Name), n+1, s.Device, s.Error)
+				}
+			}
+		}
+	}
 }
 
 // shown is an export's name as people see it: quoted if it is empty or holds

@@ -77,16 +77,22 @@ func newBench(t *testing.T, text string) (*bench, Options) {
 func start(t *testing.T, text string) *bench {
 	t.Helper()
 	b, o := newBench(t, text)
-	d, err := Start(t.Context(), o)
+	b.startWith(o)
+	return b
+}
+
+// startWith starts the server; it runs until the end of the test.
+func (b *bench) startWith(o Options) {
+	b.t.Helper()
+	d, err := Start(b.t.Context(), o)
 	if err != nil {
-		t.Fatal(err)
+		b.t.Fatal(err)
 	}
 	b.Daemon = d
-	t.Cleanup(func() {
+	b.t.Cleanup(func() {
 		d.Abort()
 		d.Wait()
 	})
-	return b
 }
 
 func (b *bench) configure(text string) {

@@ -34,12 +34,13 @@ var (
 	errorsDesc      = prometheus.NewDesc("strata_request_errors_total", "Requests answered with an error.", byExport, nil)
 	readDesc        = prometheus.NewDesc("strata_read_bytes_total", "Bytes read by clients.", byExport, nil)
 	writtenDesc     = prometheus.NewDesc("strata_written_bytes_total", "Bytes written by clients.", byExport, nil)
+	failedSidesDesc = prometheus.NewDesc("strata_mirror_failed_sides", "Sides of the export's mirrors that have failed and are not used any more.", byExport, nil)
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		infoDesc, reloadsDesc, negotiatingDesc, exportDesc, connectionsDesc, acceptedDesc,
-		inFlightDesc, requestsDesc, errorsDesc, readDesc, writtenDesc,
+		inFlightDesc, requestsDesc, errorsDesc, readDesc, writtenDesc, failedSidesDesc,
 	} {
 		ch <- d
 	}
@@ -69,6 +70,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		x := &st.Exports[i]
 		if x.Device != "" {
 			gauge(exportDesc, 1, x.Name, x.Device, strconv.FormatBool(x.ReadOnly))
+		}
+		if len(x.Mirrors) > 0 {
+			gauge(failedSidesDesc, float64(x.FailedSides()), x.Name)
 		}
 		gauge(connectionsDesc, float64(x.Connections), x.Name)
 		gauge(inFlightDesc, float64(inFlight[x.Name]), x.Name)

@@ -2,10 +2,14 @@ package daemon
 
 import (
 	"cmp"
+	"iter"
 	"os"
 	"slices"
 	"time"
 
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/layer"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -37,7 +41,59 @@ type ExportStatus struct {
 	ReadOnly    bool  `json:"read_only"`
 	RequireTLS  bool  `json:"require_tls"`
 	Connections int   `json:"connections"`
+	// Mirrors that it is made of.
+	Mirrors []MirrorStatus `json:"mirrors,omitempty"`
 	Counters
+}
+
+// A MirrorStatus describes a mirror.
+type MirrorStatus struct {
+	// Device is the expression that makes it.
+	Device string       `json:"device"`
+	Sides  []SideStatus `json:"sides"`
+}
+
+// A SideStatus describes a side of a mirror.
+type SideStatus struct {
+	// Device is the expression that makes it.
+	Device string `json:"device"`
+	// Error is why the side is not used any more, empty while it is.
+	Error string `json:"error,omitempty"`
+}
+
+// FailedSides counts the sides of the export's mirrors that are not used any
+// more.
+func (x *ExportStatus) FailedSides() int {
+	n := 0
+	for _, m := range x.Mirrors {
+		for _, s := range m.Sides {
+			if s.Error != "" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// mirrorsOf describes the mirrors among devices.
+func mirrorsOf(devices iter.Seq2[*config.Spec, block.Device]) []MirrorStatus {
+	var list []MirrorStatus
+	for spec, dev := range devices {
+		sides := layer.MirrorSides(dev)
+		if sides == nil {
+			continue
+		}
+		m := MirrorStatus{Device: spec.String()}
+		for i, lower := range spec.Devices() {
+			s := SideStatus{Device: lower.String()}
+			if err := sides[i].Err; err != nil {
+				s.Error = err.Error()
+			}
+			m.Sides = append(m.Sides, s)
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
 // Status describes the server at this moment.
@@ -62,7 +118,7 @@ func (d *Daemon) Status() *Status {
 		st.Exports = append(st.Exports, ExportStatus{
 			Name: x.Name, Description: x.Description, Device: x.Device.String(), Size: served.Info.Size,
 			ReadOnly: x.ReadOnly, RequireTLS: x.RequireTLS,
-			Connections: count[x.Name], Counters: sums[x.Name],
+			Connections: count[x.Name], Mirrors: mirrorsOf(served.Devices), Counters: sums[x.Name],
 		})
 		delete(count, x.Name)
 	}
