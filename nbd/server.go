@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -111,46 +109,11 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 	}()
 
-	var pause time.Duration
-	for {
-		conn, err := l.Accept()
-		if err == nil {
-			pause = 0
-			go s.ServeConn(s.ctx, conn)
-			continue
-		}
-		if s.isClosed() {
-			return ErrServerClosed
-		}
-		if !isTemporary(err) {
-			return err
-		}
-		// Out of file descriptors, most likely: connections that end will
-		// give some back.
-		pause = min(max(5*time.Millisecond, 2*pause), time.Second)
-		s.log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err, "retry_in", pause)
-		select {
-		case <-time.After(pause):
-		case <-s.ctx.Done():
-		}
+	err := Accept(s.ctx, l, s.log, func(conn net.Conn) { go s.ServeConn(s.ctx, conn) })
+	if s.isClosed() {
+		return ErrServerClosed
 	}
-}
-
-// isTemporary reports whether Accept may work again: the connection that it
-// would have returned has failed, or something has run out.
-func isTemporary(err error) bool {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return slices.Contains(temporary, errno)
-	}
-	var t interface{ Temporary() bool }
-	return errors.As(err, &t) && t.Temporary()
-}
-
-var temporary = []syscall.Errno{
-	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM,
-	syscall.EINTR, syscall.EAGAIN, syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPERM, syscall.EPROTO,
-	syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ETIMEDOUT,
+	return err
 }
 
 // ServeConn speaks to one client and closes conn. It returns nil when the
@@ -263,6 +226,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}()
 	select {
 	case <-done:
+		s.cancel()
 		return nil
 	case <-ctx.Done():
 		s.cancel()

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"slices"
-	"time"
 
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/listen"
@@ -61,34 +60,29 @@ func closeSockets(list []listen.Socket) {
 func (d *Daemon) listen(address listen.Address, sockets []listen.Socket) {
 	d.listeners[address] = sockets
 	for _, s := range sockets {
-		d.running.Go(func() { d.accept(s) })
+		d.running.Go(func() { d.accept(address, s) })
 	}
 }
 
-// accept hands connections to the newest server until l is closed.
-func (d *Daemon) accept(l net.Listener) {
-	var pause time.Duration
-	for {
-		conn, err := l.Accept()
-		switch {
-		case err == nil:
-			pause = 0
-			if !d.serve(conn) {
-				conn.Close()
-			}
-			continue
-		case errors.Is(err, net.ErrClosed):
-			return
+// accept hands connections to the newest server until s is closed. If s fails
+// for good its address is free to be opened again by a reload.
+func (d *Daemon) accept(address listen.Address, s listen.Socket) {
+	err := nbd.Accept(d.aborted, s, d.o.Log, func(conn net.Conn) {
+		if !d.serve(conn) {
+			conn.Close()
 		}
-		// Out of file descriptors, most likely: connections that end will
-		// give some back.
-		pause = min(max(5*time.Millisecond, 2*pause), time.Second)
-		d.o.Log.Warn("cannot accept a connection", "listener", l.Addr().String(), "error", err, "retry_in", pause)
-		select {
-		case <-time.After(pause):
-		case <-d.aborted.Done():
-		}
+	})
+	if errors.Is(err, net.ErrClosed) || d.aborted.Err() != nil {
+		return
 	}
+	s.Close()
+	d.mu.Lock()
+	left := slices.DeleteFunc(slices.Clone(d.listeners[address]), func(other listen.Socket) bool { return other == s })
+	if d.listeners[address] = left; len(left) == 0 {
+		delete(d.listeners, address)
+	}
+	d.mu.Unlock()
+	d.o.Log.Error("a listener has failed: nobody can connect through it any more", "listener", s.Address.String(), "error", err)
 }
 
 // serve serves a connection, unless the server is stopping.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/cert"
+	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -443,5 +445,54 @@ func TestNotifications(t *testing.T) {
 		if err != nil || !strings.HasPrefix(string(p[:n]), want) {
 			t.Errorf("systemd hears %q, %v, want %q", p[:n], err, want)
 		}
+	}
+}
+
+// A brokenListener fails as one does whose socket is gone.
+type brokenListener struct{ accepts atomic.Int64 }
+
+func (l *brokenListener) Accept() (net.Conn, error) {
+	l.accepts.Add(1)
+	return nil, &net.OpError{Op: "accept", Net: "unix", Err: os.NewSyscallError("accept4", syscall.EBADF)}
+}
+func (l *brokenListener) Close() error   { return nil }
+func (l *brokenListener) Addr() net.Addr { return &net.UnixAddr{Name: "broken"} }
+
+// A reportWriter passes on what is written to it.
+type reportWriter chan string
+
+func (w reportWriter) Write(p []byte) (int, error) {
+	w <- string(p)
+	return len(p), nil
+}
+
+// TestListenerFails: a listener that has failed for good is reported once and
+// is not tried again; the others go on.
+func TestListenerFails(t *testing.T) {
+	t.Parallel()
+	b, o := newBench(t, `listen("unix://$DIR/s"); control("$DIR/c"); export("a", mem("1M"))`)
+	reports := make(reportWriter, 16)
+	o.Log = slog.New(slog.NewTextHandler(reports, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	d, err := Start(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Daemon = d
+	broken := &brokenListener{}
+	address := listen.Address{Kind: listen.Unix, Path: "/broken"}
+	d.mu.Lock()
+	d.listen(address, []listen.Socket{{Listener: broken, Address: address}})
+	d.mu.Unlock()
+	if report := <-reports; !strings.Contains(report, "level=ERROR") || !strings.Contains(report, "bad file descriptor") {
+		t.Error(report)
+	}
+	if slices.Contains(d.Addresses(), address) {
+		t.Error("the server says that it listens there still")
+	}
+	b.dial("a").Close()
+	d.Abort()
+	d.Wait()
+	if n := broken.accepts.Load(); n != 1 || len(reports) > 0 {
+		t.Errorf("%d attempts and %d more reports, want one and none", n, len(reports))
 	}
 }
