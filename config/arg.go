@@ -30,12 +30,7 @@ var (
 // comma, quote, parenthesis or bracket. Without it the export has the name of
 // the file or of the remote export, and that of an expression is "".
 func (l *Loader) Arg(ctx context.Context, arg string) (*Export, error) {
-	name, offset := "", 0
-	if !pathRule.MatchString(arg) && !exists(arg) && !uriRule.MatchString(arg) {
-		if m := namedRule.FindString(arg); m != "" {
-			name, offset = m[:len(m)-1], len(m)
-		}
-	}
+	name, offset := argName(arg)
 	spec, implied, err := l.device(ctx, arg, offset)
 	if err != nil {
 		return nil, err
@@ -50,6 +45,16 @@ func (l *Loader) Arg(ctx context.Context, arg string) (*Export, error) {
 	return x, nil
 }
 
+// argName is the NAME of an argument in the form NAME=REST, and where the REST
+// begins.
+func argName(arg string) (name string, offset int) {
+	if pathRule.MatchString(arg) || exists(arg) || uriRule.MatchString(arg) {
+		return "", 0
+	}
+	m := namedRule.FindString(arg)
+	return strings.TrimSuffix(m, "="), len(m)
+}
+
 // Args reads several arguments as Arg does and makes a configuration of them.
 func (l *Loader) Args(ctx context.Context, args []string) (*Config, error) {
 	c := &Config{}
@@ -59,7 +64,8 @@ func (l *Loader) Args(ctx context.Context, args []string) (*Config, error) {
 			return nil, err
 		}
 		if first := c.find(x.Name); first != nil {
-			return nil, errorAt(x.Pos, "the export name %q is taken by %s; choose another: NAME=%s", x.Name, first.Pos, shorten(arg))
+			_, offset := argName(arg)
+			return nil, errorAt(x.Pos, "the export name %q is taken by %s; choose another: NAME=%s", x.Name, first.Pos, shorten(arg[offset:]))
 		}
 		c.Exports = append(c.Exports, x)
 	}

@@ -59,17 +59,28 @@ func (e *Env) bench() *cobra.Command {
 	return cmd
 }
 
+// maxConns bounds the connections that a command makes to one disk.
+const maxConns = 256
+
 func (b *benching) check() error {
 	n, err := units.ParseBytes(b.size)
 	switch {
 	case err != nil || n > load.MaxSize:
 		return usagef("--size %q: want a size up to %s", b.size, units.Bytes(load.MaxSize))
+	case b.o.Reads < 0 || b.o.Reads > 100:
+		return usagef("--reads %d: want 0 to 100", b.o.Reads)
+	case b.o.Depth < 1 || b.o.Depth > load.MaxDepth:
+		return usagef("--depth %d: want 1 to %d", b.o.Depth, load.MaxDepth)
+	case b.conns < 1 || b.conns > maxConns:
+		return usagef("--connections %d: want 1 to %d", b.conns, maxConns)
+	case b.o.Duration < 0:
+		return usagef("--duration %v: want a duration that is not negative", b.o.Duration)
+	case b.o.Requests < 0:
+		return usagef("--requests %d: want a number that is not negative", b.o.Requests)
 	case b.o.Reads < 100 && !b.overwrite:
 		return usagef("writes destroy what is on the disk: add --overwrite if that is meant")
 	case b.o.Duration == 0 && b.o.Requests == 0:
 		return usagef("without a duration or a number of requests it would never end")
-	case b.conns < 1 || b.conns > 256:
-		return usagef("--connections %d: want 1 to 256", b.conns)
 	}
 	b.o.Size = int(n)
 	return nil
@@ -86,6 +97,9 @@ func (b *benching) run(ctx context.Context, disk string) (err error) {
 	}
 	for _, dev := range devs {
 		defer closing(dev, "the disk", &err)
+	}
+	if to == toWrite && devs[0].Info().ReadOnly {
+		return fmt.Errorf("%s is read-only; writes cannot be measured there", disk)
 	}
 	result, err := load.Run(ctx, devs, b.o)
 	switch {

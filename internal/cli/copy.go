@@ -131,6 +131,12 @@ func (c *copying) shown(what string, src block.Device, f func() error) error {
 }
 
 func (c *copying) parse() error {
+	switch {
+	case c.o.InFlight < 1 || c.o.InFlight > copy.MaxInFlight:
+		return usagef("--requests %d: want 1 to %d", c.o.InFlight, copy.MaxInFlight)
+	case c.conns < 1 || c.conns > maxConns:
+		return usagef("--connections %d: want 1 to %d", c.conns, maxConns)
+	}
 	n, err := units.ParseBytes(c.request)
 	if err != nil || n > copy.MaxRequest {
 		return usagef("--request-size %q: want a size up to %s", c.request, units.Bytes(copy.MaxRequest))

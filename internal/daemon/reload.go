@@ -27,6 +27,10 @@ type Change struct {
 	Server bool `json:"server"`
 }
 
+// errNoFile is the answer to a reload of a server whose exports were arguments
+// of the command line.
+var errNoFile = errors.New("there is no configuration file to read again: the server was started without one (-c FILE)")
+
 // Reload loads the configuration again and applies the difference. On an
 // error nothing has changed.
 func (d *Daemon) Reload(ctx context.Context) (*Change, error) {
@@ -37,6 +41,10 @@ func (d *Daemon) Reload(ctx context.Context) (*Change, error) {
 	d.mu.Unlock()
 	if stopping {
 		return nil, ErrStopping
+	}
+	if len(d.config.Files) == 0 { // only Reload changes it
+		d.o.Log.Warn("cannot reload", "error", errNoFile)
+		return nil, errNoFile
 	}
 	d.o.Notify(reloading())
 	defer d.o.Notify("READY=1")
