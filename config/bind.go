@@ -7,6 +7,8 @@ import (
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"github.com/strata-storage/strata/internal/spell"
 )
 
 // A call is one call of a function of ours, with the places of its parts.
@@ -154,7 +156,7 @@ func (b *binding) keyword(name string, v starlark.Value) error {
 	if len(names) == 0 {
 		return b.fail(pos, "unknown argument %q; it takes no named arguments", name)
 	}
-	return b.fail(pos, "unknown argument %q%s", name, didYouMean(name, names))
+	return b.fail(pos, "unknown argument %q%s", name, spell.DidYouMean(name, names))
 }
 
 func (b *binding) set(j int, v starlark.Value, pos Position) error {

@@ -8,6 +8,8 @@ import (
 	"go.starlark.net/resolve"
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
+
+	"github.com/strata-storage/strata/internal/spell"
 )
 
 // A Position is a place in a configuration file or in an expression.
@@ -110,7 +112,7 @@ func (e *evaluation) explain(err error) error {
 		for _, r := range resolveE[:min(len(resolveE), 10)] {
 			msg := r.Msg
 			if name, ok := strings.CutPrefix(msg, "undefined: "); ok && !strings.Contains(name, " ") {
-				msg += didYouMean(name, e.names())
+				msg += spell.DidYouMean(name, e.names())
 			}
 			all = append(all, &Error{Pos: e.position(r.Pos), Err: errors.New(msg), Callers: callers})
 		}

@@ -15,6 +15,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/spell"
 	"github.com/strata-storage/strata/layer"
 )
 
@@ -290,7 +291,7 @@ func refuse(_ *starlark.Thread, b *starlark.Builtin, args starlark.Tuple, kwargs
 	}
 	errno, ok := errnos[name]
 	if !ok {
-		return nil, fmt.Errorf("refuse: there is no error %q%s", shorten(name), didYouMean(name, slices.Collect(maps.Keys(errnos))))
+		return nil, fmt.Errorf("refuse: there is no error %q%s", shorten(name), spell.DidYouMean(name, slices.Collect(maps.Keys(errnos))))
 	}
 	return refusal{errno: errno}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/spell"
 )
 
 // A Type is the kind of value that an argument takes.
@@ -266,7 +267,7 @@ func (p *Param) Expects() string {
 		return "a path"
 	}
 	if p.Enum != nil {
-		return "one of " + quotedList(p.Enum)
+		return "one of " + spell.List(p.Enum)
 	}
 	switch p.Type {
 	case TypeString:

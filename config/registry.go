@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/spell"
 )
 
 // A Kind says what a constructor makes its device from.
@@ -155,7 +156,7 @@ func (r *Registry) Lookup(name string) (*Constructor, error) {
 	if c := r.byName[name]; c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("there is no source or layer %q%s", name, didYouMean(name, slices.Collect(maps.Keys(r.byName))))
+	return nil, fmt.Errorf("there is no source or layer %q%s", name, spell.DidYouMean(name, slices.Collect(maps.Keys(r.byName))))
 }
 
 // All returns the constructors: sources first, then layers, each in the order

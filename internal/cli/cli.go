@@ -14,6 +14,9 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/strata-storage/strata/internal/spell"
 )
 
 // Exit codes.
@@ -115,7 +118,7 @@ func (e *Env) root() *cobra.Command {
 		return usagef("there is no command %q%s", args[0], hint)
 	}
 	cmd.SuggestionsMinimumDistance = 2
-	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return &usageError{err} })
+	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
 		&cobra.Group{ID: groupUse, Title: "Use disks:"},
@@ -127,6 +130,22 @@ func (e *Env) root() *cobra.Command {
 	cmd.SetHelpCommandGroupID(groupHelp)
 	cmd.SetCompletionCommandGroupID(groupHelp)
 	return cmd
+}
+
+// flagError makes an error of reading flags a usage error, which for a flag
+// that there is not says which one may be meant.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
+		return &usageError{err}
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, "--"+f.Name)
+		}
+	})
+	return usagef("%w%s", err, spell.DidYouMean("--"+unknown.GetSpecifiedName(), known))
 }
 
 const (

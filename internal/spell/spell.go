@@ -1,4 +1,5 @@
-package config
+// Package spell helps people who have mistyped a name.
+package spell
 
 import (
 	"fmt"
@@ -6,10 +7,10 @@ import (
 	"strings"
 )
 
-// didYouMean returns the end of an error about an unknown name: which of the
+// DidYouMean returns the end of an error about an unknown name: which of the
 // known names was probably meant, or which there are if they are few, or
 // nothing.
-func didYouMean(name string, known []string) string {
+func DidYouMean(name string, known []string) string {
 	known = slices.Sorted(slices.Values(known))
 	best, bestDistance := "", len(fold(name))/3+1
 	for _, k := range known {
@@ -21,7 +22,7 @@ func didYouMean(name string, known []string) string {
 	case best != "":
 		return fmt.Sprintf("; did you mean %q?", best)
 	case len(known) > 0 && len(known) <= 12:
-		return "; there is " + quotedList(known)
+		return "; there is " + List(known)
 	}
 	return ""
 }
@@ -60,8 +61,8 @@ func editDistance(a, b string) int {
 	return above[len(b)]
 }
 
-// quotedList is `"a", "b" and "c"`.
-func quotedList(names []string) string {
+// List is `"a", "b" and "c"`.
+func List(names []string) string {
 	q := make([]string, len(names))
 	for i, n := range names {
 		q[i] = fmt.Sprintf("%q", n)
