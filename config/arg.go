@@ -100,7 +100,7 @@ func (l *Loader) device(ctx context.Context, arg string, offset int) (spec *Spec
 	}
 	e := l.evaluation(ctx)
 	e.text = arg
-	if isPath && uriRule.MatchString(rest) {
+	if isPath && (uriRule.MatchString(rest) || schemeRule.MatchString(rest)) {
 		rest = "./" + rest // a file, although its name looks like a URI
 	}
 	spec, err = e.named(rest, Position{Text: arg}, func(s string) string { return s })

@@ -9,5 +9,5 @@ func (l *Loader) IsPath(arg string) bool {
 	case pathRule.MatchString(arg) || exists(arg):
 		return true
 	}
-	return !uriRule.MatchString(arg) && !expressionRule.MatchString(arg)
+	return !uriRule.MatchString(arg) && !schemeRule.MatchString(arg) && !expressionRule.MatchString(arg)
 }

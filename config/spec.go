@@ -170,12 +170,17 @@ var _ starlark.Value = (*Spec)(nil)
 // uriRule recognises an NBD URI.
 var uriRule = regexp.MustCompile(`^nbds?(\+(unix|vsock))?:`)
 
+// schemeRule recognises what looks like any URI.
+var schemeRule = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9+.-]*)://`)
+
 // named makes the device that a string means where a device is expected: a
 // remote one for an NBD URI, otherwise a file.
 func (e *evaluation) named(s string, pos Position, path func(string) string) (*Spec, error) {
 	name := "file"
 	if uriRule.MatchString(s) {
 		name = "nbd"
+	} else if m := schemeRule.FindStringSubmatch(s); m != nil {
+		return nil, errorAt(pos, "unknown scheme %q; there is nbd, nbds, nbd+unix, nbds+unix, nbd+vsock and nbds+vsock, and a file has none", m[1])
 	}
 	c, err := e.loader.registry().Lookup(name)
 	if err != nil {
