@@ -63,6 +63,7 @@ func (t *transmission) inlineRead(r *request) bool {
 		}
 		if r.done += piece; r.done == n {
 			r.answered()
+			t.unsent++
 			t.idle.Put(r)
 			return true
 		}

@@ -19,9 +19,13 @@ const (
 	// gives more than a record.
 	gulpSize    = 256 << 10
 	gulpSizeTLS = 32 << 10
+	// earlyReplies is how many bytes of replies are not kept until the gulp
+	// is finished. Of short ones the first is sent at once, so that the
+	// client goes to work while the reader does, then two, then four.
+	earlyReplies = 60 << 10
 	// inlineWrite is the longest payload that the reader waits for. Longer
-	// ones are written piece by piece.
-	inlineWrite = 64 << 10
+	// ones are written piece by piece as they come.
+	inlineWrite = 16 << 10
 	// pieceSize is how much of a READ is read and sent at once. It fits
 	// into the processor's cache, and so does the socket's copy of it.
 	pieceSize = 256 << 10
@@ -58,6 +62,8 @@ type transmission struct {
 	gulp     int // size of in, less the room for a header
 	from, to int // what of in has been received and not yet handled
 	out      *buffer
+	unsent   int // replies in out
+	batch    int // how many of them are sent before the gulp is finished
 	header   int // size of a request header
 
 	// What happens to a payload that has not come whole, see payload.go.
@@ -310,9 +316,14 @@ func (t *transmission) received(n int) error {
 		return nil
 	}
 	t.to += n
+	t.batch = 1
 	for t.current == nil && t.to > t.from {
 		if t.broken != nil {
 			return t.broken
+		}
+		if t.unsent >= t.batch || t.out != nil && t.out.end-t.out.start >= earlyReplies {
+			t.sendReplies()
+			t.batch *= 2
 		}
 		more, err := t.step()
 		if err != nil {
@@ -371,6 +382,7 @@ func (t *transmission) next() (bool, error) {
 func (t *transmission) answer(r *request, err error) {
 	t.room(maxErrorReply)
 	t.out.end = len(r.appendResult(t.out.mem[:t.out.end], err))
+	t.unsent++
 	t.idle.Put(r)
 }
 
@@ -392,7 +404,7 @@ func (t *transmission) sendReplies() {
 	}
 	t.broken = t.w.waitBelow(maxQueued)
 	t.w.send(t.out)
-	t.out = nil
+	t.out, t.unsent = nil, 0
 }
 
 // borrow returns a buffer for n bytes of payload as soon as the limits allow.
