@@ -1,7 +1,6 @@
 package lint
 
 import (
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,30 +13,10 @@ import (
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			if name := d.Name(); path != root && (strings.HasPrefix(name, ".") || name == "testdata") {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if filepath.Ext(path) != ".md" {
-			return nil
-		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(root, path)
-		all[filepath.ToSlash(rel)] = string(text)
-		return err
+	walk(t, ".md", func(rel string, text []byte) error {
+		all[rel] = string(text)
+		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if len(all) < 10 {
 		t.Fatalf("found %d documents only", len(all))
 	}

@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -29,11 +30,10 @@ type file struct {
 	tree   *ast.File
 }
 
-// files parses the module.
-func files(t *testing.T) (*token.FileSet, []file) {
+// walk calls f for every file of the module with that extension, by its path
+// from the root.
+func walk(t *testing.T, ext string, f func(rel string, text []byte) error) {
 	t.Helper()
-	set := token.NewFileSet()
-	var all []file
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -44,14 +44,10 @@ func files(t *testing.T) (*token.FileSet, []file) {
 			}
 			return nil
 		}
-		if filepath.Ext(path) != ".go" {
+		if filepath.Ext(path) != ext {
 			return nil
 		}
-		source, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		tree, err := parser.ParseFile(set, path, source, parser.ParseComments|parser.SkipObjectResolution)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
@@ -59,13 +55,23 @@ func files(t *testing.T) (*token.FileSet, []file) {
 		if err != nil {
 			return err
 		}
-		rel = filepath.ToSlash(rel)
-		all = append(all, file{rel, filepath.ToSlash(filepath.Dir(rel)), strings.HasSuffix(rel, "_test.go"), source, tree})
-		return nil
+		return f(filepath.ToSlash(rel), text)
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// files parses the module.
+func files(t *testing.T) (*token.FileSet, []file) {
+	t.Helper()
+	set := token.NewFileSet()
+	var all []file
+	walk(t, ".go", func(rel string, text []byte) error {
+		tree, err := parser.ParseFile(set, rel, text, parser.ParseComments|parser.SkipObjectResolution)
+		all = append(all, file{rel, path.Dir(rel), strings.HasSuffix(rel, "_test.go"), text, tree})
+		return err
+	})
 	if len(all) < 50 {
 		t.Fatalf("found %d Go files only", len(all))
 	}
