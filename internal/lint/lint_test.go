@@ -92,6 +92,8 @@ var arrows = map[string][]string{
 	"snapshot/legacy":    {"block", "snapshot", "internal/..."},
 	"snapshot/ranged":    {"block", "snapshot", "internal/..."},
 	"snapshot/transient": {"block", "snapshot", "internal/..."},
+	"lock":               {"golang.org/x/sys/"},
+	"lock/locktest":      {"lock"},
 	"internal/cow":       {"block", "internal/...", "golang.org/x/sys/"},
 	"internal/peer":      {},
 	"internal/race":      {},

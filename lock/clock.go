@@ -1,0 +1,23 @@
+package lock
+
+import "time"
+
+// A Clock is where the time comes from. Tests have their own.
+type Clock interface {
+	// Now is the time since a moment that stays the same. It never goes back.
+	Now() time.Duration
+	// AfterFunc calls f in a goroutine of its own when d has passed, unless
+	// stop is called before; stop tells whether it was in time.
+	AfterFunc(d time.Duration, f func()) (stop func() bool)
+}
+
+// A systemClock is that of package time.
+type systemClock struct{}
+
+var started = time.Now()
+
+func (systemClock) Now() time.Duration { return time.Since(started) }
+
+func (systemClock) AfterFunc(d time.Duration, f func()) func() bool {
+	return time.AfterFunc(d, f).Stop
+}
