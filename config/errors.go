@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"go.starlark.net/resolve"
@@ -43,6 +44,15 @@ func (p Position) String() string {
 	return "'" + shorten(p.Text) + "'"
 }
 
+// echoes reports whether the position is a whole argument of a command that
+// says nothing which the text of the error does not say.
+func (p Position) echoes(text string) bool {
+	if p.File != "" || p.Column != 0 {
+		return false
+	}
+	return regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(p.Text) + `(\W|$)`).MatchString(text)
+}
+
 // shorten keeps what was typed from filling a screen.
 func shorten(s string) string {
 	const most = 120
@@ -65,10 +75,11 @@ type Error struct {
 // function.
 func (e *Error) Error() string {
 	var b strings.Builder
-	if e.Pos.IsValid() {
+	text := e.Err.Error()
+	if e.Pos.IsValid() && !e.Pos.echoes(text) {
 		b.WriteString(e.Pos.String() + ": ")
 	}
-	b.WriteString(e.Err.Error())
+	b.WriteString(text)
 	for i, c := range e.Callers {
 		if i == 5 {
 			fmt.Fprintf(&b, " (and %d more)", len(e.Callers)-i)

@@ -227,11 +227,7 @@ func (b *build) create(s *Spec, below []*instance) (*instance, error) {
 	}
 	dev, err := s.cons.open(b.ctx, op)
 	if err != nil {
-		format := "%[1]s: %[2]w%[3]s"
-		if strings.HasPrefix(err.Error(), s.cons.Name+": ") {
-			format = "%[2]w%[3]s" // it says so itself
-		}
-		return nil, &Error{Pos: s.pos, Err: fmt.Errorf(format, s.cons.Name, err, b.rival(s, err))}
+		return nil, &Error{Pos: s.pos, Err: b.explain(s, err)}
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -261,22 +257,50 @@ func (b *build) settle() {
 	}
 }
 
-// rival explains that a file is locked by a device that is open and uses a file that s
-// wants to use.
-func (b *build) rival(s *Spec, err error) string {
+// explain makes an error of opening s say by what it was caused: by a device
+// that is open and has locked a file that s wants to use, or else by the
+// constructor, unless the error names that or what it was to open.
+func (b *build) explain(s *Spec, err error) error {
+	if rival := b.rival(s, err); rival != nil {
+		return rival
+	}
+	text := err.Error()
+	if strings.HasPrefix(text, s.cons.Name+": ") {
+		return err
+	}
+	for i := range s.cons.Params {
+		if v, ok := s.values[i].(string); ok && v != "" && s.cons.Params[i].Required && strings.Contains(text, v) {
+			return err
+		}
+	}
+	return fmt.Errorf("%s: %w", s.cons.Name, err)
+}
+
+// rival returns the error that names the device that has locked a file of s,
+// nil if there is none.
+func (b *build) rival(s *Spec, err error) error {
 	if !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.EAGAIN) {
-		return ""
+		return nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for inst := range b.open {
 		if path := commonPath(s, inst.spec); path != "" {
-			return fmt.Sprintf("; %s is in use by %s, see %s: write the same expression in both places to share the device, or, to change it, remove it with one reload and add it with the next",
-				path, shorten(inst.spec.String()), inst.spec.pos)
+			return &rivalError{fmt.Sprintf("%s is in use by %s, see %s: write the same expression in both places to share the device, or, to change it, remove it with one reload and add it with the next",
+				path, shorten(inst.spec.String()), inst.spec.pos), err}
 		}
 	}
-	return ""
+	return nil
 }
+
+// A rivalError says more than the error that it stands for.
+type rivalError struct {
+	text string
+	err  error
+}
+
+func (e *rivalError) Error() string { return e.text }
+func (e *rivalError) Unwrap() error { return e.err }
 
 // commonPath returns a path that is an argument of both.
 func commonPath(a, b *Spec) string {

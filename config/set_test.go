@@ -338,7 +338,7 @@ func TestLockedFile(t *testing.T) {
 	s := &Set{}
 	mustApply(t, s, mustLoad(t, loader, `export("a", "f")`))
 	_, err := s.Apply(context.Background(), mustLoad(t, loader, `export("a", file("f", read_only=True))`))
-	want := `/conf/s.star:1:13: file: /conf/f is locked: resource temporarily unavailable; /conf/f is in use by file("/conf/f"), see /conf/s.star:1:13: ` +
+	want := `/conf/s.star:1:13: /conf/f is in use by file("/conf/f"), see /conf/s.star:1:13: ` +
 		`write the same expression in both places to share the device, or, to change it, remove it with one reload and add it with the next`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)

@@ -82,7 +82,9 @@ func createDiff(ctx context.Context, dev block.Device, o CowOptions) error {
 	}
 	dir, name := filepath.Split(o.Diff)
 	work, err := os.MkdirTemp(filepath.Clean(dir+"."), "."+name+".new-")
-	if err != nil {
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		return fmt.Errorf("create %s: %w", o.Diff, failed.Err)
+	} else if err != nil {
 		return err
 	}
 	defer os.RemoveAll(work)

@@ -118,7 +118,7 @@ func TestCowErrors(t *testing.T) {
 		want string
 	}{
 		{base(1<<20, 1), CowOptions{}, block.ErrInvalid, "cow: diff is empty, must be a path: invalid argument"},
-		{base(1<<20, 1), CowOptions{Diff: none, ReadOnly: true}, fs.ErrNotExist, "cow: file: open " + none + ": no such file or directory"},
+		{base(1<<20, 1), CowOptions{Diff: none, ReadOnly: true}, fs.ErrNotExist, "cow: open " + none + ": no such file or directory"},
 		{base(1<<20, 1), CowOptions{Diff: none, Chunk: 5000}, block.ErrInvalid,
 			"cow: chunk is 5000 bytes, must be a power of two from 512 to 65536: invalid argument"},
 		{base(1<<20, 1), CowOptions{Diff: none + "/x"}, fs.ErrNotExist, ""},
@@ -130,7 +130,7 @@ func TestCowErrors(t *testing.T) {
 		{base(1<<20, 1), CowOptions{Diff: image}, block.ErrInvalid,
 			"cow: " + image + `: not a difference file, it does not begin with "STRATCOW": invalid argument`},
 		{base(1<<20, 1), CowOptions{Diff: open}, block.ErrIO,
-			"cow: file: " + open + " is locked: this process or another one has it open (shared would take no lock): device or resource busy"},
+			"cow: " + open + " is locked: this process or another one has it open (shared=True takes no lock)"},
 	} {
 		dev, err := Cow(c.base, c.o)
 		if err == nil {

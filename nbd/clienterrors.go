@@ -1,8 +1,11 @@
 package nbd
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"syscall"
 	"unicode"
@@ -26,33 +29,83 @@ func isViolation(err error) bool {
 	return errors.As(err, &v)
 }
 
-// A refusedError is a server's answer to an option.
+// A refusedError is a server's answer to an option, which is about an export
+// or about none.
 type refusedError struct {
-	opt  option
-	code replyCode
-	text string
+	opt    option
+	code   replyCode
+	text   string
+	export string
 }
 
 func (e *refusedError) Error() string {
 	what := ""
 	switch e.code {
-	case repErrUnsup:
-		what = "is not supported by the server"
-	case repErrPolicy:
-		what = "is forbidden by the server"
-	case repErrTLSRequired:
-		what = "needs TLS on this server (nbds:// in place of nbd://)"
 	case repErrUnknown:
-		what = "names an export that the server does not have"
+		if e.export == "" {
+			return "the server has no default export: say which one"
+		}
+		return fmt.Sprintf("the server has no export %q", e.export)
+	case repErrTLSRequired:
+		return "the server demands TLS: nbds:// in place of nbd://"
+	case repErrPolicy:
+		what = fmt.Sprintf("the server forbids %v", e.opt)
+	case repErrUnsup:
+		what = fmt.Sprintf("the server does not know %v", e.opt)
 	case repErrShutdown:
-		what = "comes while the server shuts down"
+		what = "the server is shutting down"
 	default:
-		what = fmt.Sprintf("was refused with %v", e.code)
+		what = fmt.Sprintf("the server refuses %v with %v", e.opt, e.code)
 	}
-	if e.text != "" {
-		what += fmt.Sprintf("; it says %q", e.text)
+	return saying(what, e.text)
+}
+
+// saying adds the text of a server to what is known.
+func saying(what, text string) string {
+	if text == "" {
+		return what
 	}
-	return fmt.Sprintf("%v %s", e.opt, what)
+	return fmt.Sprintf("%s; it says %q", what, text)
+}
+
+// A plainError says the same as another error in better words.
+type plainError struct {
+	text string
+	err  error
+}
+
+func (e *plainError) Error() string { return e.text }
+func (e *plainError) Unwrap() error { return e.err }
+
+// unreachable is an error of connecting without what the URI says already.
+func unreachable(err error) error {
+	var op *net.OpError
+	var call *os.SyscallError
+	switch {
+	case !errors.As(err, &op) || op.Op != "dial":
+		return err
+	case !errors.As(op.Err, &call):
+		return op.Err // about a name that is not found
+	case op.Net == "tcp":
+		return &plainError{fmt.Sprintf("connect to %v: %v", op.Addr, call.Err), err}
+	}
+	return &plainError{fmt.Sprintf("connect: %v", call.Err), err}
+}
+
+// tlsReason is an error of a handshake in words for people, if TLS is its
+// reason.
+func tlsReason(err error) error {
+	var op *net.OpError
+	var untrusted *tls.CertificateVerificationError
+	switch {
+	case errors.As(err, &untrusted):
+		text := strings.TrimPrefix(untrusted.Err.Error(), "x509: ")
+		return &plainError{"the server's certificate is not trusted: " + text, err}
+	case errors.As(err, &op) && op.Op == "remote error":
+		// With TLS 1.3 the answer to our certificate comes late.
+		return &plainError{"the server ended TLS: " + strings.TrimPrefix(op.Err.Error(), "tls: "), err}
+	}
+	return err
 }
 
 // Unwrap gives the reason the meaning that the resolver of a Server gave it.
@@ -122,7 +175,7 @@ type lostError struct {
 }
 
 func (e *lostError) Error() string {
-	return fmt.Sprintf("nbd: %s: %s: %v", e.target, e.how, e.cause)
+	return fmt.Sprintf("%s: %s: %v", e.target, e.how, e.cause)
 }
 
 // Unwrap puts the meaning of the whole before that of the cause.

@@ -81,7 +81,7 @@ func (h *handshake) begin(ctx context.Context) error {
 
 func (h *handshake) fixed() bool { return h.export.Protocol == "fixed newstyle" }
 
-var errNoTLS = errors.New("the server cannot do TLS, which nbds demands")
+var errNoTLS = errors.New("the server does not offer TLS, which nbds:// demands")
 
 func (h *handshake) oldstyle() error {
 	if h.uri.TLS {
@@ -111,7 +111,7 @@ func (h *handshake) startTLS(ctx context.Context) error {
 	if err := h.ask(optStartTLS, nil, nil); err != nil {
 		var refused *refusedError
 		if errors.As(err, &refused) {
-			return fmt.Errorf("%w: %w", errNoTLS, err)
+			return &plainError{saying(errNoTLS.Error(), refused.text), errors.Join(errNoTLS, err)}
 		}
 		return err
 	}
@@ -149,7 +149,7 @@ func (h *handshake) ask(opt option, data []byte, each func(code replyCode, data 
 			if len(data) > maxString {
 				return violation("error text of %d bytes to %v, at most %d are allowed", len(data), opt, maxString)
 			}
-			return &refusedError{opt, code, clean(data)}
+			return &refusedError{opt: opt, code: code, text: clean(data), export: h.uri.Export}
 		case each == nil:
 			return violation("%v to %v", code, opt)
 		}
@@ -204,7 +204,7 @@ func (h *handshake) write(p []byte) error {
 	return err
 }
 
-var errHungUp = fmt.Errorf("the server closed the connection: %w", io.ErrUnexpectedEOF)
+var errHungUp error = &plainError{"the server closed the connection", io.ErrUnexpectedEOF}
 
 // isRefusal reports whether err is a server's no to an option, after which
 // haggling goes on. A no for want of TLS is a no to everything.

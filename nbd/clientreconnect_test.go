@@ -121,7 +121,7 @@ func TestReconnectBacksOffAndGivesUp(t *testing.T) {
 		down = true
 		start := time.Now()
 		err := c.Flush(t.Context())
-		want := "nbd: nbd://localhost/vm: gave up reconnecting after 1m0s: nbd: nbd://localhost/vm: nobody is there"
+		want := "nbd://localhost/vm: gave up reconnecting after 1m0s: nobody is there"
 		if err == nil || err.Error() != want || !errors.Is(err, block.ErrIO) {
 			t.Errorf("got %v, want %s", err, want)
 		}

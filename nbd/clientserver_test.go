@@ -105,7 +105,7 @@ func TestClientExportAndList(t *testing.T) {
 	if err := c.WriteAt(t.Context(), make([]byte, 1), 0, 0); !errors.Is(err, block.ErrReadOnly) {
 		t.Errorf("write: %v", err)
 	}
-	if _, err := d.Dial(t.Context(), "nbd:///other"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), "does not have") {
+	if _, err := d.Dial(t.Context(), "nbd:///other"); !errors.Is(err, ErrNotFound) || !strings.Contains(err.Error(), `the server has no export "other"`) {
 		t.Errorf("unknown export: %v", err)
 	}
 }

@@ -225,7 +225,7 @@ func TestTLSFilesErrors(t *testing.T) {
 		"no such file":            {Cert: filepath.Join(good, "none.pem"), Key: ok.Key},
 		"key: open":               {Cert: ok.Cert, Key: filepath.Join(good, "none.pem")},
 		"does not match":          {Cert: ok.Cert, Key: labFiles(other).Key},
-		"failed to find any PEM":  {Cert: ok.Cert, Key: os.DevNull},
+		"holds no key in PEM":     {Cert: ok.Cert, Key: os.DevNull},
 		"holds no certificate in": {Cert: ok.Cert, Key: ok.Key, ClientCA: ok.Key},
 		"expired on":              {Cert: labFiles(stale).Cert, Key: labFiles(stale).Key},
 	} {

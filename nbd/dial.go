@@ -124,7 +124,7 @@ func (d *Dialer) Dial(ctx context.Context, uri string) (*Client, error) {
 	}
 	w, err := t.connect(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", t.name, err)
 	}
 	c := newClient(t, w)
 	if w.export.flags&flagCanMultiConn == 0 {
@@ -236,17 +236,14 @@ func (t *target) contexts() []string {
 	})...)
 }
 
-// connect makes a connection that is ready for requests.
-func (t *target) connect(ctx context.Context) (*wire, error) {
-	var w *wire
-	err := t.negotiate(ctx, func(h *handshake) (err error) {
+// connect makes a connection that is ready for requests. Errors do not name
+// the target.
+func (t *target) connect(ctx context.Context) (w *wire, err error) {
+	err = t.negotiate(ctx, func(h *handshake) (err error) {
 		w, err = h.enter()
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("nbd: %s: %w", t.name, err)
-	}
-	return w, nil
+	return w, err
 }
 
 // negotiate makes a connection and lets f haggle over it. If that succeeds
@@ -256,7 +253,7 @@ func (t *target) negotiate(ctx context.Context, f func(*handshake) error) error 
 	defer cancel()
 	nc, err := t.open(ctx)
 	if err != nil {
-		return withCause(ctx, err)
+		return withCause(ctx, unreachable(err))
 	}
 	// Cancelling interrupts reads and writes; TLS puts a layer on top of nc
 	// but goes through its deadlines.
@@ -271,7 +268,7 @@ func (t *target) negotiate(ctx context.Context, f func(*handshake) error) error 
 	}
 	if err != nil {
 		nc.Close()
-		return withCause(ctx, err)
+		return withCause(ctx, tlsReason(err))
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func (d *Dialer) List(ctx context.Context, uri string) ([]ExportInfo, error) {
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("nbd: %s: %w", t.name, err)
+			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
 	return all, nil

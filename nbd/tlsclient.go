@@ -3,6 +3,7 @@ package nbd
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -91,13 +92,13 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 
 // loadCA reads the authorities in a PEM file.
 func loadCA(path string) (*x509.CertPool, error) {
-	pem, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("nbd: CA certificates: %w", err)
+		return nil, fmt.Errorf("CA certificates: %w", err)
 	}
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("nbd: CA certificates: %s holds no certificate in PEM form", path)
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("CA certificates: %s holds no certificate in PEM form", path)
 	}
 	return pool, nil
 }
@@ -106,26 +107,32 @@ func loadCA(path string) (*x509.CertPool, error) {
 // together and are valid now.
 func loadPair(cert, key string, now time.Time) (*tls.Certificate, error) {
 	if cert == "" || key == "" {
-		return nil, errors.New("nbd: a certificate needs its key, and a key its certificate")
+		return nil, errors.New("a certificate needs its key, and a key its certificate")
 	}
 	certPEM, err := os.ReadFile(cert)
 	if err != nil {
-		return nil, fmt.Errorf("nbd: certificate: %w", err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	keyPEM, err := os.ReadFile(key)
 	if err != nil {
-		return nil, fmt.Errorf("nbd: key: %w", err)
+		return nil, fmt.Errorf("key: %w", err)
+	}
+	if block, _ := pem.Decode(certPEM); block == nil {
+		return nil, fmt.Errorf("certificate: %s holds no certificate in PEM form", cert)
+	}
+	if block, _ := pem.Decode(keyPEM); block == nil {
+		return nil, fmt.Errorf("key: %s holds no key in PEM form", key)
 	}
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
-		return nil, fmt.Errorf("nbd: certificate %s with key %s: %w", cert, key, err)
+		return nil, fmt.Errorf("certificate %s with key %s: %w", cert, key, err)
 	}
 	leaf := pair.Leaf
 	switch {
 	case now.After(leaf.NotAfter):
-		return nil, fmt.Errorf("nbd: certificate %s expired on %s", cert, leaf.NotAfter.Format(time.DateTime))
+		return nil, fmt.Errorf("certificate %s expired on %s", cert, leaf.NotAfter.Format(time.DateTime))
 	case now.Before(leaf.NotBefore):
-		return nil, fmt.Errorf("nbd: certificate %s is not valid before %s", cert, leaf.NotBefore.Format(time.DateTime))
+		return nil, fmt.Errorf("certificate %s is not valid before %s", cert, leaf.NotBefore.Format(time.DateTime))
 	}
 	return &pair, nil
 }

@@ -66,7 +66,7 @@ type URI struct {
 func ParseURI(s string) (*URI, error) {
 	u, err := parseURI(s)
 	if err != nil {
-		return nil, fmt.Errorf("nbd: URI %q: %w", s, err)
+		return nil, fmt.Errorf("URI %q: %w", s, err)
 	}
 	return u, nil
 }

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,7 +46,11 @@ func Exec(ctx context.Context, o ExecOptions) (block.Device, error) {
 		start = startActivated
 	}
 	d, err := start(&o)
-	if err != nil {
+	var missing *exec.Error
+	switch {
+	case errors.As(err, &missing):
+		return nil, fmt.Errorf("exec: %s: %w", missing.Name, missing.Err)
+	case err != nil:
 		return nil, fmt.Errorf("exec: %w", err)
 	}
 	if err := d.dial(ctx, &o); err != nil {
@@ -163,7 +168,7 @@ func (d *child) dial(ctx context.Context, o *ExecOptions) error {
 	u := nbd.URI{Transport: nbd.Unix, Socket: d.process.name, Export: o.Export}
 	client, err := dialer.Dial(ctx, u.String())
 	if err != nil {
-		return err
+		return cmp.Or(errors.Unwrap(err), err) // without the URI, which is made up
 	}
 	d.Device = client
 	return nil

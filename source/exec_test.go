@@ -89,9 +89,9 @@ func TestExecRefused(t *testing.T) {
 	}{
 		{"nothing", source.ExecOptions{}, []string{"exec: no command is given: invalid argument"}},
 		{"no such program", source.ExecOptions{Command: []string{"no-such-program"}},
-			[]string{`exec: exec: "no-such-program": executable file not found in $PATH`}},
+			[]string{`exec: no-such-program: executable file not found in $PATH`}},
 		{"no such program to activate", source.ExecOptions{Command: []string{"no-such-program"}, Activation: true},
-			[]string{`exec: exec: "no-such-program": executable file not found in $PATH`}},
+			[]string{`exec: no-such-program: executable file not found in $PATH`}},
 		{"connections", source.ExecOptions{Command: script(":"), Conns: 2},
 			[]string{"exec: a server without activation has one connection, not 2"}},
 		{"fails", source.ExecOptions{Command: script("echo bad plugin >&2; exit 3")},
@@ -99,7 +99,7 @@ func TestExecRefused(t *testing.T) {
 		{"fails when activated", source.ExecOptions{Command: script("echo bad image >&2; exit 4"), Activation: true},
 			[]string{"exec: sh has ended (exit status 4)", `it said "bad image"`}},
 		{"ends at once", source.ExecOptions{Command: script("exit 0")}, []string{"exec: sh has ended (exit status 0)"}},
-		{"no server", source.ExecOptions{Command: script("echo Welcome to my shell!; sleep 100")}, []string{"exec: sh: nbd: "}},
+		{"no server", source.ExecOptions{Command: script("echo Welcome to my shell!; sleep 100")}, []string{"exec: sh: server broke the protocol: "}},
 	} {
 		d, err := source.Exec(t.Context(), c.o)
 		if err == nil {

@@ -18,7 +18,7 @@ type FileOptions struct {
 	_        struct{} `doc:"A raw file or a block device." long:"The file is locked against a second use, served to its last byte, and keeps its size. Reads that hit the page cache are answered without waiting. Trim and zero punch holes."`
 	Path     string   `name:"path" arg:"1" required:"true" unit:"path" doc:"The file or block device."`
 	ReadOnly bool     `name:"read_only" doc:"Open for reading only; several readers may share the file."`
-	Create   bool     `name:"create" doc:"Make a sparse file of the given size if there is none."`
+	Create   bool     `name:"create" doc:"Make a sparse file of the given size if there is none and it is not read_only."`
 	Size     int64    `name:"size" unit:"bytes" doc:"With create: the size of the file. A file that exists must have it."`
 	Direct   bool     `name:"direct" doc:"Bypass the page cache (O_DIRECT); requests must then be whole sectors."`
 	Shared   bool     `name:"shared" doc:"Take no lock: something else makes sure that writers do not meet."`
@@ -43,9 +43,12 @@ func File(ctx context.Context, o FileOptions) (block.Device, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("file: %w", err)
+	}
 	d, err := openFile(ctx, o, linux{})
 	if err != nil {
-		return nil, fmt.Errorf("file: %w", err)
+		return nil, err
 	}
 	return d, nil
 }

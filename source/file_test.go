@@ -71,18 +71,18 @@ func TestFileRefused(t *testing.T) {
 		is   error
 	}{
 		{source.FileOptions{}, "file: path is empty: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: none}, "file: open " + none + ": no such file or directory", os.ErrNotExist},
-		{source.FileOptions{Path: dir}, "file: " + dir + " is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: pipe}, "file: " + pipe + " is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: "/dev/null"}, "file: /dev/null is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: none}, "open " + none + ": no such file or directory", os.ErrNotExist},
+		{source.FileOptions{Path: dir}, dir + " is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: pipe}, pipe + " is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: "/dev/null"}, "/dev/null is neither a regular file nor a block device: invalid argument", block.ErrInvalid},
 		{source.FileOptions{Path: none, Create: true}, "file: create needs the size of the file: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: none, Create: true, Size: 5, ReadOnly: true}, "file: create and read_only exclude each other: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: none, Create: true, Size: 5, ReadOnly: true}, "open " + none + ": no such file or directory", os.ErrNotExist},
 		{source.FileOptions{Path: none, Create: true, Size: -5}, "file: size -5 is negative: invalid argument", block.ErrInvalid},
 		{source.FileOptions{Path: none, Size: 5}, "file: size is for create only: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: path, Size: 500, Create: true}, "file: " + path + " exists and has 1000 bytes, want 500: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: path, Direct: true}, "file: " + path + " has 1000 bytes, direct needs a multiple of 512: invalid argument", block.ErrInvalid},
-		{source.FileOptions{Path: filepath.Join(none, "x"), Create: true, Size: 5}, "file: open " + none + "/x: no such file or directory", os.ErrNotExist},
-		{source.FileOptions{Path: none, Create: true, Size: 1<<63 - 1}, "file: cannot give " + none + " a size of 9223372036854775807 bytes: file too large", unix.EFBIG},
+		{source.FileOptions{Path: path, Size: 500, Create: true}, path + " exists and has 1000 bytes, want 500: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: path, Direct: true}, path + " has 1000 bytes, direct needs a multiple of 512: invalid argument", block.ErrInvalid},
+		{source.FileOptions{Path: filepath.Join(none, "x"), Create: true, Size: 5}, "open " + none + "/x: no such file or directory", os.ErrNotExist},
+		{source.FileOptions{Path: none, Create: true, Size: 1<<63 - 1}, "cannot give " + none + " a size of 9223372036854775807 bytes: file too large", unix.EFBIG},
 	} {
 		d, err := source.File(t.Context(), c.o)
 		if err == nil {
@@ -107,7 +107,7 @@ func TestFileRefused(t *testing.T) {
 func TestFileLocks(t *testing.T) {
 	t.Parallel()
 	path := makeFile(t, 4096)
-	locked := "file: " + path + " is locked: this process or another one has it open (shared would take no lock): device or resource busy"
+	locked := path + " is locked: this process or another one has it open (shared=True takes no lock)"
 	d := mustOpen(t, source.FileOptions{Path: path})
 	for _, o := range []source.FileOptions{{Path: path}, {Path: path, ReadOnly: true}} {
 		if _, err := source.File(t.Context(), o); err == nil || err.Error() != locked || !errors.Is(err, syscall.EBUSY) {
@@ -142,7 +142,7 @@ func TestFileLocks(t *testing.T) {
 func TestFileSizeLimit(t *testing.T) {
 	t.Parallel()
 	path := makeFile(t, 4096)
-	want := "file: " + path + " has 4096 bytes, the process may write files of up to 1000 (ulimit -f): file too large"
+	want := path + " has 4096 bytes, the process may write files of up to 1000 (ulimit -f): file too large"
 	if got := outcome(t, "limited", path); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -15,9 +15,6 @@ import (
 
 // openFile is File with a kernel of choice.
 func openFile(ctx context.Context, o FileOptions, k kernel) (*file, error) {
-	if err := o.check(); err != nil {
-		return nil, err
-	}
 	fd, created, err := openOrCreate(ctx, o)
 	if err != nil {
 		return nil, err
@@ -46,8 +43,6 @@ func (o *FileOptions) check() error {
 		return fmt.Errorf("path is empty: %w", block.ErrInvalid)
 	case o.Size < 0:
 		return fmt.Errorf("size %d is negative: %w", o.Size, block.ErrInvalid)
-	case o.Create && o.ReadOnly:
-		return fmt.Errorf("create and read_only exclude each other: %w", block.ErrInvalid)
 	case o.Create && o.Size == 0:
 		return fmt.Errorf("create needs the size of the file: %w", block.ErrInvalid)
 	case o.Size != 0 && !o.Create:
@@ -72,7 +67,7 @@ func (o *FileOptions) flags() int {
 func openOrCreate(ctx context.Context, o FileOptions) (fd int, created bool, err error) {
 	var st unix.Stat_t
 	err = again(func() error { return unix.Stat(o.Path, &st) })
-	if errors.Is(err, unix.ENOENT) && o.Create {
+	if errors.Is(err, unix.ENOENT) && o.Create && !o.ReadOnly {
 		fd, err = openAt(o.Path, o.flags()|unix.O_CREAT|unix.O_EXCL)
 		if !errors.Is(err, unix.EEXIST) {
 			return fd, err == nil, explain(o, err)
@@ -118,18 +113,17 @@ func openAt(path string, flags int) (fd int, err error) {
 
 // explain makes an error of opening one that tells what to do.
 func explain(o FileOptions, err error) error {
-	err = wrap(o.Path, "open", err)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("%w: it is mounted or in use (shared opens it all the same)", err)
+		return &busyError{fmt.Sprintf("%s is mounted or in use (shared=True opens it all the same)", o.Path)}
 	case errors.Is(err, unix.EINVAL) && o.Direct:
-		return fmt.Errorf("%w: its file system may not support direct", err)
+		return fmt.Errorf("open %s: %w; its file system may not support direct", o.Path, err)
 	case (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EROFS)) && !o.ReadOnly:
-		return fmt.Errorf("%w for writing", err)
+		return fmt.Errorf("open %s for writing: %w", o.Path, err)
 	}
-	return err
+	return wrap(o.Path, "open", err)
 }
 
 func wrap(path, op string, err error) error {
@@ -211,12 +205,18 @@ func (d *file) lock(shared bool) error {
 	err := again(func() error { return unix.FcntlFlock(uintptr(d.fd), unix.F_OFD_SETLK, &l) })
 	switch {
 	case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%s is locked: this process or another one has it open (shared would take no lock): %w", d.path, unix.EBUSY)
+		return &busyError{fmt.Sprintf("%s is locked: this process or another one has it open (shared=True takes no lock)", d.path)}
 	case err != nil:
-		return fmt.Errorf("cannot lock %s (shared would take no lock): %w", d.path, err)
+		return fmt.Errorf("cannot lock %s (shared=True takes no lock): %w", d.path, err)
 	}
 	return nil
 }
+
+// A busyError says in its own words that a file is in use.
+type busyError struct{ text string }
+
+func (e *busyError) Error() string { return e.text }
+func (e *busyError) Unwrap() error { return unix.EBUSY }
 
 // allot gives a new file its size and makes it survive a loss of power.
 func (d *file) allot(size int64) error {

@@ -57,7 +57,7 @@ func TestNBDRefused(t *testing.T) {
 		want string
 	}{
 		{source.NBDOptions{URI: "disk.img"}, "disk.img"},
-		{source.NBDOptions{URI: strings.Replace(uri, "disk", "disc", 1)}, "names an export that the server does not have"},
+		{source.NBDOptions{URI: strings.Replace(uri, "disk", "disc", 1)}, `the server has no export "disc"`},
 		{source.NBDOptions{URI: uri, Conns: 65}, "65 connections"},
 		{source.NBDOptions{URI: uri, TLSCA: "ca.pem"}, "which does not use TLS (nbds does)"},
 		{source.NBDOptions{URI: "nbds://h/?tls-certificates=/etc/pki", TLSCA: "ca.pem"}, "names its own directory"},

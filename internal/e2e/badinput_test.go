@@ -55,12 +55,12 @@ func TestServerThatCannotStart(t *testing.T) {
 		args []string
 		want string
 	}{
-		{"missing file", []string{"missing.img"}, "'missing.img': file: open missing.img: no such file or directory"},
-		{"directory", []string{"pki"}, "'pki': file: pki is neither a regular file nor a block device: invalid argument"},
+		{"missing file", []string{"missing.img"}, "open missing.img: no such file or directory"},
+		{"directory", []string{"pki"}, "pki is neither a regular file nor a block device: invalid argument"},
 		{"length is no multiple", []string{`blocksize("odd.img", min=4096)`},
 			`column 1 of 'blocksize("odd.img", min=4096)': blocksize: the device has 1000 bytes, must be a multiple of min 4096: invalid argument`},
 		{"direct wants sectors", []string{`file("odd.img", direct=True)`},
-			`column 1 of 'file("odd.img", direct=True)': file: odd.img has 1000 bytes, direct needs a multiple of 512: invalid argument`},
+			`column 1 of 'file("odd.img", direct=True)': odd.img has 1000 bytes, direct needs a multiple of 512: invalid argument`},
 		{"too short", []string{`slice("odd.img", offset=900, length=200)`},
 			`column 1 of 'slice("odd.img", offset=900, length=200)': slice: 200 bytes at offset 900 end beyond the 1000 that there are: out of range of the device`},
 		{"size of another base", []string{`cow("big.img", "d.cow")`},
@@ -70,7 +70,7 @@ func TestServerThatCannotStart(t *testing.T) {
 		{"no difference file", []string{`cow("odd.img", "big.img")`},
 			`column 1 of 'cow("odd.img", "big.img")': cow: big.img: a file of 2000 bytes: not a difference file, it does not begin with "STRATCOW": invalid argument`},
 		{"no server there", []string{`nbd("nbd+unix:///x?socket=none")`},
-			`column 1 of 'nbd("nbd+unix:///x?socket=none")': nbd: nbd+unix:///x?socket=none: dial unix none: connect: no such file or directory`},
+			`column 1 of 'nbd("nbd+unix:///x?socket=none")': nbd+unix:///x?socket=none: connect: no such file or directory`},
 
 		{"port in use", []string{"--listen", "tcp://" + taken.Addr().String(), `mem("1M")`},
 			"listen at tcp://" + taken.Addr().String() + ": address already in use"},
@@ -79,18 +79,18 @@ func TestServerThatCannotStart(t *testing.T) {
 		{"no directory for the socket", []string{"--listen", "unix:///none/s", `mem("1M")`},
 			"listen at unix:///none/s: no such file or directory"},
 
-		{"no certificate", tls("none.pem", "pki/server-key.pem"), "nbd: certificate: open none.pem: no such file or directory"},
-		{"certificate is a directory", tls("pki", "pki/server-key.pem"), "nbd: certificate: read pki: is a directory"},
+		{"no certificate", tls("none.pem", "pki/server-key.pem"), "certificate: open none.pem: no such file or directory"},
+		{"certificate is a directory", tls("pki", "pki/server-key.pem"), "certificate: read pki: is a directory"},
 		{"no PEM", tls("bad.pem", "pki/server-key.pem"),
-			"nbd: certificate bad.pem with key pki/server-key.pem: tls: failed to find any PEM data in certificate input"},
+			"certificate: bad.pem holds no certificate in PEM form"},
 		{"key of another certificate", tls("pki/server-cert.pem", "pki/ca-key.pem"),
-			"nbd: certificate pki/server-cert.pem with key pki/ca-key.pem: tls: private key does not match public key"},
+			"certificate pki/server-cert.pem with key pki/ca-key.pem: tls: private key does not match public key"},
 		{"expired", tls("old/server-cert.pem", "old/server-key.pem"),
-			"nbd: certificate old/server-cert.pem expired on 2020-01-02 00:00:00"},
+			"certificate old/server-cert.pem expired on 2020-01-02 00:00:00"},
 		{"no CA", tls("pki/server-cert.pem", "pki/server-key.pem", "--tls-client-ca", "none.pem"),
-			"nbd: CA certificates: open none.pem: no such file or directory"},
+			"CA certificates: open none.pem: no such file or directory"},
 		{"CA without certificates", tls("pki/server-cert.pem", "pki/server-key.pem", "--tls-client-ca", "bad.pem"),
-			"nbd: CA certificates: bad.pem holds no certificate in PEM form"},
+			"CA certificates: bad.pem holds no certificate in PEM form"},
 
 		{"unknown argument", []string{"-c", "bad.star"}, `bad.star:2:29: file: unknown argument "drect"; did you mean "direct"?`},
 		{"export twice", []string{"-c", "twice.star"}, `twice.star:2:1: export: the name "a" is taken by the export at twice.star:1:1`},
@@ -128,10 +128,16 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	refuse(t, "strata: '"+path+"': file: open "+path+": read-only file system for writing\n", "strata",
+	refuse(t, "strata: open "+path+" for writing: read-only file system\n", "strata",
 		"serve", "--control", "none", "--listen", "unix://"+filepath.Join(shortDir(t), "s"), path)
 	s := serve(t, "", "--read-only", path)
 	want(t, run(t, "nbdinfo", s.uri("")), "is_read_only: true")
+
+	// What only reads needs no more, not even of files in an expression.
+	disk := `concat("` + path + `")`
+	want(t, run(t, "strata", "info", disk), "1 MiB")
+	want(t, run(t, "strata", "bench", "--requests", "10", "--duration", "0", disk), "read")
+	run(t, "strata", "copy", "--progress", "none", disk, filepath.Join(t.TempDir(), "copy.img"))
 }
 
 // A file system that is full is an error of the one write; what is there stays

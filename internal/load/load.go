@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -102,6 +103,8 @@ func (o Options) check(devs []block.Device) (slots int64, err error) {
 	for i, dev := range devs {
 		info := dev.Info()
 		switch err := info.CheckRead(0, o.Size); {
+		case int64(o.Size) > info.Size:
+			return 0, fmt.Errorf("a request of %d bytes does not fit: the device has %d: %w", o.Size, info.Size, block.ErrRange)
 		case err != nil:
 			return 0, err
 		case o.Reads < 100 && info.ReadOnly:
@@ -205,13 +208,21 @@ func (w *worker) read(slot int64) error {
 	off := slot * int64(w.o.Size)
 	start := time.Now()
 	if err := w.dev.ReadAt(w.ctx, w.buf, off, 0); err != nil {
-		return fmt.Errorf("read %d bytes at offset %d: %w", len(w.buf), off, err)
+		return w.located("read", off, err)
 	}
 	w.reads.record(time.Since(start), len(w.buf))
 	if g, ok := w.wrote[slot]; ok && w.o.Verify {
 		return w.verify(off, g)
 	}
 	return nil
+}
+
+// located says which request failed, unless the device has.
+func (w *worker) located(what string, off int64, err error) error {
+	if _, bare := err.(syscall.Errno); bare {
+		return fmt.Errorf("%s of %d bytes at offset %d: %w", what, len(w.buf), off, err)
+	}
+	return err
 }
 
 func (w *worker) write(slot int64) error {
@@ -222,7 +233,7 @@ func (w *worker) write(slot int64) error {
 	}
 	start := time.Now()
 	if err := w.dev.WriteAt(w.ctx, w.buf, off, 0); err != nil {
-		return fmt.Errorf("write %d bytes at offset %d: %w", len(w.buf), off, err)
+		return w.located("write", off, err)
 	}
 	w.writes.record(time.Since(start), len(w.buf))
 	if w.o.Verify {

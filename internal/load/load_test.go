@@ -190,7 +190,7 @@ func TestFailureAndCancel(t *testing.T) {
 	d := newProbe(8192)
 	d.answer = func(write bool, off int64) error { return block.ErrIO }
 	_, err := Run(t.Context(), []block.Device{d}, Options{Reads: 100, Size: 4096, Depth: 4})
-	if !errors.Is(err, block.ErrIO) || !strings.HasPrefix(err.Error(), "read 4096 bytes at offset") {
+	if !errors.Is(err, block.ErrIO) || !strings.HasPrefix(err.Error(), "read of 4096 bytes at offset") {
 		t.Errorf("a failing disk: %v", err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
