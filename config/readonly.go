@@ -19,6 +19,11 @@ func (c *Config) MakeReadOnly() {
 	}
 }
 
+// ForReading returns s with everything in it opened for reading only: every
+// constructor that has an argument read_only gets it, unless the expression
+// gives it another value.
+func (s *Spec) ForReading() *Spec { return s.allReadOnly(make(map[*Spec]*Spec)) }
+
 // readOnly returns s with its argument read_only set, if it has one that is
 // not given.
 func (s *Spec) readOnly() *Spec {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/nbd"
-	"github.com/strata-storage/strata/source"
 )
 
 var uriRule = regexp.MustCompile(`^nbds?(\+(unix|vsock))?:`)
@@ -40,18 +39,19 @@ const (
 )
 
 // openDevice opens what a file, an NBD URI or an expression stands for, a
-// remote disk with that many connections. A file that is only to be read may
-// be read by others at the same time, and need not be writable.
+// remote disk with that many connections. Files that are only to be read, also
+// those in an expression, may be read by others at the same time and need not
+// be writable.
 func (e *Env) openDevice(ctx context.Context, arg string, conns int, to access) (block.Device, error) {
-	switch {
-	case isURI(arg):
+	if isURI(arg) {
 		return e.dialer(conns).Dial(ctx, arg)
-	case e.loader().IsPath(arg):
-		return source.File(ctx, source.FileOptions{Path: arg, ReadOnly: to == toRead})
 	}
 	spec, err := e.loader().Device(ctx, arg)
 	if err != nil {
 		return nil, err
+	}
+	if to == toRead {
+		spec = spec.ForReading()
 	}
 	return spec.Open(ctx)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -66,6 +67,7 @@ func (e *Env) info() *cobra.Command {
 		Use:   "info DISK [flags]",
 		Short: "Tell all about a disk",
 		Long: "Tells what a disk is and can do. DISK is an NBD URI, a file or an expression.\n" +
+			"Files are opened for reading only, and what is told is true of such a disk.\n" +
 			"With --map it tells where there are data and holes, and how much of each.",
 		Example: "  strata info nbd://localhost/vm\n  strata info --map --json disk.img",
 		GroupID: groupUse,
@@ -110,6 +112,9 @@ func (e *Env) inspect(ctx context.Context, arg string, withMap bool) (d *diskInf
 		d.Remote = &remoteInfo{
 			Name: x.Name, Description: x.Description, Protocol: x.Protocol,
 			Replies: x.Replies.String(), TLS: x.TLS, Flags: append([]string{}, x.Flags...),
+		}
+		if x.MaxBlock < math.MaxUint32 { // which is no limit
+			d.MaxBlock = int(x.MaxBlock)
 		}
 		d.Contexts = append([]string{}, x.Contexts...)
 	}
@@ -197,7 +202,11 @@ func writeInfo(w io.Writer, d *diskInfo) {
 	t.Flush()
 	fmt.Fprintln(w)
 	for _, total := range d.Totals {
-		fmt.Fprintf(w, "%s: %s in %d extents, %.1f%%\n", total.Type, units.Bytes(total.Bytes), total.Extents, total.Percent)
+		extents := "extents"
+		if total.Extents == 1 {
+			extents = "extent"
+		}
+		fmt.Fprintf(w, "%s: %s in %d %s, %.1f%%\n", total.Type, units.Bytes(total.Bytes), total.Extents, extents, total.Percent)
 	}
 }
 

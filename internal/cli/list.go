@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -51,13 +53,21 @@ func (e *Env) listExports(ctx context.Context, uri string, asJSON bool) error {
 	if asJSON {
 		return writeJSON(e.Stdout, list)
 	}
-	t := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
+	return writeList(e.Stdout, list)
+}
+
+func writeList(w io.Writer, list []listedExport) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) {
+		fmt.Fprintln(t, strings.TrimRight(strings.Join(cells, "\t"), "\t"))
+	}
+	row("export", "size", "description")
 	for _, x := range list {
 		size := "-"
 		if x.Size != nil {
 			size = units.Bytes(*x.Size)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", shown(x.Name), size, x.Description)
+		row(shown(x.Name), size, x.Description)
 	}
 	return t.Flush()
 }
