@@ -23,7 +23,7 @@ func (e *Env) check() *cobra.Command {
 			return e.withDisks(ctx, args, []access{toRead}, func(d []block.Device) error {
 				problems, err := cow.Check(ctx, d[0])
 				if err != nil {
-					return fmt.Errorf("%s: %w", args[0], err)
+					return named(args[0], err)
 				}
 				for _, p := range problems {
 					fmt.Fprintf(e.Stdout, "%s: %v\n", args[0], p)

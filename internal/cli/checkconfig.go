@@ -21,10 +21,18 @@ func (e *Env) checkConfig() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if len(cfg.Exports) == 0 {
+				return nothingServed(args[0])
+			}
 			_, err = fmt.Fprint(e.Stdout, cfg.Summary())
 			return err
 		},
 	}
+}
+
+// nothingServed is the error of a configuration without exports.
+func nothingServed(file string) error {
+	return fmt.Errorf("%s: there is no export() in it, so it serves nothing", file)
 }
 
 // loader evaluates what the user writes; what it prints goes to standard

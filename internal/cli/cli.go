@@ -99,25 +99,11 @@ func (e *Env) root() *cobra.Command {
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: false},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return cmd.Help()
-		},
-		Args: cobra.ArbitraryArgs,
 	}
+	onlyCommands(cmd)
 	cmd.SetIn(e.Stdin)
 	cmd.SetOut(e.Stdout)
 	cmd.SetErr(e.Stderr)
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		hint := ""
-		if s := cmd.SuggestionsFor(args[0]); len(s) > 0 {
-			hint = fmt.Sprintf("; did you mean %q?", s[0])
-		}
-		return usagef("there is no command %q%s", args[0], hint)
-	}
-	cmd.SuggestionsMinimumDistance = 2
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
@@ -127,9 +113,75 @@ func (e *Env) root() *cobra.Command {
 	for _, c := range e.commands() {
 		cmd.AddCommand(c)
 	}
+	cmd.SetHelpCommand(helpCommand())
 	cmd.SetHelpCommandGroupID(groupHelp)
 	cmd.SetCompletionCommandGroupID(groupHelp)
+	cmd.InitDefaultCompletionCmd()
+	for _, c := range cmd.Commands() {
+		if c.Name() == "completion" {
+			onlyCommands(c)
+		}
+	}
 	return cmd
+}
+
+// onlyCommands makes a command that does nothing but have others print its
+// help, and refuse the name of a command that it does not have.
+func onlyCommands(cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return noCommand(cmd, args[0])
+		}
+		return nil
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return cmd.Help() }
+}
+
+// noCommand is the usage error of a command that cmd does not have.
+func noCommand(cmd *cobra.Command, name string) error {
+	of, hint := "", ""
+	if cmd.HasParent() {
+		of = " of " + cmd.Name()
+	}
+	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+		hint = fmt.Sprintf("; did you mean %q?", s[0])
+	}
+	return usagef("there is no command %q%s%s", name, of, hint)
+}
+
+// helpCommand is help, which fails for what it cannot explain.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Explain a command",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if c, rest, err := cmd.Root().Find(args); err != nil || len(rest) > 0 {
+				return noCommand(c, rest[0])
+			}
+			return nil
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			c, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			for _, sub := range c.Commands() {
+				if sub.IsAvailableCommand() {
+					names = append(names, sub.Name()+"\t"+sub.Short)
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, _, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
 }
 
 // flagError makes an error of reading flags a usage error, which for a flag
@@ -180,9 +232,13 @@ func count(n int) string {
 func builtVersion() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return "unknown"
+		return "devel"
 	}
-	v := strings.Trim(info.Main.Version, "()")
+	return versionOf(info)
+}
+
+func versionOf(info *debug.BuildInfo) string {
+	v := cmp.Or(strings.Trim(info.Main.Version, "()"), "devel")
 	for _, s := range info.Settings {
 		if s.Key == "vcs.revision" && len(s.Value) >= 12 && !strings.Contains(v, s.Value[:12]) {
 			v += "-" + s.Value[:12]

@@ -21,14 +21,8 @@ func (e *Env) cow() *cobra.Command {
 		Long: "Works on difference files, which hold what was written to cow(BASE, DIFF). No\n" +
 			"server may use the files at the same time.",
 		GroupID: groupUse,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("there is no command %q of cow", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error { return cmd.Help() },
 	}
+	onlyCommands(cmd)
 	cmd.AddCommand(e.cowCommit(), e.cowRebase(), e.cowInfo())
 	return cmd
 }
@@ -44,7 +38,7 @@ func (e *Env) cowCommit() *cobra.Command {
 		Args: arguments(2, 2, "a base and a difference file"),
 		RunE: e.interruptible(func(ctx context.Context, args []string) error {
 			return e.withDisks(ctx, args, []access{toWrite, toWrite}, func(d []block.Device) error {
-				return e.reported(form, "commit", func(p cow.Progress) error { return cow.Commit(ctx, d[0], d[1], p) })
+				return named(args[1], e.reported(form, "commit", func(p cow.Progress) error { return cow.Commit(ctx, d[0], d[1], p) }))
 			})
 		}),
 	}
@@ -74,11 +68,11 @@ func (e *Env) cowRebase() *cobra.Command {
 		RunE: e.interruptible(func(ctx context.Context, args []string) error {
 			if unchecked {
 				return e.withDisks(ctx, args, []access{toWrite, toRead}, func(d []block.Device) error {
-					return cow.RebaseUnchecked(ctx, d[0], d[1])
+					return named(args[0], cow.RebaseUnchecked(ctx, d[0], d[1]))
 				})
 			}
 			return e.withDisks(ctx, args, []access{toRead, toWrite, toRead}, func(d []block.Device) error {
-				return e.reported(form, "rebase", func(p cow.Progress) error { return cow.Rebase(ctx, d[0], d[1], d[2], p) })
+				return named(args[1], e.reported(form, "rebase", func(p cow.Progress) error { return cow.Rebase(ctx, d[0], d[1], d[2], p) }))
 			})
 		}),
 	}
@@ -98,7 +92,7 @@ func (e *Env) cowInfo() *cobra.Command {
 				s, err := cow.Stat(ctx, d[0])
 				switch {
 				case err != nil:
-					return fmt.Errorf("%s: %w", args[0], err)
+					return named(args[0], err)
 				case asJSON:
 					return writeJSON(e.Stdout, s)
 				}
@@ -109,6 +103,14 @@ func (e *Env) cowInfo() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// named is an error about a difference file, or nil.
+func named(file string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", file, err)
 }
 
 func writeStats(w io.Writer, s cow.Stats) {

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -154,7 +153,7 @@ func (s *serving) load(ctx context.Context) (*config.Config, error) {
 		cfg.Control = ""
 	}
 	if len(cfg.Exports) == 0 {
-		return nil, fmt.Errorf("%s: there is no export() in it", s.file)
+		return nil, nothingServed(s.file)
 	}
 	return cfg, nil
 }
