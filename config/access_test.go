@@ -90,22 +90,27 @@ func TestResolve(t *testing.T) {
 	_, loader := newLab()
 	s := &Set{}
 	mustApply(t, s, mustLoad(t, loader, `
-tls(mode="optional", cert="c", key="k")
+tls(mode="optional", cert="c", key="k", client_ca="a")
 export("open", mem(1), description="for all", read_only=True)
 export("near", mem(1), allow=["10.0.0.0/8"])
 export("secret", mem(1), require_tls=True)
 export("two", mem(1), max_connections=2)
+export("near secret", mem(1), require_tls=True, allow=["10.0.0.0/8"])
+export("named", mem(1), require_tls=True, allow=["10.0.0.0/8", "cn:alice"])
 `))
-	near, far := tcpPeer("10.0.0.1:1"), tcpPeer("192.0.2.1:1")
+	near, far, other := tcpPeer("10.0.0.1:1"), tcpPeer("192.0.2.1:1"), tcpPeer("192.0.2.1:1")
 	far.TLS = &tls.ConnectionState{}
 	for _, tt := range []struct {
 		name string
 		peer *nbd.Peer
 		want error
 	}{
-		{"open", far, nil}, {"near", near, nil}, {"near", far, nbd.ErrDenied},
+		{"open", far, nil}, {"near", near, nil}, {"near", far, nbd.ErrNotFound},
 		{"secret", near, nbd.ErrTLSRequired}, {"secret", far, nil},
 		{"", near, nbd.ErrNotFound}, {"Open", near, nbd.ErrNotFound},
+		// That TLS would help is told only to whom it may help.
+		{"near secret", near, nbd.ErrTLSRequired}, {"near secret", other, nbd.ErrNotFound},
+		{"named", other, nbd.ErrTLSRequired}, {"named", far, nbd.ErrNotFound},
 	} {
 		for _, probe := range []bool{true, false} {
 			x, err := s.Resolve(ctx, &nbd.ExportRequest{Name: tt.name, Peer: tt.peer, Probe: probe})
@@ -120,7 +125,7 @@ export("two", mem(1), max_connections=2)
 	for _, tt := range []struct {
 		peer *nbd.Peer
 		want string
-	}{{near, "open near secret two"}, {far, "open secret two"}} {
+	}{{near, "open near secret two near secret named"}, {far, "open secret two"}} {
 		list, err := s.List(ctx, tt.peer)
 		if err != nil {
 			t.Fatal(err)
@@ -215,7 +220,7 @@ export("changes", mem("`+size+`"), allow=["cn:alice", "cn:bob"])
 		d := nbd.Dialer{TLSConfig: cfg}
 		return d.Dial(ctx, "nbds+unix:///"+export+"?socket="+filepath.Join(dir, "s"))
 	}
-	if _, err := dial("bob", "stays"); err == nil || !strings.Contains(err.Error(), "access denied") {
+	if _, err := dial("bob", "stays"); err == nil || !strings.Contains(err.Error(), `the server has no export "stays"`) {
 		t.Errorf("bob at an export that is alice's: %v", err)
 	}
 	stays, err := dial("alice", "stays")

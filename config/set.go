@@ -163,6 +163,8 @@ func (s *Set) retire(old *table, kept map[*served]bool) []*Retired {
 
 // Resolve returns the export that a client asks for, as nbd.Resolver says. A
 // request for the default export gets the only one if there is none named "".
+// Who may not use an export gets the same answer as if there were none; that
+// there is one is for the log.
 func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export, error) {
 	for {
 		t := s.table()
@@ -174,12 +176,13 @@ func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export,
 			return nil, nbd.ErrNotFound
 		}
 		rules := sv.rules()
+		admitted := rules.Allow.Admit(req.Peer)
 		switch {
-		case rules.RequireTLS && req.Peer.TLS == nil:
+		case rules.RequireTLS && req.Peer.TLS == nil && (admitted || rules.Allow.needCertificate() != ""):
 			return nil, nbd.ErrTLSRequired
-		case !rules.Allow.Admit(req.Peer):
+		case !admitted:
 			s.log().Info("access denied", "export", rules.Name, "peer", peerText(req.Peer), "allow", rules.Allow.String())
-			return nil, nbd.ErrDenied
+			return nil, nbd.ErrNotFound
 		case req.Probe:
 			return sv.describe(), nil
 		}
