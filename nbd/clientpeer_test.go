@@ -2,77 +2,21 @@ package nbd
 
 import (
 	"bytes"
-	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/peer"
 )
 
-// startPeer runs a foreign server that listens on the Unix socket of the path
-// that args get for the word SOCKET, and returns the URI of its export.
+// startPeer runs a foreign server that listens on the Unix socket that args
+// name as SOCKET, and returns the URI of its default export.
 func startPeer(t testing.TB, program string, args ...string) string {
 	t.Helper()
-	path := peer.Need(t, program)
-	dir, err := os.MkdirTemp("", "nbd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	for i := range args {
-		args[i] = strings.ReplaceAll(args[i], "SOCKET", socket)
-	}
-	cmd := exec.Command(path, args...)
-	var log bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		cmd.Wait()
-		if t.Failed() {
-			t.Logf("%s: %s", program, log.String())
-		}
-	})
-	awaitSocket(t, socket)
-	return "nbd+unix:///?socket=" + socket
-}
-
-// awaitSocket waits until an NBD server listens.
-func awaitSocket(t testing.TB, socket string) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		c, err := Dial(ctx, "nbd+unix:///?socket="+socket)
-		if err == nil {
-			c.Close()
-			return
-		}
-		if !errors.Is(err, syscall.ENOENT) && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.ECONNRESET) {
-			return // it answers, and that is enough
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("nobody listens at %s", socket)
-		}
-	}
+	return "nbd+unix:///?socket=" + peer.Start(t, program, args...)
 }
 
 func dialTest(t testing.TB, d *Dialer, uri string) *Client {
@@ -175,7 +119,7 @@ func TestClientPeers(t *testing.T) {
 			}
 			var uri string
 			if test.program == "nbd-server" {
-				uri = startNBDServer(t, file)
+				uri = "nbd+unix:///vm?socket=" + peer.StartNBDServer(t, file)
 			} else {
 				for i, a := range test.args {
 					test.args[i] = strings.Replace(a, "FILE", file, 1)
@@ -216,42 +160,4 @@ func TestClientOldstyle(t *testing.T) {
 	if _, err := Dial(t.Context(), strings.Replace(uri, "///", "///name", 1)); err == nil || !strings.Contains(err.Error(), "oldstyle") {
 		t.Errorf("a name gave %v", err)
 	}
-}
-
-// startNBDServer runs nbd-server, which must be configured by a file.
-func startNBDServer(t *testing.T, file string) string {
-	t.Helper()
-	path := peer.Need(t, "nbd-server")
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	dir, err := os.MkdirTemp("", "nbd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	config := filepath.Join(dir, "c")
-	text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s/s\nlistenaddr = 127.0.0.1\nport = %d\n[vm]\nexportname = %s\nflush = true\nfua = true\ntrim = true\n", dir, port, file)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// Its option -d, for the foreground, serves a single connection.
-	pid := filepath.Join(dir, "pid")
-	if out, err := exec.Command(path, "-C", config, "-p", pid).CombinedOutput(); err != nil {
-		t.Fatalf("nbd-server: %v: %s", err, out)
-	}
-	awaitSocket(t, filepath.Join(dir, "s"))
-	written, err := os.ReadFile(pid)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := strconv.Atoi(strings.TrimSpace(string(written)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Kill(id, syscall.SIGTERM) })
-	return "nbd+unix:///vm?socket=" + filepath.Join(dir, "s")
 }

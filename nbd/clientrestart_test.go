@@ -84,7 +84,7 @@ func TestClientSurvivesKill(t *testing.T) {
 	}
 	start()
 	t.Cleanup(func() { stop() })
-	awaitSocket(t, socket)
+	peer.Await(t, socket)
 	for _, conns := range []int{1, 4} {
 		c := dialTest(t, &Dialer{Conns: conns}, "nbd+unix:///?socket="+socket)
 		restartTest(t, c, func() {

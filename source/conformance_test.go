@@ -83,11 +83,7 @@ func TestFileConformance(t *testing.T) {
 	t.Run("direct", func(t *testing.T) {
 		t.Parallel()
 		o := source.FileOptions{Create: true, Size: mib, Direct: true}
-		if d, err := source.File(t.Context(), source.FileOptions{Path: makeFile(t, int(mib)), Direct: true}); err != nil {
-			t.Skip("no direct I/O here: ", err)
-		} else {
-			d.Close()
-		}
+		directFile(t)
 		conform(t, o, disk)
 	})
 	t.Run("read only", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/source"
 	"golang.org/x/sys/unix"
 )
@@ -254,7 +255,7 @@ func TestFileNoSpace(t *testing.T) {
 	ctx := t.Context()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skip("cannot mount a small file system: ", err)
+		peer.Cannot(t, "cannot mount a small file system: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	d := mustFile(t, dir, mib)
@@ -293,7 +294,7 @@ func TestFileHoles(t *testing.T) {
 	for name, dir := range map[string]string{"disk": t.TempDir(), "tmpfs": shm(t)} {
 		d := mustFile(t, dir, mib)
 		if i := d.Info(); !i.Trims || !i.FastZeros || !i.CheapExtents {
-			t.Skipf("%s cannot punch holes: %+v", name, i)
+			peer.Cannot(t, "%s cannot punch holes: %+v", name, i)
 		}
 		if err := d.WriteAt(ctx, bytes.Repeat([]byte{1}, int(mib)), 0, block.FUA); err != nil {
 			t.Fatal(err)
@@ -355,16 +356,26 @@ func TestFileKilled(t *testing.T) {
 	}
 }
 
+// directFile is a device with direct I/O, of a file of one MiB.
+func directFile(t testing.TB) (d block.Device, path string) {
+	t.Helper()
+	path = makeFile(t, int(mib))
+	d, err := source.File(t.Context(), source.FileOptions{Path: path, Direct: true})
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		peer.Cannot(t, "no direct I/O: %v", err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d, path
+}
+
 // Direct I/O takes buffers from anywhere, and whole sectors only.
 func TestFileDirect(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
-	path := makeFile(t, int(mib))
-	d, err := source.File(ctx, source.FileOptions{Path: path, Direct: true})
-	if err != nil {
-		t.Skip("no direct I/O here: ", err)
-	}
-	defer d.Close()
+	d, path := directFile(t)
 	unit := int64(d.Info().MinBlock)
 	if unit < 512 {
 		t.Fatalf("%+v", d.Info())

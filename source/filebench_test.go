@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // Requests that the page cache answers allocate nothing.
@@ -38,7 +39,7 @@ func shm(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "strata-test")
 	if err != nil {
-		t.Skip("no /dev/shm: ", err)
+		peer.Cannot(t, "no /dev/shm: %v", err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	return dir

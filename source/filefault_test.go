@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/peer"
 	"golang.org/x/sys/unix"
 )
 
@@ -224,7 +225,7 @@ func TestReadNoWait(t *testing.T) {
 	k := &faulty{}
 	d := faultyFile(t, k)
 	if d.quick != quickCached {
-		t.Skip("this file system has no RWF_NOWAIT")
+		peer.Cannot(t, "this file system has no RWF_NOWAIT")
 	}
 	p := make([]byte, 8192)
 	for name, answer := range map[string]func() (int, error){
@@ -256,7 +257,7 @@ func TestWriteNoWait(t *testing.T) {
 		}
 		d := faultyFile(t, k)
 		if d.quick == quickNever {
-			t.Skip("this file system cannot tell")
+			peer.Cannot(t, "this file system cannot tell what would wait")
 		}
 		write := func(n int, off int64) error {
 			return d.WriteAt(context.Background(), make([]byte, n), off, block.NoWait)
@@ -284,7 +285,7 @@ func TestWriteNoWaitNative(t *testing.T) {
 	k := &faulty{}
 	d := faultyFile(t, k)
 	if d.quick == quickNever {
-		t.Skip("this file system cannot tell")
+		peer.Cannot(t, "this file system cannot tell what would wait")
 	}
 	for _, c := range []struct {
 		n    int

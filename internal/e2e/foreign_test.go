@@ -4,83 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/strata-storage/strata/internal/cert"
 	"github.com/strata-storage/strata/internal/peer"
 )
-
-// startForeign runs a foreign server and waits until it listens at the Unix
-// socket, which args name as SOCKET. It returns the socket.
-func startForeign(t testing.TB, name string, args ...string) (socket string) {
-	t.Helper()
-	socket = filepath.Join(shortDir(t), "s")
-	for i, arg := range args {
-		args[i] = strings.ReplaceAll(arg, "SOCKET", socket)
-	}
-	cmd := command(t, name, args...)
-	var log lockedBuffer
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		cmd.Process.Kill()
-		<-ended
-	})
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		c, err := net.Dial("unix", socket)
-		if err == nil {
-			c.Close()
-			return socket
-		}
-		select {
-		case <-tick.C:
-		case err := <-ended:
-			ended <- err
-			t.Fatalf("%s: %v: %s", name, err, log.String())
-		}
-	}
-}
-
-// startNBDServer runs nbd-server, which must be configured by a file.
-func startNBDServer(t testing.TB, file string) (socket string) {
-	t.Helper()
-	config := filepath.Join(t.TempDir(), "config")
-	socket = filepath.Join(shortDir(t), "s")
-	// It listens on TCP as well, whatever it is told.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s\nlistenaddr = 127.0.0.1\nport = %d\n"+
-		"[vm]\nexportname = %s\nflush = true\nfua = true\ntrim = true\n[other]\nexportname = %s\nreadonly = true\n", socket, port, file, file)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	pid := filepath.Join(t.TempDir(), "pid")
-	run(t, "nbd-server", "-C", config, "-p", pid)
-	t.Cleanup(func() { run(t, "kill", strings.TrimSpace(string(readFile(t, pid)))) })
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for range tick.C {
-		if _, err := os.Stat(pid); err == nil {
-			break
-		}
-	}
-	return socket
-}
 
 // What "strata info --json" prints.
 type diskInfo struct {
@@ -139,12 +69,12 @@ func TestForeignServers(t *testing.T) {
 			run(t, "qemu-img", "create", "-q", "-f", "qcow2", qcow, "24M")
 			var socket string
 			if test.program == "nbd-server" {
-				socket = startNBDServer(t, raw)
+				socket = peer.StartNBDServer(t, raw)
 			} else {
 				for i, arg := range test.args {
 					test.args[i] = strings.NewReplacer("FILE", raw, "QCOW2", qcow).Replace(arg)
 				}
-				socket = startForeign(t, test.program, test.args...)
+				socket = peer.Start(t, test.program, test.args...)
 			}
 			uri := "nbd+unix:///" + test.export + "?socket=" + socket
 
@@ -180,7 +110,7 @@ func TestForeignDetails(t *testing.T) {
 	qcow := filepath.Join(dir, "qcow2")
 	run(t, "qemu-img", "create", "-q", "-f", "qcow2", qcow, "8M")
 	run(t, "qemu-img", "bitmap", "--add", qcow, "b0")
-	socket := startForeign(t, "qemu-nbd", "-f", "qcow2", "-t", "-x", "disk", "-D", "the first disk", "-A", "-B", "b0", "-k", "SOCKET", qcow)
+	socket := peer.Start(t, "qemu-nbd", "-f", "qcow2", "-t", "-x", "disk", "-D", "the first disk", "-A", "-B", "b0", "-k", "SOCKET", qcow)
 	uri := "nbd+unix:///disk?socket=" + socket
 	if d := infoOf(t, uri); d.Remote.Description != "the first disk" {
 		t.Errorf("strata info says %+v", d)
@@ -189,13 +119,13 @@ func TestForeignDetails(t *testing.T) {
 	want(t, list, `"disk"`, "the first disk", "qemu:dirty-bitmap:b0", "qemu:allocation-depth")
 	refuse(t, "nothing", "strata", "info", "nbd+unix:///nothing?socket="+socket)
 
-	socket = startForeign(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=blocksize-policy", "memory", "8M",
+	socket = peer.Start(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=blocksize-policy", "memory", "8M",
 		"blocksize-minimum=512", "blocksize-preferred=8192", "blocksize-maximum=65536")
 	if d := infoOf(t, "nbd+unix:///?socket="+socket); d.MinBlock != 512 || d.PreferredBlock != 8192 || d.Size != 8<<20 {
 		t.Errorf("strata info says %+v", d)
 	}
 
-	socket = startForeign(t, "nbdkit", "-f", "-r", "-U", "SOCKET", "pattern", "8M")
+	socket = peer.Start(t, "nbdkit", "-f", "-r", "-U", "SOCKET", "pattern", "8M")
 	uri = "nbd+unix:///?socket=" + socket
 	if d := infoOf(t, uri); !d.ReadOnly {
 		t.Errorf("strata info says %+v", d)
@@ -206,7 +136,7 @@ func TestForeignDetails(t *testing.T) {
 	run(t, "cmp", filepath.Join(dir, "theirs"), filepath.Join(dir, "ours"))
 	refuse(t, "strata: the destination: read-only file system\n", "strata", "copy", "--progress", "none", filepath.Join(dir, "ours"), uri)
 
-	socket = startForeign(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=error", "memory", "8M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%")
+	socket = peer.Start(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=error", "memory", "8M", "error-pwrite=ENOSPC", "error-pwrite-rate=100%")
 	refuse(t, "no space left on device", "strata", "copy", "--progress", "none", filepath.Join(dir, "ours"), "nbd+unix:///?socket="+socket)
 }
 
@@ -214,7 +144,7 @@ func TestForeignDetails(t *testing.T) {
 func TestForeignInStacks(t *testing.T) {
 	t.Parallel()
 	pki := certificates(t, cert.Options{})
-	socket := startForeign(t, "nbdkit", "-f", "-U", "SOCKET", "--tls=require", "--tls-verify-peer", "--tls-certificates="+pki, "memory", "4M")
+	socket := peer.Start(t, "nbdkit", "-f", "-U", "SOCKET", "--tls=require", "--tls-verify-peer", "--tls-certificates="+pki, "memory", "4M")
 	remote := "nbds+unix:///?socket=" + socket + "&tls-certificates=" + pki + "&tls-hostname=localhost"
 	s := serve(t, t.TempDir(), fmt.Sprintf(`vm=concat(nbd(%q), exec("nbdkit", "-s", "pattern", "4M"))`, remote))
 	run(t, "qemu-io", "-f", "raw", "-r", s.uri("vm"), "-c", "read -P 0 0 4M")
@@ -226,7 +156,7 @@ func TestForeignInStacks(t *testing.T) {
 	refuse(t, "TLS", "strata", "info", "nbd+unix:///?socket="+socket)
 
 	// A disk with errors, and a layer that does not mind.
-	socket = startForeign(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=error", "memory", "8M", "error=EIO", "error-rate=20%")
+	socket = peer.Start(t, "nbdkit", "-f", "-U", "SOCKET", "--filter=error", "memory", "8M", "error=EIO", "error-rate=20%")
 	image := sparse(t, 8<<20)
 	stack := fmt.Sprintf(`retry(nbd("nbd+unix:///?socket=%s"), retries=50, delay="1ms", max_delay="2ms", flush=True)`, socket)
 	run(t, "strata", "copy", "--verify", image, stack)
