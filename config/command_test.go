@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,6 +115,9 @@ func TestPrerunCancelled(t *testing.T) {
 	_, loader := newLab()
 	s := &Set{}
 	started := filepath.Join(t.TempDir(), "started")
+	if err := syscall.Mkfifo(started, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	mustApply(t, s, mustLoad(t, loader, fmt.Sprintf(
 		`export("x", mem(1), prerun=["sh", "-c", "echo > \"$0\"; sleep 1000", %q])`, started)))
 	done := make(chan error)
@@ -121,8 +125,8 @@ func TestPrerunCancelled(t *testing.T) {
 		_, err := s.Resolve(ctx, &nbd.ExportRequest{Name: "x", Peer: tcpPeer("10.0.0.1:1")})
 		done <- err
 	}()
-	for !exists(started) {
-		time.Sleep(time.Millisecond)
+	if _, err := os.ReadFile(started); err != nil { // waits for the command to write
+		t.Fatal(err)
 	}
 	cancel()
 	if err := <-done; !errors.Is(err, context.Canceled) {

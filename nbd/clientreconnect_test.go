@@ -48,6 +48,20 @@ func (c *fakeConn) serveAll(each func(fakeRequest)) {
 	}
 }
 
+// firstThenAll is a server that leaves its first connection to first, and
+// serves all later ones well.
+func firstThenAll(first func(c *fakeConn)) *fakeServer {
+	f := &fakeServer{form: SimpleReplies}
+	f.serve = func(c *fakeConn, n int) {
+		if n == 0 {
+			first(c)
+			return
+		}
+		c.serveAll(nil)
+	}
+	return f
+}
+
 func TestReconnectReplaysInOrder(t *testing.T) {
 	t.Parallel()
 	var first, second []string
@@ -98,14 +112,7 @@ func TestReconnectReplaysInOrder(t *testing.T) {
 
 func TestReconnectBacksOffAndGivesUp(t *testing.T) {
 	t.Parallel()
-	f := &fakeServer{form: SimpleReplies}
-	f.serve = func(c *fakeConn, n int) {
-		if n == 0 {
-			c.request()
-			return
-		}
-		c.serveAll(nil)
-	}
+	f := firstThenAll(func(c *fakeConn) { c.request() })
 	inBubble(t, f, func(t *testing.T, d *Dialer) {
 		connect := d.Connect
 		down := false
@@ -208,16 +215,11 @@ func TestReconnectOff(t *testing.T) {
 // A server that shuts down is left, and its requests go to the next.
 func TestReconnectOnShutdown(t *testing.T) {
 	t.Parallel()
-	f := &fakeServer{form: SimpleReplies}
-	f.serve = func(c *fakeConn, n int) {
-		if n == 0 {
-			r, _ := c.request()
-			c.Write(simpleBytes(r.cookie, wireESHUTDOWN, nil))
-			c.request()
-			return
-		}
-		c.serveAll(nil)
-	}
+	f := firstThenAll(func(c *fakeConn) {
+		r, _ := c.request()
+		c.Write(simpleBytes(r.cookie, wireESHUTDOWN, nil))
+		c.request()
+	})
 	inBubble(t, f, func(t *testing.T, d *Dialer) {
 		c := dialTest(t, d, "nbd:///vm")
 		if err := c.Flush(t.Context()); err != nil {
@@ -230,15 +232,10 @@ func TestReconnectOnShutdown(t *testing.T) {
 // does.
 func TestReconnectAfterViolation(t *testing.T) {
 	t.Parallel()
-	f := &fakeServer{form: SimpleReplies}
-	f.serve = func(c *fakeConn, n int) {
-		if n == 0 {
-			c.request()
-			c.Write(data(16))
-			return
-		}
-		c.serveAll(nil)
-	}
+	f := firstThenAll(func(c *fakeConn) {
+		c.request()
+		c.Write(data(16))
+	})
 	inBubble(t, f, func(t *testing.T, d *Dialer) {
 		c := dialTest(t, d, "nbd:///vm")
 		if err := c.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "broke the protocol") {
@@ -347,15 +344,10 @@ func TestCancelWriteLeavesGhost(t *testing.T) {
 // then the connection goes.
 func TestCancelWhileSending(t *testing.T) {
 	t.Parallel()
-	f := &fakeServer{form: SimpleReplies}
-	f.serve = func(c *fakeConn, n int) {
-		if n == 0 {
-			c.take(requestSize + 50)
-			time.Sleep(time.Hour)
-			return
-		}
-		c.serveAll(nil)
-	}
+	f := firstThenAll(func(c *fakeConn) {
+		c.take(requestSize + 50)
+		time.Sleep(time.Hour)
+	})
 	inBubble(t, f, func(t *testing.T, d *Dialer) {
 		c := dialTest(t, d, "nbd:///vm")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -374,9 +366,8 @@ func TestCancelWhileSending(t *testing.T) {
 // Requests beyond the limit wait for their turn, and can be cancelled there.
 func TestClientLimit(t *testing.T) {
 	t.Parallel()
-	answer := make(chan struct{})
-	f := &fakeServer{t: t, form: SimpleReplies, size: 65536, flags: fakeFlags}
-	f.serve = func(c *fakeConn, _ int) {
+	var answer chan struct{}
+	f := firstThenAll(func(c *fakeConn) {
 		var held []fakeRequest
 		for len(held) < maxCalls {
 			r, _ := c.request()
@@ -387,27 +378,29 @@ func TestClientLimit(t *testing.T) {
 			c.ack(r)
 		}
 		c.serveAll(nil)
-	}
-	c := dialTest(t, f.dialer(), "nbd:///")
-	var wg sync.WaitGroup
-	for range maxCalls {
-		wg.Go(func() {
-			if err := c.Flush(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	for int(c.lanes[0].load.Load()) < maxCalls {
-		time.Sleep(time.Millisecond)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
-	defer cancel()
-	if err := c.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("got %v", err)
-	}
-	close(answer)
-	wg.Wait()
-	if err := c.Flush(t.Context()); err != nil {
-		t.Error(err)
-	}
+	})
+	inBubble(t, f, func(t *testing.T, d *Dialer) {
+		answer = make(chan struct{})
+		c := dialTest(t, d, "nbd:///")
+		var wg sync.WaitGroup
+		for range maxCalls {
+			wg.Go(func() {
+				if err := c.Flush(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait() // for all of them to have been sent
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		now := time.Now()
+		if err := c.Flush(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(now) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(now))
+		}
+		close(answer)
+		wg.Wait()
+		if err := c.Flush(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
 }
