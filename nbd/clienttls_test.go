@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -86,6 +87,12 @@ func TestTLSFilesWithForeignClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var used []string // versions
+	verify := cfg.VerifyConnection
+	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		used = append(used, tls.VersionName(cs.Version))
+		return verify(cs)
+	}
 	s := &Server{Exports: memExport(1 << 20), TLS: TLSRequired, TLSConfig: cfg}
 	go s.Serve(l)
 	t.Cleanup(func() { s.Close() })
@@ -100,6 +107,10 @@ func TestTLSFilesWithForeignClients(t *testing.T) {
 		if err != nil || !strings.Contains(out, "1 MiB") {
 			t.Errorf("qemu-img with TLS %s: %v: %s", version, err, out)
 		}
+		if want := []string{"TLS 1.3", "TLS " + version}; !slices.Equal(used, want) {
+			t.Errorf("nbdinfo and qemu-img have used %v, expected %v", used, want)
+		}
+		used = nil
 	}
 	bare := t.TempDir()
 	copyFile(t, filepath.Join(dir, "ca-cert.pem"), filepath.Join(bare, "ca-cert.pem"))
@@ -271,6 +282,52 @@ func TestVerifyClient(t *testing.T) {
 	if !slices.Contains(names, "cn:alice") || !strings.HasPrefix(names[0], "dn:CN=alice") {
 		t.Errorf("names are %q", names)
 	}
+}
+
+// A client does not use a server whose certificate has expired, not even in
+// clear text, which this one would serve.
+func TestExpiredServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if _, err := cert.Make(dir, cert.Options{Now: time.Now().Add(-48 * time.Hour), Valid: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(labFiles(dir).Cert, labFiles(dir).Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &askedResolver{Exports: memExport(4096)}
+	s := &Server{Exports: r, TLS: TLSOptional, TLSConfig: &tls.Config{Certificates: []tls.Certificate{pair}}}
+	d := toServer(t, s)
+	know := t.TempDir()
+	copyFile(t, filepath.Join(dir, "ca-cert.pem"), filepath.Join(know, "ca-cert.pem"))
+	_, err = d.Dial(t.Context(), "nbds:///vm?tls-certificates="+know)
+	if err == nil || !strings.Contains(err.Error(), "the server's certificate is not trusted: certificate has expired") {
+		t.Errorf("got %v", err)
+	}
+	if n := r.asked.Load(); n != 0 {
+		t.Errorf("the client has asked for exports %d times", n)
+	}
+	dialTest(t, d, "nbd:///vm")
+	if r.asked.Load() == 0 {
+		t.Error("requests for exports go unnoticed")
+	}
+}
+
+// An askedResolver counts what it is asked.
+type askedResolver struct {
+	Exports
+	asked atomic.Int32
+}
+
+func (r *askedResolver) Resolve(ctx context.Context, req *ExportRequest) (*Export, error) {
+	r.asked.Add(1)
+	return r.Exports.Resolve(ctx, req)
+}
+
+func (r *askedResolver) List(ctx context.Context, peer *Peer) ([]*Export, error) {
+	r.asked.Add(1)
+	return r.Exports.List(ctx, peer)
 }
 
 // Whatever a server without TLS does, nbds does not go on in clear text.
