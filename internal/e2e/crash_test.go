@@ -3,6 +3,8 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -13,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -76,28 +79,102 @@ func TestKilledServerLosesNothingFlushed(t *testing.T) {
 	}
 }
 
-// fio writes and flushes, the server is killed, and fio finds everything when
-// it looks again.
+// fio loads the server, which is killed in the middle of that at the moment
+// when a flush covers what another job of fio has written. fio finds all of
+// this when it looks again, round after round.
 func TestFioVerifiesAfterKill(t *testing.T) {
 	t.Parallel()
+	peer.Need(t, "fio", "qemu-io")
 	for _, name := range []string{"file", "cow over file"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			const rounds = 4
 			dir, socket := durableDir(t), filepath.Join(shortDir(t), "s")
-			fio := func(s *server, more ...string) {
-				t.Helper()
-				run(t, "fio", append([]string{"--ioengine=nbd", "--uri=" + s.uri("d"), "--thread", "--name=v",
-					"--output-format=terse", "--rw=randwrite", "--bs=4k", "--size=16M", "--iodepth=16", "--randseed=11",
-					"--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"}, more...)...)
+			for round := range rounds {
+				s := serveAt(t, dir, socket, durableStacks[name])
+				if found, err := fioVerify(t, s, round, 1); err == nil {
+					t.Fatalf("fio finds %d blocks that nobody has written", found)
+				}
+				loadAndKill(t, s, round)
+				s = serveAt(t, dir, socket, durableStacks[name])
+				if found, err := fioVerify(t, s, 0, round+1); err != nil || found != fioBlocks*(round+1) {
+					t.Fatalf("round %d: fio finds %d blocks of %d: %v", round, found, fioBlocks*(round+1), err)
+				}
+				s.stop()
 			}
-			s := serveAt(t, dir, socket, durableStacks[name])
-			fio(s, "--do_verify=0", "--fsync=100")
-			// fio leaves out its last flush when the one before it ends
-			// after the last write.
-			run(t, "qemu-io", "-f", "raw", s.uri("d"), "-c", "flush")
-			s.kill()
-			fio(serveAt(t, dir, socket, durableStacks[name]), "--verify_only")
 		})
+	}
+}
+
+// Of the 16 MiB of a disk every round writes 2 MiB of its own, in the order
+// that its seed says. The last 8 MiB are for the load.
+const fioBlocks = 2 << 20 / 4096
+
+func fioRegion(round int) []string {
+	return []string{fmt.Sprintf("--name=round%d", round), fmt.Sprintf("--offset=%dM", 2*round), "--size=2M", fmt.Sprintf("--randseed=%d", 11+round),
+		"--rw=randwrite", "--bs=4k", "--iodepth=16", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0"}
+}
+
+// A fioJob is what fio says about a job.
+type fioJob struct {
+	Name  string `json:"jobname"`
+	Error int
+	Read  struct {
+		Requests int `json:"total_ios"`
+		Bytes    int `json:"io_bytes"`
+	}
+	Write struct {
+		Requests int `json:"total_ios"`
+	}
+}
+
+// fio runs jobs on a disk and returns what it says about them.
+func fio(t testing.TB, s *server, jobs ...string) (all []fioJob, err error) {
+	t.Helper()
+	cmd := command(t, "fio", append([]string{"--ioengine=nbd", "--uri=" + s.uri("d"), "--thread", "--output-format=json"}, jobs...)...)
+	cmd.Dir = t.TempDir() // for what it leaves behind
+	out, err := cmd.Output()
+	// There may be a message before it.
+	_, text, _ := strings.Cut(string(out), "{")
+	var result struct{ Jobs []fioJob }
+	if e := json.NewDecoder(strings.NewReader("{" + text)).Decode(&result); e != nil {
+		t.Fatalf("fio: %v, %v: %s", err, e, out)
+	}
+	return result.Jobs, err
+}
+
+// fioVerify looks for what n rounds from the first on have written, and
+// returns how many blocks it has found right.
+func fioVerify(t testing.TB, s *server, first, n int) (found int, err error) {
+	t.Helper()
+	var args []string
+	for round := first; round < first+n; round++ {
+		args = append(append(args, fioRegion(round)...), "--verify_only")
+	}
+	jobs, err := fio(t, s, args...)
+	for _, j := range jobs {
+		found += j.Read.Bytes / 4096
+	}
+	return found, err
+}
+
+// loadAndKill writes the region of a round with fio, flushes through another
+// connection and kills the server, while another job of fio goes on writing
+// and flushing until the server is gone.
+func loadAndKill(t testing.TB, s *server, round int) {
+	t.Helper()
+	flushAndKill := fmt.Sprintf("%s -f raw '%s' -c flush && kill -9 %d", peer.Need(t, "qemu-io"), s.uri("d"), s.cmd.Process.Pid)
+	args := []string{"--name=load", "--offset=8M", "--size=8M", "--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--iodepth=16",
+		"--fsync=20", "--time_based", "--runtime=600", fmt.Sprintf("--randseed=%d", round)}
+	args = append(append(args, fioRegion(round)...), "--do_verify=0", "--fsync=100", "--exec_postrun="+flushAndKill)
+	jobs, err := fio(t, s, args...)
+	<-s.ended
+	if err == nil || !s.killed() || len(jobs) != 2 {
+		t.Fatalf("the server has not been killed under load: %v, %v, %+v", err, s.err, jobs)
+	}
+	load, own := jobs[0], jobs[1]
+	if load.Error == 0 || load.Write.Requests == 0 || own.Error != 0 || own.Write.Requests != fioBlocks {
+		t.Fatalf("the load was not interrupted, or the other job was: %+v", jobs)
 	}
 }
 
