@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // qemuObject is what QEMU's tools need to be told besides the disk.
@@ -121,4 +123,26 @@ func TestQemuIO(t *testing.T) {
 	ro := serve(t, "", "--read-only", `d=mem("1M")`)
 	refuse(t, "Permission denied", "qemu-io", "-f", "raw", ro.uri("d"), "-c", "write 0 512")
 	run(t, "qemu-io", "-r", "-f", "raw", ro.uri("d"), "-c", "read -P 0 0 1M")
+}
+
+// qemu-nbd as a client serves what it gets from this server: what is written
+// through it arrives, flushed, and what is written past it is seen through it.
+func TestQemuNBDProxy(t *testing.T) {
+	t.Parallel()
+	eachServer(t, "24M", func(t *testing.T, s *server, export string) {
+		args := append([]string{"-t", "-e", "8", "--cache=none", "--discard=unmap", "-k", "SOCKET", "-x", "through"}, s.qemuObject("NORMAL")...)
+		socket := peer.Start(t, "qemu-nbd", append(args, "--image-opts", "driver=raw,"+strings.ReplaceAll(","+s.qemuDisk(export), ",", ",file.")[1:])...)
+		through := "nbd+unix:///through?socket=" + socket
+		image, back := sparse(t, 24<<20), filepath.Join(t.TempDir(), "back.img")
+		run(t, "strata", "copy", "--progress", "none", image, through)
+		run(t, "strata", "copy", "--progress", "none", s.uri(export), back)
+		run(t, "cmp", image, back)
+		run(t, "qemu-io", "-f", "raw", through, "-c", "write -P 0x66 5M 64k", "-c", "discard 6M 1M", "-c", "flush")
+		run(t, "strata", "copy", "--progress", "none", through, back)
+		run(t, "strata", "copy", "--progress", "none", s.uri(export), image)
+		run(t, "cmp", image, back)
+		run(t, "qemu-io", "-f", "raw", "-r", image, "-c", "read -P 0x66 5M 64k", "-c", "read -P 0 6M 1M")
+		want(t, run(t, "nbdinfo", "--map", "--totals", through), "hole,zero")
+		refuse(t, "strata", "strata", "info", "nbd+unix:///other?socket="+socket)
+	})
 }
