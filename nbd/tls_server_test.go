@@ -61,7 +61,9 @@ func TestTLSRequired(t *testing.T) {
 		}
 	}
 	p.startTLS()
-	p.expect(repErrInvalid, optStartTLS, nil)
+	if r := p.expect(repErrInvalid, optStartTLS, nil); string(r[0].data) != "TLS is in use already" {
+		t.Errorf("a second STARTTLS is answered with %q", r[0].data)
+	}
 	p.expect(repAck, optGo, infoData(""))
 	p.alive()
 	p.send(cmdDisc, 0, 0, 0, 0, nil)
