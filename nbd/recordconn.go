@@ -20,6 +20,9 @@ type recordConn struct {
 	n       int     // result of receive
 	err     error
 
+	linger func() bool // whether to look again when there is nothing
+	found  func()      // is told that there was something
+
 	mu   sync.Mutex
 	out  *buffer // collected
 	cork bool
@@ -89,7 +92,14 @@ func (c *recordConn) receiveNow(fd uintptr) bool {
 		case syscall.EAGAIN:
 			c.mem.release()
 			c.mem = nil
-			return false
+			if c.linger == nil || !c.linger() {
+				return false
+			}
+			c.mem = newBuffer(recordConnBuffer)
+			continue
+		}
+		if c.found != nil {
+			c.found()
 		}
 		c.n, c.err = max(n, 0), err
 		return true

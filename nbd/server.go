@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -51,14 +52,15 @@ type Server struct {
 	// connection that ends, for those who keep sums.
 	Ended func(ConnStatus)
 
-	once    sync.Once
-	err     error  // what is wrong with the fields
-	limits  Limits // Limits with defaults
-	memory  budget
-	log     *slog.Logger
-	ctx     context.Context // cancelled by Close
-	cancel  context.CancelFunc
-	serving sync.WaitGroup // connections
+	once     sync.Once
+	err      error  // what is wrong with the fields
+	limits   Limits // Limits with defaults
+	memory   budget
+	log      *slog.Logger
+	ctx      context.Context // cancelled by Close
+	cancel   context.CancelFunc
+	serving  sync.WaitGroup // connections
+	lingerer atomic.Pointer[lingering]
 
 	mu        sync.Mutex
 	closed    bool

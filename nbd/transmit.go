@@ -20,9 +20,10 @@ const (
 	gulpSize    = 256 << 10
 	gulpSizeTLS = 32 << 10
 	// earlyReplies is how many bytes of replies are not kept until the gulp
-	// is finished. Of short ones the first is sent at once, so that the
-	// client goes to work while the reader does, then two, then four.
+	// is finished. Of short ones the first few are sent at once, so that the
+	// client goes to work while the reader does, then twice as many.
 	earlyReplies = 60 << 10
+	firstReplies = 4
 	// inlineWrite is the longest payload that the reader waits for. Longer
 	// ones are written piece by piece as they come.
 	inlineWrite = 16 << 10
@@ -75,6 +76,8 @@ type transmission struct {
 	failed  *request // to be answered with failure when skip is 0
 	failure error
 	broken  error // why replies cannot be sent any more
+
+	lingering lingering // for the next request
 }
 
 func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
@@ -85,11 +88,15 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 	if tc, ok := conn.(*tls.Conn); ok {
 		t.record, _ = tc.NetConn().(*recordConn)
 		t.gulp = gulpSizeTLS
+		if t.record != nil {
+			t.record.linger, t.record.found = t.linger, t.lingering.found
+		}
 	}
 	if s.extended {
 		t.header = extendedRequestSize
 	}
 	t.memory.free = c.server.limits.ConnBytes
+	t.lingering.last = &c.server.lingerer
 	t.idle.New = func() any {
 		r := &request{t: t}
 		r.work = r.handle
@@ -167,12 +174,15 @@ func (t *transmission) receiveRaw(raw syscall.RawConn) error {
 			case err == syscall.EINTR:
 			case err == syscall.EAGAIN:
 				t.rest()
-				return false
+				if !t.linger() {
+					return false
+				}
 			case err != nil:
 				end = err
 			case n == 0:
 				end = t.endOfStream()
 			default:
+				t.lingering.found()
 				end = t.received(n)
 			}
 		}
@@ -247,6 +257,12 @@ func (t *transmission) enlarge() {
 	t.in, t.from, t.to = b, 0, t.to-t.from
 }
 
+// linger reports whether to look again for something to receive, rather than
+// to sleep until it comes. There is nothing else to do for the client then.
+func (t *transmission) linger() bool {
+	return t.count.inFlight.Load() == 0 && t.lingering.again(t.count.requests.Load())
+}
+
 // rest is called when there is nothing to receive. The start of a request waits
 // for the rest of it in little memory.
 func (t *transmission) rest() {
@@ -316,7 +332,7 @@ func (t *transmission) received(n int) error {
 		return nil
 	}
 	t.to += n
-	t.batch = 1
+	t.batch = firstReplies
 	for t.current == nil && t.to > t.from {
 		if t.broken != nil {
 			return t.broken
