@@ -82,11 +82,11 @@ type Store interface {
 	Abandon(p *Plan)
 
 	// Home stages that chunks have come home. The origin device holds now,
-	// durably, what v has in these n chunks, and no snapshot has the origin
-	// device as their place. The origin, v, and every view whose place is the
-	// same as v's get the origin device as their place; other places that
-	// the origin had, and v's, are freed if nobody uses them. For Caps().Home
-	// only.
+	// durably, what v has in these n chunks, and if a snapshot has the origin
+	// device as its place it has the same content there. The origin, v, and
+	// every view whose place is the same as v's get the origin device as
+	// their place; what the origin and v had before is freed if nobody uses
+	// it. For Caps().Home only.
 	Home(ctx context.Context, v ID, c, n int64) error
 
 	// Create stages a new snapshot of a view, in constant time, and returns
@@ -106,7 +106,7 @@ type Store interface {
 	// and whatever else the store does in the background. It visits about
 	// budget entries of its map (one is always possible) and stages what it
 	// did together with the position it has reached, so that the work goes on
-	// there after a crash.
+	// there after a crash. The zero Progress says that nothing was pending.
 	Step(ctx context.Context, budget int) (Progress, error)
 
 	// Put stages a small value under a key; nil removes it. Keys have up to

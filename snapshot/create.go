@@ -1,0 +1,240 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// CreateOptions are the options of Create.
+type CreateOptions struct {
+	// Of names the snapshot to take a snapshot of; empty is the origin.
+	Of string
+	// Priority decides which snapshot is given up first, if it must be: the
+	// one with the lowest.
+	Priority int
+}
+
+// Create takes a snapshot. It has everything written by requests that returned
+// before Create was called, nothing of those issued after it has returned, and
+// is durable. Writes wait while those inside finish, reads do not.
+func (s *Set) Create(ctx context.Context, name string, o CreateOptions) error {
+	s.control.Lock()
+	defer s.control.Unlock()
+	_, err := s.create(ctx, name, o)
+	return err
+}
+
+func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	if err := s.mayChange(); err != nil {
+		return nil, err
+	}
+	if _, err := s.names.get(name); err == nil {
+		return nil, fmt.Errorf("snapshot %q: %w", name, ErrExists)
+	}
+	if m := s.merging.Load(); m != nil {
+		return nil, fmt.Errorf("a snapshot can be taken when the rollback has ended: %w", ErrBusy)
+	}
+	r := &record{Name: name, Priority: o.Priority, Created: s.o.Now().UnixNano()}
+	if o.Of != "" {
+		of, err := s.names.get(o.Of)
+		if err != nil {
+			return nil, err
+		}
+		r.Of = of.id
+	}
+	if err := s.admitted(ctx, func() error { return s.stageCreate(ctx, r) }); err != nil {
+		return nil, err
+	}
+	if err := s.sync(ctx); err != nil {
+		// Nobody was told that it exists.
+		return nil, errors.Join(err, s.unstage(ctx, r))
+	}
+	s.names.add(r)
+	s.notify(Event{Kind: Created, Name: name})
+	return r, nil
+}
+
+// stageCreate makes a snapshot while no write is inside.
+func (s *Set) stageCreate(ctx context.Context, r *record) error {
+	id, err := s.store.Create(ctx, r.Of)
+	if err != nil {
+		return err
+	}
+	r.id = id
+	s.unshared.reset()
+	if err = s.putName(ctx, r, true); err != nil {
+		err = errors.Join(err, s.store.Delete(ctx, []ID{id}))
+		raise(&s.deleted, s.toStore.dirty())
+	}
+	s.toStore.dirty()
+	return err
+}
+
+func (s *Set) unstage(ctx context.Context, r *record) error {
+	return s.admitted(ctx, func() error {
+		err := errors.Join(s.store.Delete(ctx, []ID{r.id}), s.putName(ctx, r, false))
+		raise(&s.deleted, s.toStore.dirty())
+		return err
+	})
+}
+
+// admitted calls f while no write is inside and no plan is open. Suspended
+// sets wait, as requests do.
+func (s *Set) admitted(ctx context.Context, f func() error) error {
+	if err := s.writes.enter(ctx, 0); err != nil {
+		return err
+	}
+	s.writes.leave()
+	s.writes.hold()
+	defer s.writes.release()
+	return f()
+}
+
+// mayChange reports whether snapshots can be changed now.
+func (s *Set) mayChange() error {
+	switch {
+	case s.closed():
+		return block.ErrClosed
+	case !s.loaded:
+		return fmt.Errorf("the snapshots have not been resumed: %w", ErrBusy)
+	case s.o.ReadOnly:
+		return block.ErrReadOnly
+	}
+	return nil
+}
+
+// Delete deletes snapshots, all or none. It returns when that is durable; what
+// they alone used comes back in the background, in one pass for all of them.
+// Snapshots in use are ErrBusy.
+func (s *Set) Delete(ctx context.Context, names ...string) error {
+	s.control.Lock()
+	defer s.control.Unlock()
+	return s.delete(ctx, names)
+}
+
+func (s *Set) delete(ctx context.Context, names []string) error {
+	if err := s.mayChange(); err != nil {
+		return err
+	}
+	var records []*record
+	var ids []ID
+	for _, name := range names {
+		r, err := s.names.get(name)
+		if err != nil {
+			return err
+		}
+		if m := s.merging.Load(); m != nil && m.id == r.id {
+			return fmt.Errorf("the origin is being set back to snapshot %q: %w", name, ErrBusy)
+		}
+		if s.inUse(r) {
+			return fmt.Errorf("snapshot %q is in use: %w", name, ErrBusy)
+		}
+		records, ids = append(records, r), append(ids, r.id)
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	err := s.admitted(ctx, func() error {
+		if err := s.store.Delete(ctx, ids); err != nil {
+			return err
+		}
+		raise(&s.deleted, s.toStore.dirty())
+		for _, r := range records {
+			s.names.remove(r)
+			if err := s.putName(ctx, r, false); err != nil {
+				return err
+			}
+			s.toStore.dirty()
+		}
+		raise(&s.deleted, s.toStore.dirty())
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		s.notify(Event{Kind: Deleted, Name: name})
+	}
+	s.worker.kick()
+	return s.toStore.wait(ctx)
+}
+
+func (s *Set) inUse(r *record) bool {
+	s.names.RLock()
+	defer s.names.RUnlock()
+	return r.open > 0
+}
+
+// Rename gives a snapshot another name.
+func (s *Set) Rename(ctx context.Context, from, to string) error {
+	s.control.Lock()
+	defer s.control.Unlock()
+	if err := errors.Join(checkName(to), s.mayChange()); err != nil {
+		return err
+	}
+	r, err := s.names.get(from)
+	if err != nil {
+		return err
+	}
+	if _, err := s.names.get(to); err == nil {
+		return fmt.Errorf("snapshot %q: %w", to, ErrExists)
+	}
+	if !s.caps.Values {
+		return fmt.Errorf("this kind of store keeps no names: %w", block.ErrNotSupported)
+	}
+	s.names.remove(r)
+	s.names.Lock()
+	r.Name = to
+	s.names.Unlock()
+	s.names.add(r)
+	if err := s.putName(ctx, r, true); err != nil {
+		return err
+	}
+	s.toStore.dirty()
+	s.notify(Event{Kind: Renamed, Name: to})
+	return s.toStore.wait(ctx)
+}
+
+// OpenOptions are the options of Open.
+type OpenOptions struct {
+	// Write: the snapshot may be written.
+	Write bool
+	// Create: a snapshot that does not exist is created.
+	Create bool
+}
+
+// Open returns a snapshot as a device. It is in use until the device is
+// closed; the Set must be closed last.
+func (s *Set) Open(ctx context.Context, name string, o OpenOptions) (block.Device, error) {
+	s.control.Lock()
+	defer s.control.Unlock()
+	switch {
+	case s.closed():
+		return nil, block.ErrClosed
+	case !s.loaded:
+		return nil, fmt.Errorf("the snapshots have not been resumed: %w", ErrBusy)
+	case o.Write && !s.caps.Writable:
+		return nil, fmt.Errorf("snapshots in this kind of store cannot be written: %w", block.ErrReadOnly)
+	}
+	r, err := s.names.get(name)
+	if errors.Is(err, ErrNoSnapshot) && o.Create {
+		r, err = s.create(ctx, name, CreateOptions{})
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.names.use(r, 1)
+	v := &view{set: s, id: r.id, info: s.info, closed: func() error {
+		s.names.use(r, -1)
+		return nil
+	}}
+	v.info.ReadOnly = !o.Write || s.o.ReadOnly
+	v.info.Trims = !v.info.ReadOnly
+	return v, nil
+}

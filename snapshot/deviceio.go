@@ -1,0 +1,105 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"hash/crc32"
+
+	"github.com/strata-storage/strata/block"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// readDevice reads any number of bytes, in as many requests as it takes.
+func readDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
+	limit := dev.Info().MaxBlock
+	for limit > 0 && len(p) > limit {
+		if err := dev.ReadAt(ctx, p[:limit], off, flags); err != nil {
+			return err
+		}
+		p, off = p[limit:], off+int64(limit)
+	}
+	return dev.ReadAt(ctx, p, off, flags)
+}
+
+// writeDevice writes any number of bytes, in as many requests as it takes.
+func writeDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
+	limit := dev.Info().MaxBlock
+	for limit > 0 && len(p) > limit {
+		if err := dev.WriteAt(ctx, p[:limit], off, flags); err != nil {
+			return err
+		}
+		p, off = p[limit:], off+int64(limit)
+	}
+	return dev.WriteAt(ctx, p, off, flags)
+}
+
+// readPlace reads len(p) bytes, skip bytes behind the beginning of chunk c,
+// whose place is at. What lies behind the end of the origin is zeros.
+func (s *Set) readPlace(ctx context.Context, at Place, c, skip int64, p []byte, flags block.Flags) error {
+	switch at.Where {
+	case Hole:
+		clear(p)
+		return nil
+	case OnStore:
+		return readDevice(ctx, s.dev, p, at.Off+skip, flags)
+	case OnOrigin:
+		off := c<<s.shift + skip
+		if n := max(s.size-off, 0); int64(len(p)) > n {
+			clear(p[n:])
+			p = p[:n]
+		}
+		return readDevice(ctx, s.origin, p, off, flags)
+	}
+	return fmt.Errorf("the store says that chunk %d is nowhere: %w", c, ErrDamaged)
+}
+
+// sums returns the checksums of the chunks in p, if the store wants them.
+func (s *Set) sums(p []byte) []uint32 {
+	if !s.caps.Sums {
+		return nil
+	}
+	sums := make([]uint32, 0, len(p)>>s.shift)
+	for ; len(p) > 0; p = p[s.caps.Chunk:] {
+		sums = append(sums, crc32.Checksum(p[:s.caps.Chunk], castagnoli))
+	}
+	return sums
+}
+
+// copyChunks makes the copies of a plan: each is read once.
+func (s *Set) copyChunks(ctx context.Context, p *Plan) error {
+	if len(p.Copies) == 0 {
+		return nil
+	}
+	select {
+	case s.copies <- struct{}{}:
+		defer func() { <-s.copies }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	buffer, free := s.buffer(p.N)
+	defer free()
+	for i := range p.Copies {
+		c := &p.Copies[i]
+		if err := s.readPlace(ctx, c.From, p.Chunk, 0, buffer, 0); err != nil {
+			return err
+		}
+		c.Sums = s.sums(buffer)
+		for _, to := range c.To {
+			if err := writeDevice(ctx, s.dev, buffer, to, 0); err != nil {
+				return err
+			}
+			s.counts.copied(p.N)
+		}
+	}
+	return nil
+}
+
+// buffer returns room for n chunks, and a function that gives it back.
+func (s *Set) buffer(n int64) ([]byte, func()) {
+	if n != 1 {
+		return make([]byte, n<<s.shift), func() {}
+	}
+	p := s.buffers.Get().(*[]byte)
+	return *p, func() { s.buffers.Put(p) }
+}

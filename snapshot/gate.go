@@ -1,0 +1,70 @@
+package snapshot
+
+import (
+	"context"
+	"sync"
+
+	"github.com/strata-storage/strata/block"
+)
+
+// A gate admits requests. It can be held, which waits for those inside and
+// keeps others out, for moments, and shut, for longer.
+type gate struct {
+	mu sync.RWMutex
+	// shut is closed when the gate opens again, nil if it is open.
+	shut   chan struct{}
+	closed bool
+}
+
+// enter admits a request, which must call leave. With NoWait it returns
+// block.ErrWouldBlock rather than wait.
+func (g *gate) enter(ctx context.Context, flags block.Flags) error {
+	nowait := flags&block.NoWait != 0
+	for {
+		if nowait {
+			if !g.mu.TryRLock() {
+				return block.ErrWouldBlock
+			}
+		} else {
+			g.mu.RLock()
+		}
+		shut := g.shut
+		switch {
+		case g.closed:
+			g.mu.RUnlock()
+			return block.ErrClosed
+		case shut == nil:
+			return nil
+		}
+		g.mu.RUnlock()
+		if nowait {
+			return block.ErrWouldBlock
+		}
+		select {
+		case <-shut:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (g *gate) leave() { g.mu.RUnlock() }
+
+// hold keeps everybody out until release. All who were inside have left.
+func (g *gate) hold()    { g.mu.Lock() }
+func (g *gate) release() { g.mu.Unlock() }
+
+// stop shuts the gate, which must be held.
+func (g *gate) stop() {
+	if g.shut == nil {
+		g.shut = make(chan struct{})
+	}
+}
+
+// open lets requests in again. The gate must be held.
+func (g *gate) open() {
+	if g.shut != nil {
+		close(g.shut)
+		g.shut = nil
+	}
+}

@@ -1,0 +1,199 @@
+package snapshottest
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// testCopies counts copies.
+func testCopies(t *testing.T, c Config, caps snapshot.Caps) {
+	n := 20
+	if caps.MaxSnapshots > 0 {
+		n = min(n, caps.MaxSnapshots)
+	}
+	s := newLab(c, blocktest.NewMachine(1), snapshot.CopyOut).format(t)
+	copied := func(f func()) int64 {
+		before := s.Stats().Copied
+		f()
+		return s.Stats().Copied - before
+	}
+	names := make([]string, n)
+	fill(t, s.Origin(), 0, c.Origin, 1)
+	for i := range names {
+		names[i] = fmt.Sprint("s", i+1)
+		must(t, s.Create(t.Context(), names[i], snapshot.CreateOptions{}))
+	}
+	// Sharing is perfect as long as no snapshot is written.
+	if got := copied(func() { fill(t, s.Origin(), 0, c.Chunk, 2) }); got != 1 {
+		t.Errorf("with %d snapshots the first write copies %d times, expected once", n, got)
+	}
+	if got := copied(func() { fill(t, s.Origin(), 0, c.Chunk, 3) }); got != 0 {
+		t.Errorf("with %d snapshots the second write copies %d times, expected none", n, got)
+	}
+	for _, name := range names {
+		expectView(t, s, name, 0, c.Chunk, 1)
+	}
+	if !caps.Writable || n < 5 {
+		finish(t, s)
+		return
+	}
+	writeView(t, s, names[2], c.Chunk, c.Chunk, 4)
+	want := int64(1)
+	if c.Exact {
+		want = 2 // before and behind the one that was written
+	}
+	if got := copied(func() { fill(t, s.Origin(), c.Chunk, c.Chunk, 5) }); got > want || c.Exact && got != want {
+		t.Errorf("after a write to a snapshot the first write copies %d times, expected %d", got, want)
+	}
+	// Snapshots share the copy now. One is written.
+	if got := copied(func() { writeView(t, s, names[1], c.Chunk, c.Chunk, 6) }); got > c.Copies {
+		t.Errorf("a write to a snapshot copies %d times, expected at most %d", got, c.Copies)
+	}
+	for i, name := range names {
+		expectView(t, s, name, c.Chunk, c.Chunk, map[int]uint64{2: 4, 1: 6}[i]+b2u(i != 1 && i != 2))
+	}
+	if got := s.Stats().Store.Commits; got == 0 {
+		t.Error("there was no commit before the origin was overwritten")
+	}
+	manyRanges(t, c, s, names)
+	finish(t, s)
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// manyRanges writes to every second snapshot, so that the origin needs more
+// copies than a plan has destinations.
+func manyRanges(t *testing.T, c Config, s *snapshot.Set, names []string) {
+	for i := 0; i < len(names); i += 2 {
+		writeView(t, s, names[i], 2*c.Chunk, c.Chunk, uint64(100+i))
+	}
+	fill(t, s.Origin(), 2*c.Chunk, c.Chunk, 7)
+	for i, name := range names {
+		want := uint64(1)
+		if i%2 == 0 {
+			want = uint64(100 + i)
+		}
+		expectView(t, s, name, 2*c.Chunk, c.Chunk, want)
+	}
+}
+
+func writeView(t testing.TB, s *snapshot.Set, name string, off, n int64, seed uint64) {
+	t.Helper()
+	d, err := s.Open(t.Context(), name, snapshot.OpenOptions{Write: true})
+	must(t, err)
+	fill(t, d, off, n, seed)
+	must(t, d.Close())
+}
+
+func expectView(t testing.TB, s *snapshot.Set, name string, off, n int64, seed uint64) {
+	t.Helper()
+	d, err := s.Open(t.Context(), name, snapshot.OpenOptions{})
+	must(t, err)
+	expect(t, d, off, n, seed)
+	must(t, d.Close())
+}
+
+// testDelete counts the work of deleting in one batch and one by one, and
+// suspends in between.
+func testDelete(t *testing.T, c Config, caps snapshot.Caps) {
+	n := 12
+	if caps.MaxSnapshots > 0 {
+		n = min(n, caps.MaxSnapshots)
+	}
+	l := newLab(c, blocktest.NewMachine(1), snapshot.CopyOut)
+	s := l.format(t)
+	free := s.Stats().Store.Free
+	var names []string
+	for i := range n {
+		names = append(names, fmt.Sprint(i))
+		must(t, s.Create(t.Context(), names[i], snapshot.CreateOptions{}))
+		fill(t, s.Origin(), int64(i)*c.Chunk, 8*c.Chunk, uint64(i+1))
+	}
+	keep := n / 2
+	kept := make([]byte, c.Origin)
+	d, err := s.Open(t.Context(), names[keep], snapshot.OpenOptions{})
+	must(t, err)
+	must(t, d.ReadAt(t.Context(), kept, 0, 0))
+	must(t, d.Close())
+	gone := append(append([]string{}, names[:keep]...), names[keep+1:]...)
+	must(t, s.Delete(t.Context(), gone...))
+	must(t, s.Suspend(t.Context()))
+	must(t, s.Resume(t.Context()))
+	if caps.Persistent && caps.Values {
+		if _, err := s.Work(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		must(t, s.Close())
+		s, err = l.open(t)
+		must(t, err)
+	}
+	work(t, s)
+	check(t, s)
+	got := make([]byte, c.Origin)
+	d, err = s.Open(t.Context(), names[keep], snapshot.OpenOptions{})
+	must(t, err)
+	must(t, d.ReadAt(t.Context(), got, 0, 0))
+	must(t, d.Close())
+	if string(got) != string(kept) {
+		t.Error("the snapshot that was kept has changed")
+	}
+	must(t, s.Delete(t.Context(), names[keep]))
+	work(t, s)
+	if st := s.Stats().Store; st.Exceptions != 0 || st.Data != 0 || st.Free+st.Meta < free {
+		t.Errorf("without snapshots %+v is in use, %d bytes were free at first", st, free)
+	}
+	finish(t, s)
+}
+
+// testFull fills the store.
+func testFull(t *testing.T, c Config, caps snapshot.Caps) {
+	for _, policy := range []snapshot.WhenFull{snapshot.Preserve, snapshot.DropLowest, snapshot.Invalidate} {
+		t.Run(policy.String(), func(t *testing.T) {
+			t.Parallel()
+			small := c
+			small.Origin = c.Store
+			l := newLab(small, blocktest.NewMachine(1), snapshot.CopyOut)
+			l.full = policy
+			s := l.format(t)
+			must(t, s.Create(t.Context(), "a", snapshot.CreateOptions{Priority: -1}))
+			var full error
+			written := int64(0)
+			for ; written+c.Chunk <= small.Origin && full == nil; written += c.Chunk {
+				p := make([]byte, c.Chunk)
+				blocktest.Fill(p, written, 1)
+				full = s.Origin().WriteAt(t.Context(), p, written, 0)
+			}
+			switch {
+			case policy == snapshot.Preserve && !errors.Is(full, block.ErrNoSpace):
+				t.Errorf("a full store: %v, expected %v", full, block.ErrNoSpace)
+			case policy == snapshot.Preserve:
+				d, err := s.Open(t.Context(), "a", snapshot.OpenOptions{})
+				must(t, err)
+				got := make([]byte, small.Origin)
+				must(t, d.ReadAt(t.Context(), got, 0, 0))
+				if !block.IsZero(got) {
+					t.Error("the snapshot has changed")
+				}
+				must(t, d.Close())
+				must(t, s.Delete(t.Context(), "a"))
+				work(t, s)
+				fill(t, s.Origin(), 0, small.Origin, 2)
+			case full != nil:
+				t.Errorf("a full store that may drop snapshots: %v", full)
+			case len(s.List()) != 0:
+				t.Errorf("there are snapshots left: %v", s.List())
+			}
+			finish(t, s)
+		})
+	}
+}

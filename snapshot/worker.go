@@ -1,0 +1,132 @@
+package snapshot
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// worker runs the background work of a Set.
+type worker struct {
+	mu     sync.Mutex
+	cancel context.CancelFunc
+	done   chan struct{}
+	wake   chan struct{}
+
+	// step is held by the one who does a step.
+	step sync.Mutex
+	last atomic.Pointer[Progress]
+}
+
+// stepBudget bounds a step of the store, in entries; retryAfter is the pause
+// after a failure.
+const (
+	stepBudget = 4096
+	retryAfter = time.Second
+)
+
+func (w *worker) start(s *Set) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancel != nil || s.o.Manual || s.o.ReadOnly || !s.loaded || s.closed() {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	w.cancel, w.done = cancel, make(chan struct{})
+	go w.run(ctx, s, w.done)
+}
+
+// stop returns when the step under way, if any, has ended.
+func (w *worker) stop() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.cancel != nil {
+		w.cancel()
+		<-w.done
+		w.cancel = nil
+	}
+}
+
+func (w *worker) kick() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
+	defer close(done)
+	timer := time.NewTicker(retryAfter)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		p, err := s.step(context.WithoutCancel(ctx))
+		if err == nil && p.More {
+			continue
+		}
+		if err != nil && ctx.Err() == nil {
+			s.notify(Event{Kind: Failed, Err: err})
+		}
+		select {
+		case <-ctx.Done():
+		case <-w.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// Work does one step of the background work and reports whether there is more.
+// With Options.Manual nobody else does.
+func (s *Set) Work(ctx context.Context) (Progress, error) {
+	s.control.Lock()
+	defer s.control.Unlock()
+	if err := s.mayChange(); err != nil {
+		return Progress{}, err
+	}
+	return s.step(ctx)
+}
+
+// step does one step of whatever is pending, the most urgent first.
+func (s *Set) step(ctx context.Context) (Progress, error) {
+	w := &s.worker
+	w.step.Lock()
+	defer w.step.Unlock()
+	if err := s.writes.enter(ctx, 0); err != nil {
+		return Progress{}, err
+	}
+	defer s.writes.leave()
+	p, err := s.stepInside(ctx)
+	s.counts.steps.Add(1)
+	if !p.More && err == nil {
+		// What was freed is free when it is durable.
+		err = s.toStore.wait(ctx)
+	}
+	w.last.Store(&p)
+	return p, err
+}
+
+func (s *Set) stepInside(ctx context.Context) (Progress, error) {
+	if m := s.merging.Load(); m != nil {
+		err := s.rollbackStep(ctx, m)
+		return Progress{Done: m.position(), Total: s.chunks, More: true}, err
+	}
+	p, err := s.store.Step(ctx, stepBudget)
+	if err != nil {
+		return Progress{More: true}, err
+	}
+	if p != (Progress{}) {
+		s.toStore.dirty()
+	}
+	if p.More {
+		return p, nil
+	}
+	more, err := s.homeStep(ctx)
+	return Progress{Done: s.home.cursor, Total: s.chunks, More: more}, err
+}
+
+func (s *Set) progress() Progress {
+	if p := s.worker.last.Load(); p != nil {
+		return *p
+	}
+	return Progress{}
+}
