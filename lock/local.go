@@ -2,8 +2,6 @@ package lock
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"slices"
 	"sync"
 )
@@ -13,8 +11,8 @@ import (
 type Local struct {
 	mu         sync.Mutex
 	generation uint64
+	owner      *localParty // who got this generation, nil if it lost it
 	holder     *localHold
-	last       *localParty // whose last hold was the last of all and was not lost
 	queue      []*localWaiter
 }
 
@@ -34,12 +32,19 @@ func (l *Local) Revoke() bool {
 	defer l.mu.Unlock()
 	h := l.holder
 	if h != nil {
-		h.lose("it was revoked")
+		l.revoke(h, "it was revoked")
 	}
 	return h != nil
 }
 
-// next gives the lock to the first who waits. The lock is free.
+func (l *Local) revoke(h *localHold, why string) {
+	h.lose(why)
+	h.party.last, l.owner = 0, nil
+	h.party.turn.give()
+	l.next()
+}
+
+// next gives the lock to the first who waits.
 func (l *Local) next() {
 	l.holder = nil
 	if len(l.queue) > 0 {
@@ -50,21 +55,28 @@ func (l *Local) next() {
 }
 
 func (l *Local) grant(p *localParty) *localHold {
-	h := &localHold{party: p, lost: make(chan struct{}), waiting: make(chan struct{})}
-	if l.last != p {
-		h.other = l.generation > 0
+	if l.owner != p {
 		l.generation++
+		l.owner = p
 	}
-	l.holder, l.last = h, p
-	h.generation = l.generation
-	h.notice()
-	return h
+	l.holder = &localHold{newHold(&l.mu, l.generation, p.last), p}
+	l.notice()
+	return l.holder
 }
 
+// notice tells the holder whether somebody waits.
+func (l *Local) notice() {
+	if l.holder != nil {
+		l.holder.notice(len(l.queue) > 0)
+	}
+}
+
+// A localParty is guarded by the mutex of the Local.
 type localParty struct {
 	lock *Local
 	turn turn
-	shut bool // guarded by lock.mu
+	last uint64 // generation of the last hold, 0 if it was lost
+	shut bool
 }
 
 func (p *localParty) Lock(ctx context.Context) (Hold, error) {
@@ -92,7 +104,7 @@ func (p *localParty) wait(ctx context.Context) (*localHold, error) {
 	}
 	w := &localWaiter{p, make(chan *localHold, 1)}
 	l.queue = append(l.queue, w)
-	l.holder.notice()
+	l.notice()
 	l.mu.Unlock()
 
 	var err error
@@ -106,14 +118,19 @@ func (p *localParty) wait(ctx context.Context) (*localHold, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if i := slices.Index(l.queue, w); i >= 0 {
-		l.queue = slices.Delete(l.queue, i, i+1)
-		if l.holder != nil {
-			l.holder.notice()
-		}
-		return nil, err
+	select {
+	case h := <-w.granted: // at the same moment
+		return h, nil
+	default:
 	}
-	return <-w.granted, nil // at the same moment
+	l.forget(func(other *localWaiter) bool { return other == w })
+	return nil, err
+}
+
+// forget removes waiters from the queue.
+func (l *Local) forget(which func(*localWaiter) bool) {
+	l.queue = slices.DeleteFunc(l.queue, which)
+	l.notice()
 }
 
 func (p *localParty) Close() error {
@@ -125,103 +142,36 @@ func (p *localParty) Close() error {
 	}
 	p.shut = true
 	close(p.turn.closed)
+	l.forget(func(w *localWaiter) bool { return w.party == p })
 	if h := l.holder; h != nil && h.party == p {
-		h.lose("it was closed")
+		l.revoke(h, "it was closed")
 	}
 	return nil
 }
 
-// A localHold is guarded by the mutex of the Local.
 type localHold struct {
-	party      *localParty
-	generation uint64
-	other      bool
-	err        error
-	lost       chan struct{}
-	waiting    chan struct{}
-	noticed    bool // waiting is closed
-}
-
-// notice makes the channel that Waiting returns fit the queue.
-func (h *localHold) notice() {
-	switch contended := len(h.party.lock.queue) > 0; {
-	case contended && !h.noticed:
-		close(h.waiting)
-		h.noticed = true
-	case !contended && h.noticed:
-		h.waiting = make(chan struct{})
-		h.noticed = false
-	}
-}
-
-// end makes the hold invalid and passes on the lock.
-func (h *localHold) end(err error) {
-	h.err = err
-	h.party.lock.next()
-}
-
-func (h *localHold) lose(why string) {
-	close(h.lost)
-	h.party.lock.last = nil
-	h.end(lost(why))
-	h.party.turn.give()
+	hold
+	party *localParty
 }
 
 func (h *localHold) Unlock() error {
-	l := h.party.lock
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.err != nil {
 		return h.err
 	}
-	h.end(errUnlocked)
+	h.err, h.party.last = errUnlocked, h.generation
 	h.party.turn.give()
+	h.party.lock.next()
 	return nil
 }
 
 func (h *localHold) Raise(_ context.Context, above uint64) error {
-	l := h.party.lock
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case h.err != nil:
-		return h.err
-	case above == math.MaxUint64:
-		return errNoGeneration(above)
-	case h.generation <= above:
-		h.generation = above + 1
-		l.generation = h.generation
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	generation, err := h.above(above)
+	if generation > 0 {
+		h.generation, h.party.lock.generation = generation, generation
 	}
-	return nil
+	return err
 }
-
-func errNoGeneration(above uint64) error {
-	return fmt.Errorf("there is no generation above %d", above)
-}
-
-func (h *localHold) Generation() uint64 {
-	h.party.lock.mu.Lock()
-	defer h.party.lock.mu.Unlock()
-	return h.generation
-}
-
-func (h *localHold) Err() error {
-	h.party.lock.mu.Lock()
-	defer h.party.lock.mu.Unlock()
-	return h.err
-}
-
-func (h *localHold) Contended() bool {
-	h.party.lock.mu.Lock()
-	defer h.party.lock.mu.Unlock()
-	return h.err == nil && len(h.party.lock.queue) > 0
-}
-
-func (h *localHold) Waiting() <-chan struct{} {
-	h.party.lock.mu.Lock()
-	defer h.party.lock.mu.Unlock()
-	return h.waiting
-}
-
-func (h *localHold) HeldByOther() bool     { return h.other }
-func (h *localHold) Lost() <-chan struct{} { return h.lost }

@@ -90,38 +90,3 @@ func (e *lostError) Unwrap() error { return ErrLost }
 
 // errUnlocked is that of a hold after Unlock.
 var errUnlocked = lost("it was unlocked")
-
-// A turn lets the goroutines of one party wait for each other, so that only
-// one at a time deals with the other parties.
-type turn struct {
-	free   chan struct{} // holds one value while nobody has the turn
-	closed chan struct{}
-}
-
-func newTurn() turn {
-	t := turn{make(chan struct{}, 1), make(chan struct{})}
-	t.free <- struct{}{}
-	return t
-}
-
-// take waits for the turn.
-func (t *turn) take(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	select {
-	case <-t.closed:
-		return ErrClosed
-	default:
-	}
-	select {
-	case <-t.free:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.closed:
-		return ErrClosed
-	}
-}
-
-func (t *turn) give() { t.free <- struct{}{} }

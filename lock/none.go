@@ -6,7 +6,7 @@ import (
 )
 
 // None returns a lock that no other party knows: for what only one process
-// ever uses. Holds have generation 0 and are never contended or lost.
+// ever uses. Holds have generation 0 and are never contended.
 func None() Lock { return &none{turn: newTurn()} }
 
 type none struct {
@@ -25,7 +25,7 @@ func (n *none) Lock(ctx context.Context) (Hold, error) {
 	if n.shut {
 		return nil, ErrClosed
 	}
-	n.hold = &noneHold{none: n, lost: make(chan struct{})}
+	n.hold = &noneHold{newHold(&n.mu, 0, 0), n}
 	return n.hold, nil
 }
 
@@ -37,36 +37,23 @@ func (n *none) Close() error {
 	}
 	n.shut = true
 	close(n.turn.closed)
-	if h := n.hold; h != nil {
-		h.err, n.hold = lost("it was closed"), nil
-		close(h.lost)
+	if n.hold != nil {
+		n.hold.lose("it was closed")
+		n.hold = nil
 	}
 	return nil
 }
 
 type noneHold struct {
+	hold
 	none *none
-	lost chan struct{}
-	err  error // guarded by none.mu
 }
-
-func (h *noneHold) Generation() uint64       { return 0 }
-func (h *noneHold) HeldByOther() bool        { return false }
-func (h *noneHold) Lost() <-chan struct{}    { return h.lost }
-func (h *noneHold) Contended() bool          { return false }
-func (h *noneHold) Waiting() <-chan struct{} { return nil }
 
 func (h *noneHold) Raise(context.Context, uint64) error { return h.Err() }
 
-func (h *noneHold) Err() error {
-	h.none.mu.Lock()
-	defer h.none.mu.Unlock()
-	return h.err
-}
-
 func (h *noneHold) Unlock() error {
-	h.none.mu.Lock()
-	defer h.none.mu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if h.err != nil {
 		return h.err
 	}
