@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
-	"github.com/strata-storage/strata/block/blocktest"
 	"github.com/strata-storage/strata/snapshot"
 	"github.com/strata-storage/strata/snapshot/snapshottest"
 )
@@ -26,9 +25,7 @@ func TestConformance(t *testing.T) {
 // newSet makes a set on disks in memory.
 func newSet(t testing.TB, o snapshot.Options, origin, store int64) *snapshot.Set {
 	t.Helper()
-	dev := func(n int64) block.Device {
-		return blocktest.NewDevice(block.Info{Size: n, NoWait: true, FastZeros: true})
-	}
+	dev := func(n int64) block.Device { return block.FromBytes(make([]byte, n)) }
 	o.Kind, o.Format, o.Manual = "image", snapshot.Always, true
 	s, err := snapshot.New(dev(origin), dev(store), o)
 	if err != nil {

@@ -24,7 +24,7 @@ func (s *Set) makeRoom(ctx context.Context) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
 	if s.closed() {
-		return false
+		return true // which says so
 	}
 	before := s.store.Stats().Free
 	if s.reclaim(ctx, before) {

@@ -55,6 +55,11 @@ func (v *view) WriteAt(ctx context.Context, p []byte, off int64, flags block.Fla
 	if err := v.info.CheckWrite(off, len(p)); err != nil || len(p) == 0 {
 		return err
 	}
+	if v.id == Origin {
+		if known, err := v.set.rewrite(ctx, p, off, flags); known || err != nil {
+			return err
+		}
+	}
 	return v.change(ctx, flags, func() error { return v.set.write(ctx, v.id, p, off, flags) })
 }
 

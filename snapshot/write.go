@@ -6,13 +6,25 @@ import (
 	"github.com/strata-storage/strata/block"
 )
 
-func (s *Set) write(ctx context.Context, v ID, p []byte, off int64, flags block.Flags) error {
-	first, end := s.span(off, int64(len(p)))
-	if v == Origin && s.unshared.has(first, end) {
-		err := writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
-		s.toOrigin.dirty()
-		return err
+// rewrite writes to chunks of the origin that are known to be its own, for which
+// it must take no more than some nanoseconds. It reports whether they are.
+func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flags) (known bool, err error) {
+	if err := s.writes.enter(ctx, flags); err != nil {
+		return false, err
 	}
+	defer s.writes.leave()
+	if !s.unshared.has(s.span(off, int64(len(p)))) {
+		return false, nil
+	}
+	err = writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
+	s.toOrigin.dirty()
+	if err == nil && flags&block.FUA != 0 {
+		err = s.sync(ctx)
+	}
+	return true, err
+}
+
+func (s *Set) write(ctx context.Context, v ID, p []byte, off int64, flags block.Flags) error {
 	if flags&block.NoWait != 0 {
 		return block.ErrWouldBlock
 	}

@@ -161,7 +161,7 @@ func testFull(t *testing.T, c Config, caps snapshot.Caps) {
 		t.Run(policy.String(), func(t *testing.T) {
 			t.Parallel()
 			small := c
-			small.Origin = c.Store
+			small.Origin = c.Store + 1<<20
 			l := newLab(small, blocktest.NewMachine(1), snapshot.CopyOut)
 			l.full = policy
 			s := l.format(t)

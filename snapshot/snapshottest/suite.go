@@ -40,6 +40,9 @@ type Config struct {
 	Seeds int
 	// MinBlock of both devices in bytes.
 	MinBlock int
+
+	// volatile: the store is not persistent.
+	volatile bool
 }
 
 // Run tests a kind of store under every policy of the origin that it supports.
@@ -50,6 +53,7 @@ func Run(t *testing.T, c Config) {
 	c.Seeds = cmp.Or(c.Seeds, 10)
 	c.Copies = cmp.Or(c.Copies, 2)
 	caps := c.caps(t)
+	c.volatile = !caps.Persistent
 	t.Run("Names", func(t *testing.T) { t.Parallel(); testNames(t, c, caps) })
 	t.Run("Bad", func(t *testing.T) { t.Parallel(); testBad(t, c) })
 	t.Run("Copies", func(t *testing.T) { t.Parallel(); testCopies(t, c, caps) })
@@ -108,8 +112,12 @@ func (l *lab) device(d *blocktest.Disk) block.Device {
 }
 
 func (l *lab) options() snapshot.Options {
-	return snapshot.Options{Kind: l.c.Kind, Args: l.c.Args, Chunk: l.c.Chunk, Policy: l.policy,
+	o := snapshot.Options{Kind: l.c.Kind, Args: l.c.Args, Chunk: l.c.Chunk, Policy: l.policy,
 		WhenFull: l.full, Manual: !l.background}
+	if l.c.volatile {
+		o.Format = snapshot.Always
+	}
+	return o
 }
 
 func (l *lab) make(o snapshot.Options) (*snapshot.Set, error) {
