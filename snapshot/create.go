@@ -23,8 +23,10 @@ type CreateOptions struct {
 func (s *Set) Create(ctx context.Context, name string, o CreateOptions) error {
 	s.control.Lock()
 	defer s.control.Unlock()
-	_, err := s.create(ctx, name, o)
-	return err
+	return s.shared(ctx, func() error {
+		_, err := s.create(ctx, name, o)
+		return err
+	})
 }
 
 func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record, error) {
@@ -115,7 +117,7 @@ func (s *Set) mayChange() error {
 func (s *Set) Delete(ctx context.Context, names ...string) error {
 	s.control.Lock()
 	defer s.control.Unlock()
-	return s.delete(ctx, names)
+	return s.shared(ctx, func() error { return s.delete(ctx, names) })
 }
 
 func (s *Set) delete(ctx context.Context, names []string) error {
@@ -175,6 +177,10 @@ func (s *Set) inUse(r *record) bool {
 func (s *Set) Rename(ctx context.Context, from, to string) error {
 	s.control.Lock()
 	defer s.control.Unlock()
+	return s.shared(ctx, func() error { return s.rename(ctx, from, to) })
+}
+
+func (s *Set) rename(ctx context.Context, from, to string) error {
 	if err := errors.Join(checkName(to), s.mayChange()); err != nil {
 		return err
 	}
@@ -214,6 +220,10 @@ type OpenOptions struct {
 func (s *Set) Open(ctx context.Context, name string, o OpenOptions) (block.Device, error) {
 	s.control.Lock()
 	defer s.control.Unlock()
+	if err := s.share(ctx); err != nil {
+		return nil, err
+	}
+	defer s.unshare()
 	switch {
 	case s.closed():
 		return nil, block.ErrClosed

@@ -54,10 +54,10 @@ func (s *Set) Diff(ctx context.Context, a, b string) iter.Seq2[block.Extent, err
 
 // diffAt compares the chunks from c on.
 func (s *Set) diffAt(ctx context.Context, a, b ID, c int64) (block.Extent, error) {
-	if err := s.reads.enter(ctx, 0); err != nil {
+	if err := s.enter(ctx, &s.reads, 0); err != nil {
 		return block.Extent{}, err
 	}
-	defer s.reads.leave()
+	defer s.leave(&s.reads)
 	if err := context.Cause(ctx); err != nil {
 		return block.Extent{}, err
 	}
@@ -87,9 +87,9 @@ func (s *Set) Usage(ctx context.Context, names ...string) ([]Usage, error) {
 		}
 		ids = append(ids, r.id)
 	}
-	if err := s.reads.enter(ctx, 0); err != nil {
+	if err := s.enter(ctx, &s.reads, 0); err != nil {
 		return nil, err
 	}
-	defer s.reads.leave()
+	defer s.leave(&s.reads)
 	return s.store.Usage(ctx, ids)
 }

@@ -38,7 +38,7 @@ func (s *Set) makeRoom(ctx context.Context) bool {
 		victims = s.lowest(-1)
 	}
 	s.notify(Event{Kind: Full})
-	if len(victims) == 0 || s.delete(ctx, victims) != nil {
+	if len(victims) == 0 || s.shared(ctx, func() error { return s.delete(ctx, victims) }) != nil {
 		return false
 	}
 	s.reclaim(ctx, before)
@@ -48,15 +48,17 @@ func (s *Set) makeRoom(ctx context.Context) bool {
 // reclaim does pending work until there is more free space than before.
 func (s *Set) reclaim(ctx context.Context, before int64) bool {
 	for {
-		if s.store.Stats().Free > before {
+		st := s.store.Stats()
+		if st.Free > before {
 			return true
 		}
 		p, err := s.step(ctx)
-		if err != nil || s.toStore.wait(ctx) != nil {
+		if err != nil || s.shared(ctx, func() error { return s.toStore.wait(ctx) }) != nil {
 			return false
 		}
 		if !p.More {
-			return s.store.Stats().Free > before
+			// Others may have taken what came back.
+			return st.Pending > 0 || s.store.Stats().Free > before
 		}
 	}
 }

@@ -48,6 +48,20 @@ func (g *gate) enter(ctx context.Context, flags block.Flags) error {
 	}
 }
 
+// try admits a request, or returns what is closed when the gate opens.
+func (g *gate) try() (shut <-chan struct{}, err error) {
+	g.mu.RLock()
+	switch {
+	case g.closed:
+		err = block.ErrClosed
+	case g.shut == nil:
+		return nil, nil
+	}
+	shut = g.shut
+	g.mu.RUnlock()
+	return shut, err
+}
+
 func (g *gate) leave() { g.mu.RUnlock() }
 
 // hold keeps everybody out until release. All who were inside have left.

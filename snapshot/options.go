@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/lock"
 )
 
 // A Policy says where the first write to a chunk of the origin goes when
@@ -90,6 +91,9 @@ type Options struct {
 	Copies int
 	// Manual: there is no background work but by Set.Work.
 	Manual bool
+	// Lock, if not nil, is shared with other Sets of the same devices, in
+	// other processes or on other hosts. The Set owns it.
+	Lock lock.Lock
 	// Notify is told what happens, if not nil. It must not block or call
 	// methods of the Set.
 	Notify func(Event)

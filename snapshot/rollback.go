@@ -44,6 +44,10 @@ type rollbackRecord struct {
 func (s *Set) Rollback(ctx context.Context, name string) error {
 	s.control.Lock()
 	defer s.control.Unlock()
+	return s.shared(ctx, func() error { return s.rollback(ctx, name) })
+}
+
+func (s *Set) rollback(ctx context.Context, name string) error {
 	if err := s.mayChange(); err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type Set struct {
 	names   names
 	// merging is the rollback under way, or nil.
 	merging atomic.Pointer[rollback]
+	party   party
 	home    homecoming
 	worker  worker
 	low     atomic.Bool
@@ -67,7 +68,7 @@ type shard struct {
 }
 
 // New makes a Set of an origin and the device of a store, both of which it
-// owns. It does no input or output: Resume does. When it fails the caller
+// owns, and the lock. It does no input or output: Resume does. When it fails the caller
 // still owns the devices.
 func New(origin, store block.Device, o Options) (*Set, error) {
 	kind, err := kindOf(o.Kind)
@@ -85,7 +86,13 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.toStore.flush = func(ctx context.Context) error { return s.store.Commit(ctx, 0) }
+	s.toStore.flush = func(ctx context.Context) error {
+		token, err := s.party.token()
+		if err != nil {
+			return err
+		}
+		return s.store.Commit(ctx, token)
+	}
 	s.toOrigin.flush = s.origin.Flush
 	s.copies = make(chan struct{}, o.Copies)
 	s.worker.wake = make(chan struct{}, 1)
@@ -98,6 +105,7 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	s.info.PreferredBlock = max(a.PreferredBlock, b.PreferredBlock, 4096)
 	s.reads.stop()
 	s.writes.stop()
+	s.join(o.Lock)
 	return s, nil
 }
 
@@ -110,7 +118,7 @@ func (s *Set) Resume(ctx context.Context) error {
 		return block.ErrClosed
 	}
 	if !s.loaded {
-		if err := s.load(ctx); err != nil {
+		if err := s.shared(ctx, func() error { return s.load(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -128,6 +136,9 @@ func (s *Set) load(ctx context.Context) error {
 		return err
 	}
 	s.caps = s.store.Caps()
+	if s.party.lazy != nil && !s.caps.Cluster {
+		return fmt.Errorf("this kind of store cannot be shared under a lock: %w", block.ErrNotSupported)
+	}
 	c := s.caps.Chunk
 	if c < MinChunk || c > MaxChunk || c&(c-1) != 0 || c < int64(s.info.MinBlock) {
 		return fmt.Errorf("the store has chunks of %d bytes, which the devices do not allow: %w", c, ErrMismatch)
@@ -164,7 +175,7 @@ func (s *Set) Suspend(ctx context.Context) error {
 	if !s.loaded || s.o.ReadOnly {
 		return nil
 	}
-	return s.sync(ctx)
+	return s.shared(ctx, func() error { return s.sync(ctx) })
 }
 
 // Close makes everything durable and releases the devices.
@@ -183,12 +194,21 @@ func (s *Set) Close() error {
 		g.open()
 		g.release()
 	}
+	err := s.shared(context.Background(), s.unload)
+	if s.party.lazy != nil {
+		err = errors.Join(err, s.party.lazy.Close())
+	}
+	return errors.Join(err, s.dev.Close(), s.origin.Close())
+}
+
+func (s *Set) unload() error {
 	ctx := context.Background()
 	var err error
 	if s.loaded && !s.o.ReadOnly {
 		err = s.sync(ctx)
 	}
-	return errors.Join(err, s.store.Close(ctx), s.dev.Close(), s.origin.Close())
+	s.loaded = false
+	return errors.Join(err, s.store.Close(ctx))
 }
 
 func (s *Set) closed() bool {

@@ -35,6 +35,10 @@ func (s *Set) Check(ctx context.Context, report func(problem error)) error {
 	defer s.control.Unlock()
 	s.worker.stop()
 	defer s.worker.start(s)
+	if err := s.share(ctx); err != nil {
+		return err
+	}
+	defer s.unshare()
 	s.writes.hold()
 	defer s.writes.release()
 	if s.loaded && !s.o.ReadOnly {

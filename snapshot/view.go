@@ -40,10 +40,10 @@ func (v *view) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flag
 	if err := v.info.CheckRead(off, len(p)); err != nil || len(p) == 0 {
 		return err
 	}
-	if err := v.set.reads.enter(ctx, flags); err != nil {
+	if err := v.set.enter(ctx, &v.set.reads, flags); err != nil {
 		return err
 	}
-	defer v.set.reads.leave()
+	defer v.set.leave(&v.set.reads)
 	return v.set.read(ctx, v.id, p, off, flags)
 }
 
@@ -91,15 +91,18 @@ func (v *view) Trim(ctx context.Context, off, n int64, flags block.Flags) error 
 	return v.change(ctx, flags&^block.NoWait, func() error { return v.set.trim(ctx, v.id, off, n) })
 }
 
+// maxTries bounds how often a request looks for space.
+const maxTries = 100
+
 // change does what changes a view, again if there was no space and some could
 // be made, and makes it durable if it must be.
 func (v *view) change(ctx context.Context, flags block.Flags, do func() error) error {
 	s := v.set
-	for {
+	for try := 0; ; try++ {
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
-		if err := s.writes.enter(ctx, flags); err != nil {
+		if err := s.enter(ctx, &s.writes, flags); err != nil {
 			return err
 		}
 		err := s.mayWrite(v)
@@ -109,8 +112,8 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err == nil && flags&block.FUA != 0 {
 			err = s.sync(ctx)
 		}
-		s.writes.leave()
-		if !isFull(err) || !s.makeRoom(ctx) {
+		s.leave(&s.writes)
+		if !isFull(err) || try == maxTries || !s.makeRoom(ctx) {
 			return err
 		}
 	}
@@ -132,10 +135,10 @@ func (v *view) Flush(ctx context.Context) error {
 	if v.set.o.ReadOnly {
 		return nil
 	}
-	if err := v.set.reads.enter(ctx, 0); err != nil {
+	if err := v.set.enter(ctx, &v.set.reads, 0); err != nil {
 		return err
 	}
-	defer v.set.reads.leave()
+	defer v.set.leave(&v.set.reads)
 	return v.set.sync(ctx)
 }
 
@@ -172,10 +175,10 @@ func (v *view) extents(ctx context.Context, off, n int64) ([]block.Extent, error
 		return nil, err
 	}
 	defer v.gate.Leave()
-	if err := s.reads.enter(ctx, 0); err != nil {
+	if err := s.enter(ctx, &s.reads, 0); err != nil {
 		return nil, err
 	}
-	defer s.reads.leave()
+	defer s.leave(&s.reads)
 	c, end := s.span(off, n)
 	for {
 		before := s.shard(c).overwrites.Load()

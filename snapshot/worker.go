@@ -60,7 +60,7 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 	timer := time.NewTicker(retryAfter)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		p, err := s.step(context.WithoutCancel(ctx))
+		p, err := s.step(ctx)
 		if err == nil && p.More {
 			continue
 		}
@@ -91,10 +91,12 @@ func (s *Set) step(ctx context.Context) (Progress, error) {
 	w := &s.worker
 	w.step.Lock()
 	defer w.step.Unlock()
-	if err := s.writes.enter(ctx, 0); err != nil {
+	if err := s.enter(ctx, &s.writes, 0); err != nil {
 		return Progress{}, err
 	}
-	defer s.writes.leave()
+	defer s.leave(&s.writes)
+	// A step is short enough not to be interrupted.
+	ctx = context.WithoutCancel(ctx)
 	p, err := s.stepInside(ctx)
 	s.counts.steps.Add(1)
 	if !p.More && err == nil {

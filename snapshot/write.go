@@ -9,10 +9,10 @@ import (
 // rewrite writes to chunks of the origin that are known to be its own, for which
 // it must take no more than some nanoseconds. It reports whether they are.
 func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flags) (known bool, err error) {
-	if err := s.writes.enter(ctx, flags); err != nil {
+	if err := s.enter(ctx, &s.writes, flags); err != nil {
 		return false, err
 	}
-	defer s.writes.leave()
+	defer s.leave(&s.writes)
 	if !s.unshared.has(s.span(off, int64(len(p)))) {
 		return false, nil
 	}
@@ -171,6 +171,9 @@ func (s *Set) detach(ctx context.Context, c, n int64) error {
 // and tells readers that they will be overwritten.
 func (s *Set) overwrite(ctx context.Context, c, n int64) error {
 	if err := s.toStore.waitFor(ctx, s.needs(c)); err != nil {
+		return err
+	}
+	if _, err := s.party.token(); err != nil {
 		return err
 	}
 	// A run of chunks lies in one extent and has one shard.

@@ -56,6 +56,7 @@ func playAndVerify(t *testing.T, c Config, policy snapshot.Policy, h history) (e
 // testFaults makes each request to the devices fail, and compares.
 func testFaults(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
 	ctx := t.Context()
+	c.Origin = min(c.Origin, 6*c.Chunk+1536)
 	h := generate(3, c, caps, 25)
 	blocktest.EachFault(t, func(f *blocktest.Faults) error {
 		l := newLab(c, blocktest.NewMachine(1), policy)
@@ -102,6 +103,7 @@ func testFaults(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Ca
 // goes again during recovery.
 func testPowerCuts(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
 	ctx := t.Context()
+	c.Origin = min(c.Origin, 6*c.Chunk+1536) // so that requests meet
 	for seed := range uint64(max(c.Seeds/3, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
@@ -111,6 +113,40 @@ func testPowerCuts(t *testing.T, c Config, policy snapshot.Policy, caps snapshot
 			})
 		})
 	}
+	for name, h := range scripts(c, caps) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			blocktest.EveryCut(t, func(m *blocktest.Machine) (func() error, func() error) {
+				return cutting(ctx, t, newLab(c, m, policy), h)
+			})
+		})
+	}
+}
+
+// scripts are histories that chance seldom finds.
+func scripts(c Config, caps snapshot.Caps) map[string]history {
+	io := func(view string, chunk, n int64, seed uint64) action {
+		return action{do: "io", view: view, op: blocktest.Op{Kind: blocktest.Write, Off: chunk * c.Chunk, Len: n * c.Chunk, Seed: seed}}
+	}
+	flush := action{do: "io", op: blocktest.Op{Kind: blocktest.Flush}}
+	work := action{do: "work"}
+	all := map[string]history{
+		// The origin chunk is the origin's own only after the deletion is
+		// durable.
+		"delete": {io("", 0, 4, 1), {do: "create", name: "a"}, io("", 0, 2, 2), {do: "delete", view: "a"},
+			io("", 0, 4, 3), work, io("", 0, 2, 4), {do: "create", name: "b"}, io("", 1, 3, 5), work, work},
+	}
+	if caps.Writable {
+		// The same when a snapshot has left it by being written.
+		all["leave"] = history{io("", 0, 4, 1), {do: "create", name: "a"}, io("a", 0, 2, 2), io("", 0, 2, 3), work,
+			flush, io("a", 2, 2, 4), io("", 2, 2, 5), io("a", 2, 1, 6), work, work}
+	}
+	if caps.Home && caps.Values {
+		// What is written during a rollback stays.
+		all["rollback"] = history{io("", 0, 4, 1), {do: "create", name: "a"}, io("", 0, 4, 2), flush,
+			{do: "rollback", view: "a"}, io("", 1, 1, 3), flush, io("", 2, 1, 4), work, io("", 0, 1, 5), work, work}
+	}
+	return all
 }
 
 func cutting(ctx context.Context, t testing.TB, l *lab, h history) (work, check func() error) {

@@ -66,6 +66,10 @@ func Run(t *testing.T, c Config) {
 			t.Run("Histories", func(t *testing.T) { t.Parallel(); testHistories(t, c, p, caps) })
 			t.Run("Parallel", func(t *testing.T) { t.Parallel(); testParallel(t, c, p, caps) })
 			t.Run("Faults", func(t *testing.T) { t.Parallel(); testFaults(t, c, p, caps) })
+			if caps.Cluster {
+				t.Run("Cluster", func(t *testing.T) { t.Parallel(); testCluster(t, c, p, caps) })
+				t.Run("Fenced", func(t *testing.T) { t.Parallel(); testFenced(t, c, p) })
+			}
 			if caps.Persistent {
 				t.Run("PowerCuts", func(t *testing.T) { t.Parallel(); testPowerCuts(t, c, p, caps) })
 			}
