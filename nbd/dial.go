@@ -114,11 +114,7 @@ func List(ctx context.Context, uri string) ([]ExportInfo, error) {
 // Dial connects to the export that uri names. The context bounds the dialing
 // only.
 func (d *Dialer) Dial(ctx context.Context, uri string) (*Client, error) {
-	u, err := ParseURI(uri)
-	if err != nil {
-		return nil, err
-	}
-	t, err := d.target(u)
+	t, err := d.target(uri)
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +183,11 @@ type target struct {
 	log       *slog.Logger
 }
 
-func (d *Dialer) target(u *URI) (*target, error) {
+func (d *Dialer) target(uri string) (*target, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
 	if d.Conns < 0 || d.Conns > maxConns {
 		return nil, fmt.Errorf("nbd: %d connections asked for, must be 1 to %d", d.Conns, maxConns)
 	}

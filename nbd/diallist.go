@@ -13,11 +13,7 @@ const optionsPerConnection = 24
 // each. The name in the URI does not matter. Servers need not list every
 // export that they have, or any.
 func (d *Dialer) List(ctx context.Context, uri string) ([]ExportInfo, error) {
-	u, err := ParseURI(uri)
-	if err != nil {
-		return nil, err
-	}
-	t, err := d.target(u)
+	t, err := d.target(uri)
 	if err != nil {
 		return nil, err
 	}

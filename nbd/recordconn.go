@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"sync"
@@ -17,7 +18,8 @@ type recordConn struct {
 	receive func(fd uintptr) bool
 	mem     *buffer // the memory of in
 	in      []byte  // received and not yet taken
-	n       int     // result of receive
+	bounds  recordBounds
+	n       int // result of receive
 	err     error
 
 	linger func() bool // whether to look again when there is nothing
@@ -47,12 +49,50 @@ func (c *recordConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, c.in)
+	n := copy(p, c.bounds.within(c.in))
+	c.bounds.pass(c.in[:n])
 	if c.in = c.in[n:]; len(c.in) == 0 {
 		c.mem.release()
 		c.mem = nil
 	}
 	return n, nil
+}
+
+// recordBounds follows the records of TLS. A Read never gives more than the
+// rest of one record: TLS would keep the start of the next one in a buffer that
+// then grows to three times the size of a record, and stays.
+type recordBounds struct {
+	header [5]byte
+	known  int // of header
+	body   int // what is left of the body
+}
+
+// within returns the part of in up to the next end of a record. in is not
+// empty, nor is the result.
+func (b *recordBounds) within(in []byte) []byte {
+	n := b.body
+	if n == 0 {
+		h := b.header
+		copy(h[b.known:], in)
+		n = len(h) - b.known
+		if len(in) >= n {
+			n += int(binary.BigEndian.Uint16(h[3:]))
+		}
+	}
+	return in[:min(n, len(in))]
+}
+
+// pass goes past p, which is the beginning of what within returned.
+func (b *recordBounds) pass(p []byte) {
+	if b.body == 0 {
+		n := copy(b.header[b.known:], p)
+		if b.known += n; b.known < len(b.header) {
+			return
+		}
+		p = p[n:]
+		b.known, b.body = 0, int(binary.BigEndian.Uint16(b.header[3:]))
+	}
+	b.body -= len(p)
 }
 
 // fill receives what there is, once there is something.
