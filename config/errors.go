@@ -45,12 +45,13 @@ func (p Position) String() string {
 }
 
 // echoes reports whether the position is a whole argument of a command that
-// says nothing which the text of the error does not say.
+// names nothing, apart from the export, that the text of the error does not.
 func (p Position) echoes(text string) bool {
 	if p.File != "" || p.Column != 0 {
 		return false
 	}
-	return regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(p.Text) + `(\W|$)`).MatchString(text)
+	what := strings.TrimPrefix(p.Text, namedRule.FindString(p.Text))
+	return what != "" && regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(what) + `(\W|$)`).MatchString(text)
 }
 
 // shorten keeps what was typed from filling a screen.

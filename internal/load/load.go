@@ -104,7 +104,7 @@ func (o Options) check(devs []block.Device) (slots int64, err error) {
 		info := dev.Info()
 		switch err := info.CheckRead(0, o.Size); {
 		case int64(o.Size) > info.Size:
-			return 0, fmt.Errorf("a request of %d bytes does not fit: the device has %d: %w", o.Size, info.Size, block.ErrRange)
+			return 0, fmt.Errorf("a request of %d bytes does not fit on a device of %d bytes", o.Size, info.Size)
 		case err != nil:
 			return 0, err
 		case o.Reads < 100 && info.ReadOnly:

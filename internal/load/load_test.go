@@ -172,7 +172,7 @@ func TestRefuses(t *testing.T) {
 		{Options{Size: 512, Depth: 1, Duration: -1}, "cannot be negative"},
 		{Options{Size: 12, Depth: 1, Verify: true}, "multiple of 8"},
 		{Options{Size: 4096, Depth: 3, Verify: true}, "it has room for 2"},
-		{Options{Size: 16384, Depth: 1}, "out of range"},
+		{Options{Size: 16384, Depth: 1}, "does not fit"},
 		{Options{Size: MaxSize, Depth: MaxDepth}, "want at most 4294967296 bytes"},
 	} {
 		if _, err := Run(t.Context(), []block.Device{disk}, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
