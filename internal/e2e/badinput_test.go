@@ -101,8 +101,7 @@ func TestServerThatCannotStart(t *testing.T) {
 		{"no configuration", []string{"-c", "none.star"}, "open none.star: no such file or directory"},
 		{"unknown layer", []string{`conact("odd.img")`}, `column 1 of 'conact("odd.img")': undefined: conact; did you mean "concat"?`},
 	} {
-		t.Run(test.name, func(t *testing.T) {
-			t.Parallel()
+		t.Run(test.name, func(t *testing.T) { // one after the other: they lock the same files
 			socket := filepath.Join(shortDir(t), "s")
 			cmd := command(t, "strata", append([]string{"serve", "--control", "none", "--listen", "unix://" + socket}, test.args...)...)
 			cmd.Dir = dir
