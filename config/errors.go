@@ -51,7 +51,7 @@ func (p Position) echoes(text string) bool {
 		return false
 	}
 	what := strings.TrimPrefix(p.Text, namedRule.FindString(p.Text))
-	return what != "" && regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(what) + `(\W|$)`).MatchString(text)
+	return what != "" && regexp.MustCompile(`(^|\W)`+regexp.QuoteMeta(what)+`(\W|$)`).MatchString(text)
 }
 
 // shorten keeps what was typed from filling a screen.
