@@ -3,6 +3,8 @@ package nbd
 import (
 	"math/bits"
 	"sync"
+
+	"github.com/strata-storage/strata/block"
 )
 
 // A buffer holds the payload of one request, or replies on their way to the
@@ -14,6 +16,10 @@ type buffer struct {
 	class int
 	// start and end bound what is to be sent.
 	start, end int
+	// file, if not nil, sends fileLen bytes at fileOff after those.
+	file    block.FileSender
+	fileOff int64
+	fileLen int
 	// lender has lent charge bytes for this buffer.
 	lender *transmission
 	charge int64
@@ -59,5 +65,6 @@ func (b *buffer) release() {
 		b.lender.giveBack(b.charge)
 		b.lender, b.charge = nil, 0
 	}
+	b.file = nil
 	buffers[b.class].Put(b)
 }

@@ -34,6 +34,10 @@ func (t *transmission) inlineWrite(r *request, body []byte) bool {
 // by piece if the client understands that.
 func (t *transmission) inlineRead(r *request) bool {
 	n := int(r.length)
+	if n >= minSendFile && t.sender != nil && t.sender.CanSend(int64(r.off), n) {
+		t.sendFile(r, n)
+		return true
+	}
 	if n > pieceSize && !r.divisible() {
 		return false
 	}

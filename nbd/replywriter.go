@@ -21,6 +21,8 @@ type replyWriter struct {
 	sending bool
 	failed  error
 
+	files fileSending
+
 	vec    net.Buffers
 	iov    [][]byte
 	taking progress // of the system calls
@@ -101,6 +103,16 @@ func (w *replyWriter) write(batch []*buffer) error {
 				}
 				size = 0
 			}
+		}
+		if b.file == nil {
+			continue
+		}
+		if err := w.writeRound(); err != nil {
+			return err
+		}
+		size = 0
+		if err := w.files.send(b, &w.taking); err != nil {
+			return err
 		}
 	}
 	return w.writeRound()

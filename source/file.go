@@ -80,10 +80,11 @@ type file struct {
 	sized    atomic.Int64 // when the size was looked at last, since epoch
 	short    atomic.Bool  // the file has been found shorter than info.Size
 
-	flushes   flushes
-	syncs     syncFiles
-	noPunch   atomic.Bool
-	noZeroing atomic.Bool
+	flushes     flushes
+	syncs       syncFiles
+	noPunch     atomic.Bool
+	noCachestat atomic.Bool
+	noZeroing   atomic.Bool
 }
 
 func (d *file) Info() block.Info { return d.info }

@@ -21,10 +21,18 @@ import (
 // faulty is the system with calls replaced where a function is set.
 type faulty struct {
 	linux
-	onRead  func(fd int, p []byte, off int64, flags int) (int, error)
-	onWrite func(fd int, p []byte, off int64, flags int) (int, error)
-	onSync  func(fd int) error
-	onAlloc func(fd int, mode uint32, off, n int64) error
+	onRead   func(fd int, p []byte, off int64, flags int) (int, error)
+	onWrite  func(fd int, p []byte, off int64, flags int) (int, error)
+	onSync   func(fd int) error
+	onAlloc  func(fd int, mode uint32, off, n int64) error
+	onCached func() (uint64, error)
+}
+
+func (k *faulty) cached(fd int, off, n int64) (uint64, error) {
+	if k.onCached != nil {
+		return k.onCached()
+	}
+	return k.linux.cached(fd, off, n)
 }
 
 func (k *faulty) read(fd int, p []byte, off int64, flags int) (int, error) {

@@ -16,6 +16,9 @@ type kernel interface {
 	sync(fd int) error
 	allocate(fd int, mode uint32, off, n int64) error
 	seek(fd int, off int64, whence int) (int64, error)
+	// cached is the number of pages of a range in the page cache.
+	cached(fd int, off, n int64) (uint64, error)
+	send(sock, fd int, off int64, n int) (int, error)
 }
 
 // linux is the kernel that runs.
@@ -85,4 +88,14 @@ func again(call func() error) error {
 			return err
 		}
 	}
+}
+
+func (linux) cached(fd int, off, n int64) (uint64, error) {
+	var st unix.Cachestat_t
+	err := unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &st, 0)
+	return st.Cache, err
+}
+
+func (linux) send(sock, fd int, off int64, n int) (int, error) {
+	return unix.Sendfile(sock, fd, &off, n)
 }
