@@ -22,6 +22,22 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// Chunks of other sizes, one of them as large as a block of the devices.
+func TestConformanceChunks(t *testing.T) {
+	t.Parallel()
+	for _, c := range []snapshottest.Config{
+		{Chunk: 512, Origin: 140_288, Seeds: 3},
+		{Chunk: 64 << 10, Origin: 1<<20 + 4096, Store: 16 << 20, Seeds: 3},
+		{Chunk: 4096, Origin: 160 << 10, MinBlock: 4096, Seeds: 3},
+	} {
+		c.Kind, c.Copies = "image", 1
+		t.Run(fmt.Sprint(c.Chunk, "/", c.MinBlock), func(t *testing.T) {
+			t.Parallel()
+			snapshottest.Run(t, c)
+		})
+	}
+}
+
 // newSet makes a set on disks in memory.
 func newSet(t testing.TB, o snapshot.Options, origin, store int64) *snapshot.Set {
 	t.Helper()

@@ -10,9 +10,22 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// limitOf returns the longest request to a device, or block.ErrWouldBlock if
+// the device may wait and must not.
+func limitOf(dev block.Device, flags block.Flags) (int, error) {
+	info := dev.Info()
+	if flags&block.NoWait != 0 && !info.NoWait {
+		return 0, block.ErrWouldBlock
+	}
+	return info.MaxBlock, nil
+}
+
 // readDevice reads any number of bytes, in as many requests as it takes.
 func readDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
-	limit := dev.Info().MaxBlock
+	limit, err := limitOf(dev, flags)
+	if err != nil {
+		return err
+	}
 	for limit > 0 && len(p) > limit {
 		if err := dev.ReadAt(ctx, p[:limit], off, flags); err != nil {
 			return err
@@ -24,7 +37,10 @@ func readDevice(ctx context.Context, dev block.Device, p []byte, off int64, flag
 
 // writeDevice writes any number of bytes, in as many requests as it takes.
 func writeDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
-	limit := dev.Info().MaxBlock
+	limit, err := limitOf(dev, flags)
+	if err != nil {
+		return err
+	}
 	for limit > 0 && len(p) > limit {
 		if err := dev.WriteAt(ctx, p[:limit], off, flags); err != nil {
 			return err

@@ -74,7 +74,14 @@ func (s *Set) homeStep(ctx context.Context) (more bool, err error) {
 		batch = append(batch, stretch{c, n, held})
 		c, left = c+n, left-n
 	}
-	if err := s.bringHome(ctx, Origin, batch); err != nil {
+	err = s.bringHome(ctx, Origin, batch)
+	for i := 0; isFull(err) && i < len(batch); i++ {
+		// What needs no copy makes room for the rest.
+		if e := s.bringHome(ctx, Origin, batch[i:i+1]); e != nil && !isFull(e) {
+			err = e
+		}
+	}
+	if err != nil && !isFull(err) {
 		h.wake()
 		return true, err
 	}

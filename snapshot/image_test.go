@@ -50,7 +50,10 @@ type imageState struct {
 	Values     map[string][]byte
 }
 
-const imageMagic = "an image of it  "
+const (
+	imageMagic = "an image of it  "
+	imageHead  = 4096
+)
 
 func init() {
 	snapshot.Register(snapshot.Kind{
@@ -99,18 +102,19 @@ func (st *image) read(ctx context.Context) error {
 	defer st.mu.Unlock()
 	found := false
 	for i := range int64(2) {
-		head := make([]byte, 512)
+		head := make([]byte, imageHead)
 		if err := st.cfg.Device.ReadAt(ctx, head, i*st.slotSize(), 0); err != nil {
 			return err
 		}
 		n := int64(binary.LittleEndian.Uint32(head[16:]))
-		if !strings.HasPrefix(string(head), imageMagic) || n > st.slotSize()-512 {
+		if !strings.HasPrefix(string(head), imageMagic) || n > st.slotSize()-imageHead {
 			continue
 		}
-		p := make([]byte, n)
-		if err := st.cfg.Device.ReadAt(ctx, p, i*st.slotSize()+512, 0); err != nil {
+		p := make([]byte, (n+imageHead-1)/imageHead*imageHead)
+		if err := st.cfg.Device.ReadAt(ctx, p, i*st.slotSize()+imageHead, 0); err != nil {
 			return err
 		}
+		p = p[:n]
 		if crc32.ChecksumIEEE(p) != binary.LittleEndian.Uint32(head[20:]) {
 			continue
 		}
@@ -488,15 +492,15 @@ func (st *image) Commit(ctx context.Context, token uint64) error {
 
 // write makes the data durable, and then the image.
 func (st *image) write(ctx context.Context, p []byte) error {
-	if int64(len(p)) > st.slotSize()-512 {
+	if int64(len(p)) > st.slotSize()-imageHead {
 		return fmt.Errorf("an image of %d bytes: %w", len(p), block.ErrNoSpace)
 	}
-	q := make([]byte, 512, 512+len(p))
+	q := make([]byte, imageHead, imageHead+len(p))
 	copy(q, imageMagic)
 	binary.LittleEndian.PutUint32(q[16:], uint32(len(p)))
 	binary.LittleEndian.PutUint32(q[20:], crc32.ChecksumIEEE(p))
 	q = append(q, p...)
-	q = append(q, make([]byte, (512-len(q)%512)%512)...)
+	q = append(q, make([]byte, (imageHead-len(q)%imageHead)%imageHead)...)
 	d := st.cfg.Device
 	if err := d.Flush(ctx); err != nil {
 		return err

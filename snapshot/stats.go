@@ -6,7 +6,7 @@ import (
 )
 
 // counts are figures of a Set.
-type counts struct{ chunks, homed, steps atomic.Int64 }
+type counts struct{ chunks, homed, steps, changes atomic.Int64 }
 
 func (c *counts) copied(n int64) { c.chunks.Add(n) }
 

@@ -98,6 +98,7 @@ const maxTries = 100
 // be made, and makes it durable if it must be.
 func (v *view) change(ctx context.Context, flags block.Flags, do func() error) error {
 	s := v.set
+	s.counts.changes.Add(1)
 	for try := 0; ; try++ {
 		if err := s.relieve(ctx); err != nil {
 			return err

@@ -20,10 +20,11 @@ type worker struct {
 }
 
 // stepBudget bounds a step of the store, in entries; retryAfter is the pause
-// after a failure.
+// after a failure, maxPause the longest one between steps.
 const (
 	stepBudget = 4096
 	retryAfter = time.Second
+	maxPause   = 20 * time.Millisecond
 )
 
 func (w *worker) start(s *Set) {
@@ -60,8 +61,12 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 	timer := time.NewTicker(retryAfter)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		before, began := s.counts.changes.Load(), time.Now()
 		p, err := s.step(ctx)
 		if err == nil && p.More {
+			if s.counts.changes.Load() != before {
+				pause(ctx, min(time.Since(began), maxPause))
+			}
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
@@ -72,6 +77,15 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		case <-w.wake:
 		case <-timer.C:
 		}
+	}
+}
+
+// pause leaves the devices to others: half of the time, as long as anybody
+// writes.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 

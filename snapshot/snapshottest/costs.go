@@ -155,6 +155,73 @@ func testDelete(t *testing.T, c Config, caps snapshot.Caps) {
 	finish(t, s)
 }
 
+// testBatch deletes snapshots in one batch and one by one: the batch must not
+// cost more.
+func testBatch(t *testing.T, c Config, caps snapshot.Caps) {
+	n := 10
+	if caps.MaxSnapshots > 0 {
+		n = min(n, caps.MaxSnapshots)
+	}
+	visits := func(batch bool) int64 {
+		s := newLab(c, blocktest.NewMachine(1), snapshot.CopyOut).format(t)
+		var names []string
+		for i := range n {
+			names = append(names, fmt.Sprint(i))
+			must(t, s.Create(t.Context(), names[i], snapshot.CreateOptions{}))
+			fill(t, s.Origin(), int64(i)*c.Chunk, 30*c.Chunk, uint64(i+1))
+		}
+		work(t, s)
+		before := s.Stats().Store.Visits
+		if batch {
+			must(t, s.Delete(t.Context(), names...))
+			work(t, s)
+		} else {
+			for _, name := range names {
+				must(t, s.Delete(t.Context(), name))
+				work(t, s)
+			}
+		}
+		v := s.Stats().Store.Visits - before
+		finish(t, s)
+		return v
+	}
+	if one, all := visits(true), visits(false); one > all || one == 0 {
+		t.Errorf("deleting %d snapshots visits %d entries in a batch, %d one by one", n, one, all)
+	}
+}
+
+// testSuspend suspends in the middle of background work: nothing happens until
+// Resume, and then it goes on.
+func testSuspend(t *testing.T, c Config) {
+	ctx := t.Context()
+	l := newLab(c, blocktest.NewMachine(1), snapshot.CopyOut)
+	l.background = true
+	s := l.format(t)
+	must(t, s.Create(ctx, "a", snapshot.CreateOptions{}))
+	fill(t, s.Origin(), 0, c.Origin, 1)
+	must(t, s.Delete(ctx, "a"))
+	must(t, s.Suspend(ctx))
+	steps := s.Stats().Steps
+	written := make(chan error)
+	go func() { written <- s.Origin().WriteAt(ctx, make([]byte, c.Chunk), 0, 0) }()
+	if got := s.Stats().Steps; got != steps {
+		t.Errorf("there were %d steps while it was suspended", got-steps)
+	}
+	select {
+	case err := <-written:
+		t.Errorf("a write was done while it was suspended: %v", err)
+	default:
+	}
+	must(t, s.Resume(ctx))
+	must(t, <-written)
+	for s.Stats().Store.Exceptions > 0 {
+		if _, err := s.Work(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, s.Close())
+}
+
 // testFull fills the store.
 func testFull(t *testing.T, c Config, caps snapshot.Caps) {
 	for _, policy := range []snapshot.WhenFull{snapshot.Preserve, snapshot.DropLowest, snapshot.Invalidate} {

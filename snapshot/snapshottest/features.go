@@ -19,7 +19,7 @@ func testDevice(t *testing.T, c Config, p snapshot.Policy, caps snapshot.Caps) {
 			s := l.format(t)
 			fill(t, s.Origin(), 0, c.Origin, 1)
 			must(t, s.Create(t.Context(), "a", snapshot.CreateOptions{}))
-			fill(t, s.Origin(), c.Chunk/2, 20*c.Chunk, 2)
+			fill(t, s.Origin(), max(c.Chunk/2, int64(c.MinBlock)), 20*c.Chunk, 2)
 			if caps.MaxSnapshots != 1 {
 				must(t, s.Create(t.Context(), "b", snapshot.CreateOptions{}))
 			}

@@ -56,7 +56,7 @@ func playAndVerify(t *testing.T, c Config, policy snapshot.Policy, h history) (e
 // testFaults makes each request to the devices fail, and compares.
 func testFaults(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
 	ctx := t.Context()
-	c.Origin = min(c.Origin, 6*c.Chunk+1536)
+	c = c.small()
 	h := generate(3, c, caps, 25)
 	blocktest.EachFault(t, func(f *blocktest.Faults) error {
 		l := newLab(c, blocktest.NewMachine(1), policy)
@@ -103,7 +103,7 @@ func testFaults(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Ca
 // goes again during recovery.
 func testPowerCuts(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
 	ctx := t.Context()
-	c.Origin = min(c.Origin, 6*c.Chunk+1536) // so that requests meet
+	c = c.small()
 	for seed := range uint64(max(c.Seeds/3, 2)) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

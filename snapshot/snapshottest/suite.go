@@ -58,6 +58,8 @@ func Run(t *testing.T, c Config) {
 	t.Run("Bad", func(t *testing.T) { t.Parallel(); testBad(t, c) })
 	t.Run("Copies", func(t *testing.T) { t.Parallel(); testCopies(t, c, caps) })
 	t.Run("Delete", func(t *testing.T) { t.Parallel(); testDelete(t, c, caps) })
+	t.Run("Batch", func(t *testing.T) { t.Parallel(); testBatch(t, c, caps) })
+	t.Run("Suspend", func(t *testing.T) { t.Parallel(); testSuspend(t, c) })
 	t.Run("Full", func(t *testing.T) { t.Parallel(); testFull(t, c, caps) })
 	for _, p := range policies(caps) {
 		t.Run(p.String(), func(t *testing.T) {
@@ -75,6 +77,12 @@ func Run(t *testing.T, c Config) {
 			}
 		})
 	}
+}
+
+// small returns c with an origin of few chunks, so that requests meet.
+func (c Config) small() Config {
+	c.Origin = min(c.Origin, 6*c.Chunk+max(1536, 2*int64(c.MinBlock)))
+	return c
 }
 
 // policies returns those that make a difference.
