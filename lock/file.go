@@ -62,6 +62,7 @@ type file struct {
 	f     *os.File // nil after a loss
 	party partyID  // another one after a loss
 	last  uint64   // generation of the last hold, 0 if it was lost
+	seen  memory
 	hold  *fileHold
 	shut  bool
 }
@@ -212,13 +213,14 @@ func (f *file) taken() (*fileHold, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.owner != f.party || r.generation == 0 {
-		if r.generation++; r.generation == 0 {
-			return nil, fmt.Errorf("lock file %s: there is no generation left", f.path)
-		}
+	if r.owner != f.party {
+		r.generation++
 		if err := f.write(r.generation); err != nil {
 			return nil, err
 		}
+	}
+	if err := f.seen.forgotten(r.generation); err != nil {
+		return nil, f.failed(err)
 	}
 	if err := unlockBytes(f.f, waitByte, 1); err != nil {
 		return nil, f.failed(err)
@@ -347,7 +349,7 @@ func (h *fileHold) Raise(_ context.Context, above uint64) error {
 		h.end(lost(err.Error()))
 		return h.err
 	}
-	h.generation = generation
+	h.generation, h.file.seen.greatest = generation, generation
 	return nil
 }
 

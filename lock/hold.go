@@ -3,9 +3,11 @@ package lock
 import (
 	"context"
 	"fmt"
-	"math"
 	"sync"
 )
+
+// maxGeneration bounds Raise, so that there is always another generation.
+const maxGeneration = 1 << 62
 
 // A hold is what the holds of all transports have in common. The mutex of the
 // party guards it.
@@ -52,8 +54,8 @@ func (h *hold) above(above uint64) (uint64, error) {
 		return 0, h.err
 	case h.generation > above:
 		return 0, nil
-	case above == math.MaxUint64:
-		return 0, fmt.Errorf("there is no generation above %d", above)
+	case above >= maxGeneration:
+		return 0, fmt.Errorf("there is no generation above %d, only above less than %d", above, uint64(maxGeneration))
 	}
 	return above + 1, nil
 }
@@ -84,6 +86,19 @@ func (h *hold) Waiting() <-chan struct{} {
 
 func (h *hold) HeldByOther() bool     { return h.other }
 func (h *hold) Lost() <-chan struct{} { return h.lost }
+
+// A memory is the greatest generation that a party has seen.
+type memory struct{ greatest uint64 }
+
+// forgotten is an error if a generation comes after a greater one, and remembers
+// it if not.
+func (m *memory) forgotten(generation uint64) error {
+	if generation < m.greatest {
+		return fmt.Errorf("it has forgotten what it was: generation %d after %d; what uses it must be opened anew", generation, m.greatest)
+	}
+	m.greatest = generation
+	return nil
+}
 
 // A turn lets the goroutines of one party wait for each other, so that only
 // one at a time deals with the other parties.

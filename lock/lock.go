@@ -71,7 +71,8 @@ type Hold interface {
 	Waiting() <-chan struct{}
 
 	// Raise makes the generation greater than above, durably, if it is not
-	// greater already. HeldByOther and later holds take notice of it.
+	// greater already. It must be below 1<<62. Later holds have at least that
+	// generation.
 	Raise(ctx context.Context, above uint64) error
 
 	// Unlock ends the hold. It returns nil if it was valid until now: nobody

@@ -62,5 +62,9 @@ func decodeRecord(b []byte) (record, error) {
 	if v := binary.BigEndian.Uint64(b[8:]); v != recordVersion {
 		return record{}, fmt.Errorf("it has version %d, expected %d", v, recordVersion)
 	}
-	return record{binary.BigEndian.Uint64(b[16:]), partyID(b[24:40])}, nil
+	r := record{binary.BigEndian.Uint64(b[16:]), partyID(b[24:40])}
+	if r.generation == 0 || r.generation > 2*maxGeneration {
+		return record{}, fmt.Errorf("there is no generation %d", r.generation)
+	}
+	return r, nil
 }

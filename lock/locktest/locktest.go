@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,13 +147,19 @@ func closed(c <-chan struct{}) bool {
 
 // A shared thing is what the lock protects; it knows who wrote last.
 type shared struct {
-	writes     int // plain, so that the race detector sees two at a time
+	inside     atomic.Int32
+	writes     int
 	generation uint64
 	party      int
 }
 
 // write is what a party does under the lock.
 func (d *shared) write(party int, h lock.Hold) error {
+	if !d.inside.CompareAndSwap(0, int32(party)) {
+		return fmt.Errorf("parties %d and %d have the lock", party, d.inside.Load())
+	}
+	defer d.inside.Store(0)
+	runtime.Gosched()
 	d.writes++
 	before, generation := d.generation, h.Generation()
 	same := d.party == party
@@ -413,8 +420,7 @@ func (s *suite) loseOften() {
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	owner := map[uint64]int{}
-	for p := range 3 {
-		l := s.join()
+	for p, l := range []lock.Lock{s.join(), s.join(), s.join()} {
 		all.Go(func() {
 			for i := range 8 {
 				h, err := l.Lock(s.ctx)
@@ -483,7 +489,6 @@ func (s *suite) lazy() {
 			Min: time.Millisecond, Max: 2 * time.Millisecond,
 			Taken: func(_ context.Context, h lock.Hold) error { return d.write(p+1, h) },
 			Leaving: func(h lock.Hold) {
-				d.writes++
 				if err := h.Err(); err != nil {
 					s.Error(err)
 				}

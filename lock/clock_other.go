@@ -1,0 +1,6 @@
+//go:build !linux
+
+package lock
+
+// A bootClock is a systemClock.
+type bootClock struct{ systemClock }
