@@ -138,8 +138,6 @@ type player struct {
 	devs  map[string]block.Device
 	// maybe are snapshots that exist or do not.
 	maybe map[string]disk
-	// faulty: errors are to be expected.
-	faulty bool
 }
 
 func newPlayer(l *lab, s *snapshot.Set) *player {
