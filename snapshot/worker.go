@@ -25,6 +25,9 @@ const (
 	stepBudget = 4096
 	retryAfter = time.Second
 	maxPause   = 20 * time.Millisecond
+	// idleTicks is how often an idle set that is not alone rests before it
+	// looks whether others have left work.
+	idleTicks = 60
 )
 
 func (w *worker) start(s *Set) {
@@ -72,10 +75,23 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		if err != nil && ctx.Err() == nil {
 			s.notify(Event{Kind: Failed, Err: err})
 		}
+		w.rest(ctx, s, timer.C, err != nil)
+	}
+}
+
+// rest waits until there may be work again.
+func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, failed bool) {
+	for range idleTicks {
 		select {
 		case <-ctx.Done():
+			return
 		case <-w.wake:
-		case <-timer.C:
+			return
+		case <-tick:
+		}
+		// To look costs the others the lock, if there are others.
+		if failed || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.clean() {
+			return
 		}
 	}
 }
