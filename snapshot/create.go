@@ -50,7 +50,7 @@ func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record
 		}
 		r.Of = of.id
 	}
-	if err := s.admitted(ctx, func() error { return s.stageCreate(ctx, r) }); err != nil {
+	if err := s.admitted(func() error { return s.stageCreate(ctx, r) }); err != nil {
 		return nil, err
 	}
 	if err := s.sync(ctx); err != nil {
@@ -79,20 +79,15 @@ func (s *Set) stageCreate(ctx context.Context, r *record) error {
 }
 
 func (s *Set) unstage(ctx context.Context, r *record) error {
-	return s.admitted(ctx, func() error {
+	return s.admitted(func() error {
 		err := errors.Join(s.store.Delete(ctx, []ID{r.id}), s.putName(ctx, r, false))
 		raise(&s.deleted, s.toStore.dirty())
 		return err
 	})
 }
 
-// admitted calls f while no write is inside and no plan is open. Suspended
-// sets wait, as requests do.
-func (s *Set) admitted(ctx context.Context, f func() error) error {
-	if err := s.writes.enter(ctx, 0); err != nil {
-		return err
-	}
-	s.writes.leave()
+// admitted calls f while no write is inside and no plan is open.
+func (s *Set) admitted(f func() error) error {
 	s.writes.hold()
 	defer s.writes.release()
 	return f()
@@ -105,6 +100,8 @@ func (s *Set) mayChange() error {
 		return block.ErrClosed
 	case !s.loaded:
 		return fmt.Errorf("the snapshots have not been resumed: %w", ErrBusy)
+	case s.suspended:
+		return fmt.Errorf("the snapshots are suspended: %w", ErrBusy)
 	case s.o.ReadOnly:
 		return block.ErrReadOnly
 	}
@@ -142,7 +139,7 @@ func (s *Set) delete(ctx context.Context, names []string) error {
 	if len(ids) == 0 {
 		return nil
 	}
-	err := s.admitted(ctx, func() error {
+	err := s.admitted(func() error {
 		if err := s.store.Delete(ctx, ids); err != nil {
 			return err
 		}

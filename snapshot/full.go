@@ -23,8 +23,8 @@ func (s *Set) checkSpace() {
 func (s *Set) makeRoom(ctx context.Context) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
-	if s.closed() {
-		return true // which says so
+	if s.closed() || s.suspended {
+		return true // to find that out
 	}
 	before := s.store.Stats().Free
 	if s.reclaim(ctx, before) {

@@ -62,7 +62,7 @@ func (s *Set) rollback(ctx context.Context, name string) error {
 		return fmt.Errorf("this kind of store cannot roll back: %w", block.ErrNotSupported)
 	}
 	m := &rollback{id: r.id}
-	err = s.admitted(ctx, func() error {
+	err = s.admitted(func() error {
 		if err := s.putRollback(ctx, m); err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type Set struct {
 	mask          int64
 	info          block.Info
 	loaded        bool
+	suspended     bool
 	pins          pins
 	unshared      *unshared
 	locks         [lockShards]rangelock.Lock
@@ -127,6 +128,7 @@ func (s *Set) Resume(ctx context.Context) error {
 		g.open()
 		g.release()
 	}
+	s.suspended = false
 	s.worker.start(s)
 	return nil
 }
@@ -159,7 +161,8 @@ func (s *Set) load(ctx context.Context) error {
 }
 
 // Suspend ends background work within one step, waits for the requests inside,
-// and makes everything durable. Requests wait from then on until Resume.
+// and makes everything durable. Requests wait from then on until Resume;
+// changes of snapshots are refused with ErrBusy.
 func (s *Set) Suspend(ctx context.Context) error {
 	s.control.Lock()
 	defer s.control.Unlock()
@@ -167,6 +170,7 @@ func (s *Set) Suspend(ctx context.Context) error {
 		return block.ErrClosed
 	}
 	s.worker.stop()
+	s.suspended = true
 	for _, g := range []*gate{&s.writes, &s.reads} {
 		g.hold()
 		g.stop()

@@ -34,7 +34,9 @@ func (s *Set) Check(ctx context.Context, report func(problem error)) error {
 	s.control.Lock()
 	defer s.control.Unlock()
 	s.worker.stop()
-	defer s.worker.start(s)
+	if !s.suspended {
+		defer s.worker.start(s)
+	}
 	if err := s.share(ctx); err != nil {
 		return err
 	}

@@ -212,6 +212,14 @@ func testSuspend(t *testing.T, c Config) {
 		t.Errorf("a write was done while it was suspended: %v", err)
 	default:
 	}
+	for what, err := range map[string]error{
+		"create": s.Create(ctx, "b", snapshot.CreateOptions{}), "delete": s.Delete(ctx, "b"),
+	} {
+		if !errors.Is(err, snapshot.ErrBusy) {
+			t.Errorf("%s while it was suspended: %v, expected %v", what, err, snapshot.ErrBusy)
+		}
+	}
+	check(t, s)
 	must(t, s.Resume(ctx))
 	must(t, <-written)
 	for s.Stats().Store.Exceptions > 0 {
