@@ -304,5 +304,19 @@ func (t *target) open(ctx context.Context) (net.Conn, error) {
 		Control:         controlTCP,
 	}
 	network, addr := t.uri.address()
-	return d.DialContext(ctx, network, addr)
+	nc, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if local, ok := nc.(*net.UnixConn); ok {
+		// A smaller one, as the system may grant, works too.
+		_ = local.SetWriteBuffer(localSendBuffer)
+	}
+	return nc, nil
 }
+
+// localSendBuffer lets the payload of a long write leave in one go. Unix
+// sockets, unlike TCP, never make the buffer larger themselves, and the usual
+// one takes less than 256 KiB: client and server would wake each other several
+// times for each request.
+const localSendBuffer = 1 << 20

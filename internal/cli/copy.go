@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +56,8 @@ func (e *Env) copy() *cobra.Command {
 	f.IntVar(&c.o.InFlight, "requests", copy.DefaultInFlight, "requests in flight")
 	f.StringVar(&c.request, "request-size", units.Bytes(copy.DefaultRequest), "bytes in one request")
 	f.StringVar(&c.sparse, "sparse", units.Bytes(copy.DefaultSparse), "shortest run of zeros that is not written, or off")
-	f.IntVar(&c.conns, "connections", 4, "connections to each remote disk that allows several")
+	f.IntVar(&c.conns, "connections", min(4, runtime.NumCPU()), "connections to each remote disk that allows several")
+	f.Lookup("connections").DefValue = "one for each processor, up to 4" // the same text everywhere
 	f.BoolVar(&c.o.Unflushed, "no-flush", false, "do not wait for stable storage")
 	f.BoolVar(&c.verify, "verify", false, "read both and compare them afterwards")
 	progressFlag(cmd, &c.progress)

@@ -243,7 +243,7 @@ func TestFailures(t *testing.T) {
 				return nil
 			}
 			src.fail, dst.fail = fail, fail
-			err := Devices(t.Context(), dst, src, Options{})
+			err := Devices(t.Context(), dst, src, Options{Request: 256 << 10})
 			if err == nil || err.Error() != want || !errors.Is(err, block.ErrNoSpace) {
 				t.Errorf("got %v, want %s", err, want)
 			}
