@@ -75,6 +75,7 @@ type transmission struct {
 	current *request // is received into a buffer of its own
 	have    int      // how much of that is there
 	lone    bool     // receive no more than a header: a long payload follows
+	long    int      // the payload that was streamed last, if nothing was asked since
 	skip    uint64   // bytes to be thrown away
 	failed  *request // to be answered with failure when skip is 0
 	failure error
@@ -240,16 +241,30 @@ func (t *transmission) space() []byte {
 	if t.skip > 0 {
 		return mem[:min(t.skip, uint64(len(mem)))]
 	}
-	if t.from == t.to {
-		t.from, t.to = 0, 0
-		if t.lone {
-			return mem[:t.header]
-		}
-	} else if t.from > 0 {
-		t.to = copy(mem, mem[t.from:t.to])
-		t.from = 0
+	start, end := t.window()
+	if t.from != start {
+		t.to = start + copy(mem[start:], mem[t.from:t.to])
+		t.from = start
 	}
-	return mem[t.to:]
+	return mem[t.to:end]
+}
+
+// window returns where in the buffer what comes next begins, and what bounds
+// it: payloads begin on a page, since processors copy faster between places
+// that are aligned alike, and to that end long ones come one by one.
+func (t *transmission) window() (start, end int) {
+	end = len(t.in.mem)
+	if t.stream != nil {
+		return 0, min(t.stream.remaining()+t.header, end)
+	}
+	start = payloadStart - t.header
+	switch {
+	case t.lone && t.from == t.to:
+		end = payloadStart
+	case t.long > 0:
+		end = min(payloadStart+t.long+t.header, end)
+	}
+	return start, end
 }
 
 // enlarge gives in its full size.
@@ -365,7 +380,7 @@ func (t *transmission) next() (bool, error) {
 	if err := r.parseHeader(mem, t.session.extended); err != nil {
 		return false, err
 	}
-	t.lone = false
+	t.lone, t.long = false, 0
 	body := mem[t.header:]
 	have := min(uint64(len(body)), r.payload)
 	if f := r.check(t.session, t.server.limits.Payload); f != nil {
@@ -382,7 +397,7 @@ func (t *transmission) next() (bool, error) {
 		return true, nil
 	case t.canStream(r):
 		t.from += t.header
-		t.stream = r
+		t.stream, t.long = r, int(r.payload)
 		return true, nil
 	case have == r.payload:
 		t.from += t.header
