@@ -57,9 +57,9 @@ func sequential() (loads []load) {
 	return loads
 }
 
-func connections() (loads []load) {
+func connections(numbers ...int) (loads []load) {
 	for _, rw := range []string{"randread", "randwrite"} {
-		for _, n := range []int{2, 4} {
+		for _, n := range numbers {
 			loads = append(loads, load{rw, 4 << 10, 16, n})
 		}
 	}
@@ -72,12 +72,12 @@ func groups() []group {
 	files := []server{strataFile, nbdkitFile, qemuNBD, nbdServer}
 	return []group{
 		{"Memory, Unix socket", "A disk in memory: the cost of the protocol alone.", overUnix, memory,
-			append(append(random(1, 16, 64), sequential()...), connections()...)},
+			append(append(random(1, 16, 64), sequential()...), connections(2, 4)...)},
 		{"File, Unix socket", "A raw file in the page cache.", overUnix, files,
-			append(append(random(1, 16, 64), sequential()...), connections()...)},
+			append(append(random(1, 16, 64), sequential()...), connections(2, 4)...)},
 		{"File, TCP", "The same over TCP on the loopback interface.", overTCP, files,
-			append(random(1, 16), load{"read", 1 << 20, 4, 1}, load{"write", 1 << 20, 4, 1})},
+			append(append(random(1, 16, 64), sequential()...), connections(4)...)},
 		{"File, TLS", "The same over TCP with TLS 1.3 and X.509 certificates. The client is `strata bench`, for all servers: fio cannot be told where certificates are.", overTLS, files,
-			append(random(1, 16), load{"read", 1 << 20, 4, 1}, load{"write", 1 << 20, 4, 1})},
+			append(append(random(1, 16, 64), sequential()...), connections(4)...)},
 	}
 }
