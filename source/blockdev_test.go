@@ -144,3 +144,27 @@ func TestBlockDeviceMounted(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Era stays as long as nothing can be lost, and tells files apart.
+func TestEra(t *testing.T) {
+	t.Parallel()
+	era := func(path string) string {
+		d, err := source.File(t.Context(), source.FileOptions{Path: path, ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		return d.(interface{ Era() string }).Era()
+	}
+	one, other := makeFile(t, 4096), makeFile(t, 4096)
+	if e := era(one); e == "" {
+		t.Log("not known here")
+	} else if e != era(one) || e == era(other) {
+		t.Errorf("%q, then %q; of another file %q", e, era(one), era(other))
+	}
+
+	device, file := loop(t, mib)
+	if e := era(device); e == "" || e != era(device) || e == era(file) {
+		t.Errorf("of a disk %q, then %q, of its file %q", e, era(device), era(file))
+	}
+}
