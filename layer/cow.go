@@ -26,8 +26,9 @@ type CowOptions struct {
 //
 // A flush makes the data durable and then, if chunks were written for the
 // first time since the last one, the map that tells about them: two flushes of
-// the file instead of one. If the process is killed, what was not flushed may
-// be lost, as it is when the power fails. Close keeps everything.
+// the file instead of one. If the process is killed, what was acknowledged is
+// there all the same, flushed or not, if the difference file is on a local file
+// system that stays mounted. Close keeps everything.
 func Cow(dev block.Device, o CowOptions) (block.Device, error) {
 	c, err := openCow(context.Background(), dev, o)
 	if err != nil {

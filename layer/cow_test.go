@@ -2,10 +2,14 @@ package layer
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/strata-storage/strata/block"
@@ -86,11 +90,18 @@ func TestCowSpace(t *testing.T) {
 		t.Errorf("%d bytes written take %d", n*4096, got)
 	}
 	// All of it can be thrown away at once.
-	if err := errors.Join(d.Trim(ctx, 0, 1<<40, 0), d.Zero(ctx, 0, 1<<40, block.FastZero)); err != nil {
+	if err := d.Trim(ctx, 0, 1<<40, 0); err != nil {
 		t.Fatal(err)
 	}
 	if got := stored(t, path); got > n*4096/4 {
 		t.Errorf("after the trim of everything %d bytes are left", got)
+	}
+	// That all is zero takes two bits a chunk to remember.
+	if err := d.Zero(ctx, 0, 1<<40, block.FastZero); err != nil {
+		t.Fatal(err)
+	}
+	if got := stored(t, path); got > 80<<20 {
+		t.Errorf("after zeroing everything %d bytes are left", got)
 	}
 	want := block.Extent{Len: 1 << 40, Status: block.Hole | block.Zero}
 	if got := collect(t, d, block.Allocation, 0, 1<<40); len(got) != 1 || got[0] != want {
@@ -178,4 +189,53 @@ func (zeroReader) ReadAt(p []byte, _ int64) (int, error) { clear(p); return len(
 func BenchmarkCowRead(b *testing.B) {
 	d := newCow(b, nothing{}, CowOptions{Diff: filepath.Join(b.TempDir(), "x")})
 	benchmarkRead(b, d)
+}
+
+// What the first write to a chunk costs, over a difference file: chunk after
+// chunk, at random places of 16 GiB, and by several at once. After every
+// 2000 of them the disk starts anew, so that the file stays small.
+func BenchmarkCowFirstWrite(b *testing.B) {
+	const fresh = 2000
+	var next atomic.Int64
+	random := func() int64 { return next.Add(1) * 0x9e3779b1 % (1 << 22) << 12 }
+	for name, place := range map[string]func() int64{
+		"sequential": func() int64 { return next.Add(1) << 12 },
+		"random":     random,
+	} {
+		for _, writers := range []int{1, 16} {
+			b.Run(fmt.Sprintf("%s by %d", name, writers), func(b *testing.B) {
+				b.ReportAllocs()
+				path := filepath.Join(b.TempDir(), "x")
+				for done := 0; done < b.N; done += fresh {
+					b.StopTimer()
+					os.Remove(path)
+					d := newCow(b, block.FromReaderAt(zeroReader{}, 1<<40), CowOptions{Diff: path})
+					firstWrites(b, d, 1, 1, place) // which marks the file
+					b.StartTimer()
+					firstWrites(b, d, min(fresh, b.N-done), writers, place)
+					b.StopTimer()
+					d.Close()
+				}
+			})
+		}
+	}
+}
+
+// firstWrites makes n writes of 4 KiB, by so many at once.
+func firstWrites(b *testing.B, d block.Device, n, writers int, place func() int64) {
+	var left atomic.Int64
+	left.Store(int64(n))
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(func() {
+			p := bytes.Repeat([]byte{1}, 4096)
+			for left.Add(-1) >= 0 {
+				if err := d.WriteAt(context.Background(), p, place(), 0); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
 }

@@ -19,6 +19,10 @@ var errPower = fmt.Errorf("the power was cut: %w", block.ErrIO)
 
 func (o *openDisk) Info() block.Info { return o.disk.info }
 
+// Era names the time since the power came on: nothing that was written in it is
+// lost before its end.
+func (o *openDisk) Era() string { return fmt.Sprintf("cycle %d", o.cycle) }
+
 // begin admits a request that wants what check says, and locks the machine.
 func (o *openDisk) begin(check error) error {
 	if err := o.gate.Enter(); err != nil {

@@ -50,7 +50,7 @@ func (m image) open(ctx context.Context) error {
 }
 
 // seal gives slot i of a file of one page a right checksum: the headers are 0
-// and 1, the copies of the page 2 and 3.
+// and 1, the copies of the page 2 and 3, the first notes are in 4.
 func (m image) seal(i int) {
 	p := m.diff[i*slotSize:][:slotSize]
 	if i < 2 {
@@ -58,7 +58,10 @@ func (m image) seal(i int) {
 		binary.LittleEndian.PutUint32(p[12:], crc32.Checksum(p, castagnoli))
 		return
 	}
-	binary.LittleEndian.PutUint32(p[4:], pageSum(p, (*[16]byte)(m.diff[16:32])))
+	if i == 4 {
+		p = p[:noteSize]
+	}
+	binary.LittleEndian.PutUint32(p[4:], slotSum(p, (*[16]byte)(m.diff[16:32])))
 }
 
 // current returns the slot of the copy of the page that counts.
@@ -218,6 +221,41 @@ func TestTornPage(t *testing.T) {
 	}
 }
 
+// A note that is damaged is none.
+func TestDamagedNote(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	le := binary.LittleEndian
+	for name, change := range map[string]func(p []byte){
+		"nothing":    func([]byte) {},
+		"magic":      func(p []byte) { p[0]++ },
+		"number":     func(p []byte) { p[8]++ },
+		"generation": func(p []byte) { le.PutUint64(p[16:], 99) },
+		"state":      func(p []byte) { p[noteHead+6] = 3 },
+		"behind":     func(p []byte) { p[noteHead+7] = 1 }, // of 25 chunks
+	} {
+		s := newShelf(t, blocktest.NewMachine(1), 100_000, 4096)
+		d := s.open(t)
+		if err := errors.Join(d.WriteAt(ctx, []byte("flushed"), 0, block.FUA), d.WriteAt(ctx, []byte("noted"), 0, 0), d.WriteAt(ctx, []byte("noted"), 8192, 0)); err != nil {
+			t.Fatal(err)
+		}
+		m := image{make([]byte, s.diff.Open().Info().Size), s.bytes}
+		if err := s.diff.Open().ReadAt(ctx, m.diff, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		change(m.diff[4*slotSize:])
+		m.seal(4)
+		diff := ageing{block.FromBytes(m.diff), "cycle 0"}
+		if problems, err := Check(ctx, diff); err != nil || len(problems) != 0 {
+			t.Fatal(problems, err)
+		}
+		got, err := Stat(ctx, diff)
+		if want := map[bool]int64{true: 8192, false: 4096}[name == "nothing"]; err != nil || got.Data != want || got.Zero != 0 {
+			t.Errorf("%s: %+v %v, want %d bytes of data", name, got, err, want)
+		}
+	}
+}
+
 func TestFormatErrors(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -249,23 +287,25 @@ func TestFormatErrors(t *testing.T) {
 // anything panic, hang or grow.
 func FuzzOpen(f *testing.F) {
 	for _, inUse := range []bool{false, true} {
-		f.Add(newImage(f, inUse).diff[:4*slotSize], inUse)
+		f.Add(newImage(f, inUse).diff[:5*slotSize], inUse)
 	}
 	base := noise(100_000)
 	f.Fuzz(func(t *testing.T, start []byte, seal bool) {
 		m := image{make([]byte, 200_000), base}
-		copy(m.diff, start[:min(len(start), 4*slotSize)])
+		copy(m.diff, start[:min(len(start), 5*slotSize)])
 		if seal {
-			for i := range 4 {
+			for i := range 5 {
 				m.seal(i)
 			}
 		}
 		ctx := t.Context()
-		_, _ = Check(ctx, readOnly(block.FromBytes(bytes.Clone(m.diff))))
-		if RebaseUnchecked(ctx, block.FromBytes(m.diff), block.FromBytes(base)) != nil {
+		// The era of the machine that wrote the image.
+		const era = "cycle 0"
+		_, _ = Check(ctx, ageing{readOnly(block.FromBytes(bytes.Clone(m.diff))), era})
+		if RebaseUnchecked(ctx, ageing{block.FromBytes(m.diff), era}, block.FromBytes(base)) != nil {
 			return
 		}
-		d, err := Open(ctx, block.FromBytes(base), block.FromBytes(m.diff), false)
+		d, err := Open(ctx, block.FromBytes(base), ageing{block.FromBytes(m.diff), era}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

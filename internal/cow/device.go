@@ -128,7 +128,8 @@ func smaller(a, b int) int {
 // A chunk in state data is read and written in place, without a lock. Whoever
 // changes the state of chunks holds them in first: shared if it replaces them
 // as a whole, alone if it keeps a part of them, which it must copy. A state
-// becomes data when the data are in the file.
+// becomes arriving when the data are in the file, and data when a note says
+// so: until then nobody may rely on the chunk being found again.
 type device struct {
 	gate  block.Gate
 	info  block.Info
@@ -186,7 +187,7 @@ func (d *device) readRun(ctx context.Context, s state, p []byte, off int64, flag
 	case zero:
 		clear(p)
 		return nil
-	case data:
+	case data, arriving:
 		if nowait && d.diffWaits {
 			return block.ErrWouldBlock
 		}

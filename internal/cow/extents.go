@@ -28,7 +28,7 @@ func (d *device) extents(ctx context.Context, off, end int64) iter.Seq2[block.Ex
 			case err != nil:
 				yield(block.Extent{}, err)
 				return
-			case s == data && !yield(block.Extent{Off: off, Len: n}, nil):
+			case s.inFile() && !yield(block.Extent{Off: off, Len: n}, nil):
 				return
 			case s == zero && !yield(block.Extent{Off: off, Len: n, Status: block.Hole | block.Zero}, nil):
 				return

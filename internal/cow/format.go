@@ -21,6 +21,7 @@ const Version1 Version = 1
 const (
 	headerMagic = "STRATCOW"
 	pageMagic   = "SCOW"
+	noteMagic   = "NCOW"
 
 	// slotSize is the size in bytes of a header and of a page of the map.
 	slotSize = 4096
@@ -30,6 +31,14 @@ const (
 	// chunks that they are about, two bits each.
 	pageWords  = (slotSize - pageHead) / 8
 	pageChunks = pageWords * 32
+	// noteSize is the size in bytes of a note: a sector, which is never torn.
+	// noteHead is what stands in it before the states of the chunks, of which
+	// there are noteWords.
+	noteSize  = 512
+	noteHead  = 56
+	noteWords = (noteSize - noteHead) / 8
+	// pageNotes are the notes that tell of the chunks of one page.
+	pageNotes = (pageWords + noteWords - 1) / noteWords
 	// dataAlign is what the offset of the data is a multiple of.
 	dataAlign = 64 << 10
 
@@ -49,10 +58,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // size of the base and of a chunk.
 type layout struct {
 	chunks, pages int64
-	// maps are the offsets of the two copies of the map, data that of the
-	// data, end the size of the file.
-	maps      [2]int64
-	data, end int64
+	// maps are the offsets of the two copies of the map, notes and data those
+	// of the notes and the data, end is the size of the file.
+	maps             [2]int64
+	notes, data, end int64
 }
 
 // newLayout returns the layout for a base of size bytes, or says why there
@@ -68,7 +77,8 @@ func newLayout(size, chunk int64) (layout, error) {
 	l.pages = (l.chunks + pageChunks - 1) / pageChunks
 	l.maps[0] = 2 * slotSize
 	l.maps[1] = l.maps[0] + l.pages*slotSize
-	l.data = roundUp(l.maps[1]+l.pages*slotSize, dataAlign)
+	l.notes = l.maps[1] + l.pages*slotSize
+	l.data = roundUp(l.notes+l.pages*pageNotes*noteSize, dataAlign)
 	l.end = l.data + roundUp(size, slotSize)
 	return l, nil
 }
@@ -134,6 +144,7 @@ func (h *header) encode(l *layout) []byte {
 	le.PutUint64(p[80:], uint64(l.pages))
 	le.PutUint64(p[88:], uint64(l.data))
 	copy(p[96:128], h.base[:])
+	le.PutUint64(p[128:], uint64(l.notes))
 	le.PutUint32(p[12:], crc32.Checksum(p, castagnoli))
 	return p
 }
@@ -167,9 +178,9 @@ func decodeHeader(p []byte) (header, layout, error) {
 	case flags&^(flagInUse|flagMerging) != 0:
 		return h, l, damaged("the header has unknown flags %#x", flags)
 	case int64(le.Uint64(p[64:])) != l.maps[0], int64(le.Uint64(p[72:])) != l.maps[1],
-		int64(le.Uint64(p[80:])) != l.pages, int64(le.Uint64(p[88:])) != l.data:
+		int64(le.Uint64(p[80:])) != l.pages, int64(le.Uint64(p[88:])) != l.data, int64(le.Uint64(p[128:])) != l.notes:
 		return h, l, damaged("the header does not agree with itself about where the map and the data are")
-	case !block.IsZero(p[128:slotSize]):
+	case !block.IsZero(p[136:slotSize]):
 		return h, l, damaged("the header has something where nothing may be")
 	}
 	return h, l, nil

@@ -29,32 +29,37 @@ func (l *loader) load(ctx context.Context) error {
 	l.broken = make(map[int64]bool)
 	l.buffer = make([]byte, MaxChunk)
 	for copy := range s.layout.maps {
-		if err := l.readMap(ctx, copy); err != nil {
+		page := func(number int64, p []byte) { l.page(copy, number, p) }
+		if err := l.read(ctx, s.layout.maps[copy], s.layout.pages, slotSize, page); err != nil {
 			return err
 		}
 	}
-	return nil
+	if !s.head.inUse || !s.notes.on.Load() {
+		return nil
+	}
+	return l.read(ctx, s.layout.notes, s.layout.pages*pageNotes, noteSize, l.note)
 }
 
-// readMap reads one copy of the map, but for its holes.
-func (l *loader) readMap(ctx context.Context, copy int) error {
-	s := l.store
-	first := s.layout.maps[copy]
-	end := s.layout.page(copy, s.layout.pages)
-	if !s.diff.Info().CheapExtents {
-		return l.readPart(ctx, copy, 0, s.layout.pages)
+// read reads n slots of size bytes that begin at off, but for holes, and calls
+// f for each.
+func (l *loader) read(ctx context.Context, off, n, size int64, f func(number int64, p []byte)) error {
+	// Ranges must fit the blocks of the device; nothing else lies behind the
+	// slots up to the next multiple of the largest blocks.
+	end := off + roundUp(n*size, slotSize)
+	diff := l.store.diff
+	if !diff.Info().CheapExtents {
+		return l.readPart(ctx, off, off, end, size, f)
 	}
-	next := int64(0) // the first page that has not been read
-	for e, err := range s.diff.Extents(ctx, block.Allocation, first, end-first) {
+	next := off // what has not been read yet
+	for e, err := range diff.Extents(ctx, block.Allocation, off, end-off) {
 		if err != nil {
 			return err
 		}
 		if e.Status&block.Zero != 0 {
 			continue
 		}
-		from := max(next, (e.Off-first)/slotSize)
-		to := (e.End() - first + slotSize - 1) / slotSize
-		if err := l.readPart(ctx, copy, from, to); err != nil {
+		from, to := max(next, e.Off&^(slotSize-1)), roundUp(e.End(), slotSize)
+		if err := l.readPart(ctx, off, from, to, size, f); err != nil {
 			return err
 		}
 		next = max(next, to)
@@ -62,18 +67,17 @@ func (l *loader) readMap(ctx context.Context, copy int) error {
 	return nil
 }
 
-// readPart reads one copy of the pages from..to.
-func (l *loader) readPart(ctx context.Context, copy int, from, to int64) error {
+// readPart is read for the bytes from..to, multiples of slotSize.
+func (l *loader) readPart(ctx context.Context, off, from, to, size int64, f func(number int64, p []byte)) error {
 	for from < to {
-		n := min(to-from, int64(len(l.buffer)/slotSize))
-		p := l.buffer[:n*slotSize]
-		if err := l.store.diff.ReadAt(ctx, p, l.store.layout.page(copy, from), 0); err != nil {
+		p := l.buffer[:min(to-from, int64(len(l.buffer)))]
+		if err := l.store.diff.ReadAt(ctx, p, from, 0); err != nil {
 			return err
 		}
-		for k := range n {
-			l.page(copy, from+k, p[k*slotSize:][:slotSize])
+		for at := int64(0); at < int64(len(p)); at += size {
+			f((from+at-off)/size, p[at:][:size])
 		}
-		from += n
+		from += int64(len(p))
 	}
 	return nil
 }

@@ -26,23 +26,23 @@ func (g *page) encode(p []byte, uuid *[16]byte) {
 	for j, w := range g.states {
 		le.PutUint64(p[pageHead+8*j:], w)
 	}
-	le.PutUint32(p[4:], pageSum(p, uuid))
+	le.PutUint32(p[4:], slotSum(p, uuid))
 }
 
-// pageSum is the checksum of a slot. It covers the uuid, so that a page of
-// another file is not taken for one of this.
-func pageSum(p []byte, uuid *[16]byte) uint32 {
+// slotSum is the checksum of a page or a note. It covers the uuid, so that one
+// of another file is not taken for one of this.
+func slotSum(p []byte, uuid *[16]byte) uint32 {
 	sum := crc32.Checksum(uuid[:], castagnoli)
 	sum = crc32.Update(sum, castagnoli, p[:4])
 	sum = crc32.Update(sum, castagnoli, zeros[:4])
-	return crc32.Update(sum, castagnoli, p[8:slotSize])
+	return crc32.Update(sum, castagnoli, p[8:])
 }
 
 // decode reads a slot in which page number is expected. It returns what is
 // wrong, the empty string if nothing is.
 func (g *page) decode(p []byte, uuid *[16]byte, number, chunks int64) (wrong string) {
 	le := binary.LittleEndian
-	if string(p[:4]) != pageMagic || le.Uint32(p[4:]) != pageSum(p, uuid) {
+	if string(p[:4]) != pageMagic || le.Uint32(p[4:]) != slotSum(p, uuid) {
 		return "has a wrong checksum"
 	}
 	g.number = int64(le.Uint64(p[8:]))

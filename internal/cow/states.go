@@ -15,19 +15,28 @@ const (
 	absent state = 0 // on the base
 	data   state = 1 // in the difference file
 	zero   state = 2 // nowhere: zeros
+
+	// arriving is data of which no note tells yet. It is in memory only.
+	arriving state = 3
 )
+
+// inFile reports whether the content is in the difference file.
+func (s state) inFile() bool { return s&1 != 0 }
 
 // evenBits repeats a state in all places of a word when multiplied with it.
 const evenBits = 0x5555_5555_5555_5555
 
 func (s state) word() uint64 { return uint64(s) * evenBits }
 
+// settled returns a word as it is in the file, where nothing is arriving.
+func settled(w uint64) uint64 { return w &^ (w & (w >> 1) & evenBits << 1) }
+
 // words are the states of the chunks of a page. Readers of a map load them
 // one by one, atomically.
 type words [pageWords]uint64
 
 // same are words of one state only, shared by all maps and never changed.
-var same = func() (w [3]words) {
+var same = func() (w [4]words) {
 	for s := range w {
 		for j := range w[s] {
 			w[s][j] = state(s).word()
@@ -46,6 +55,9 @@ type states struct {
 	infos []pageInfo
 	// dirty are the pages of which listed is set.
 	dirty []int64
+	// fresh has a bit for each note: there are changes that it does not tell
+	// of and nobody has begun to write.
+	fresh []uint64
 }
 
 // pageInfo is what is to be known about a page in the file.
@@ -63,6 +75,7 @@ type pageInfo struct {
 func (m *states) init(n int64) {
 	m.pages = make([]atomic.Pointer[words], n)
 	m.infos = make([]pageInfo, n)
+	m.fresh = make([]uint64, (n*pageNotes+63)/64)
 	for i := range m.infos {
 		m.infos[i].current = -1
 	}
@@ -126,8 +139,9 @@ func (w *words) count(from, to int64, s state) int64 {
 	return to - from
 }
 
-// set makes s the state of the chunks from i to end and reports whether one of
-// them was in state data before.
+// set makes s the state of the chunks from i to end and reports whether the
+// content of one of them was in the file. Chunks in state data stay that when
+// s is arriving.
 func (m *states) set(i, end int64, s state) (hadData bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -143,14 +157,11 @@ func (m *states) set(i, end int64, s state) (hadData bool) {
 // setInPage is set for the chunks from..to of a page.
 func (m *states) setInPage(page, from, to int64, s state) (hadData bool) {
 	w := m.pages[page].Load()
-	if w.count(from, to, s) == to-from {
-		return s == data
+	if w.count(from, to, s) == to-from || s == arriving && w.count(from, to, data) == to-from {
+		return s.inFile()
 	}
-	if !m.infos[page].listed {
-		m.infos[page].listed = true
-		m.dirty = append(m.dirty, page)
-	}
-	if from == 0 && to == pageChunks {
+	m.changed(page, from, to)
+	if from == 0 && to == pageChunks && s != arriving {
 		m.pages[page].Store(&same[s])
 		return w.hasData()
 	}
@@ -167,6 +178,9 @@ func (m *states) setInPage(page, from, to int64, s state) (hadData bool) {
 		mask := ^uint64(0) >> (64 - 2*(next-i)) << (i % 32 * 2)
 		old := private[i/32]
 		hadData = hadData || old&mask&evenBits != 0
+		if s == arriving {
+			mask &^= old & evenBits * 3
+		}
 		atomic.StoreUint64(&private[i/32], old&^mask|s.word()&mask)
 		i = next
 	}
@@ -174,13 +188,23 @@ func (m *states) setInPage(page, from, to int64, s state) (hadData bool) {
 	return hadData
 }
 
+// changed says that the chunks from..to of a page are going to change.
+func (m *states) changed(page, from, to int64) {
+	if !m.infos[page].listed {
+		m.infos[page].listed = true
+		m.dirty = append(m.dirty, page)
+	}
+	for n, last := noteOf(page, from), noteOf(page, to-1); n <= last; n++ {
+		m.fresh[n/64] |= 1 << (n % 64)
+	}
+}
+
 // shared reports whether w may not be changed.
 func (w *words) shared() bool {
 	return w == &same[absent] || w == &same[data] || w == &same[zero]
 }
 
-// hasData reports whether some chunk is in state data: of the states only
-// that one is odd.
+// hasData reports whether the content of some chunk is in the file.
 func (w *words) hasData() bool {
 	if w == nil {
 		return false
@@ -231,7 +255,9 @@ func (m *states) snapshot(page int64, to *words) (target int, sequence uint64) {
 	defer m.mu.Unlock()
 	*to = same[absent]
 	if w := m.pages[page].Load(); w != nil {
-		*to = *w
+		for j, x := range w {
+			to[j] = settled(x)
+		}
 	}
 	info := &m.infos[page]
 	info.listed, info.writing = false, true
@@ -258,7 +284,8 @@ func (m *states) settle(page int64, target int, durable bool) {
 	}
 }
 
-// count returns how many chunks are in states data and zero.
+// count returns how many chunks are in states data and zero. None may be
+// arriving.
 func (m *states) count() (inData, inZero int64) {
 	for i := range m.pages {
 		w := m.pages[i].Load()

@@ -82,6 +82,55 @@ func compare(t *rapid.T, m *states, want []state) {
 	}
 }
 
+// A chunk is in state data only if the notes that were written last say so, and
+// those of which nobody is told to write them say what is true.
+func TestStatesNoted(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		const pages = 3
+		var m states
+		m.init(pages)
+		file := make([]byte, 32*noteSize) // more than there are, as on disk
+		place := rapid.Map(rapid.Int64Range(0, 2*pages*pageNotes), func(k int64) int64 {
+			return min(k/2*32*noteWords-k%2*rapid.Int64Range(0, 40).Draw(t, "back"), pages*pageChunks)
+		})
+		for range rapid.IntRange(1, 12).Draw(t, "steps") {
+			i, end := max(0, place.Draw(t, "i")), max(0, place.Draw(t, "end"))
+			if i = min(i, end); i == end {
+				continue
+			}
+			m.set(i, end, rapid.SampledFrom([]state{absent, zero, arriving}).Draw(t, "state"))
+			first := rapid.Int64Range(0, pages*pageNotes-1).Draw(t, "first")
+			last := rapid.Int64Range(first+1, pages*pageNotes).Draw(t, "last")
+			p := make([]byte, 8*noteSize*rapid.IntRange(1, 2).Draw(t, "room"))
+			from, to := m.takeNotes(first, last, rapid.SampledFrom([]int64{1, 8}).Draw(t, "unit"), p)
+			if from < to && rapid.Bool().Draw(t, "race") {
+				m.set(i, end, rapid.SampledFrom([]state{absent, zero, arriving}).Draw(t, "then"))
+			}
+			written := rapid.Bool().Draw(t, "written")
+			if written {
+				copy(file[from*noteSize:], p[:(to-from)*noteSize])
+			}
+			m.settleNotes(from, to, p, written)
+			compareNotes(t, &m, file)
+		}
+	})
+}
+
+// compareNotes looks at all chunks.
+func compareNotes(t *rapid.T, m *states, file []byte) {
+	for i := range int64(len(m.pages)) * pageChunks {
+		n := noteOf(i/pageChunks, i%pageChunks)
+		k := i%pageChunks - n%pageNotes*noteWords*32
+		noted := state(file[n*noteSize+noteHead+k/4] >> (k % 4 * 2) & 3)
+		s := m.at(i)
+		fresh := m.fresh[n/64]>>(n%64)&1 != 0
+		if s == data && noted != data || !fresh && noted != s {
+			t.Fatalf("chunk %d is in state %d, in the note %d; fresh %v", i, s, noted, fresh)
+		}
+	}
+}
+
 // A disk that is zeroed as a whole takes no memory for its pages.
 func TestStatesOfOneKind(t *testing.T) {
 	t.Parallel()

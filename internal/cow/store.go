@@ -17,6 +17,7 @@ type store struct {
 	diff   block.Device
 	layout layout
 	states states
+	notes  notes
 	loader loader
 
 	// turn is held by those who write headers or pages. It guards what
@@ -84,6 +85,7 @@ func open(ctx context.Context, diff block.Device, report func(error)) (*store, e
 		return nil, err
 	}
 	s.states.init(s.layout.pages)
+	s.notes.init(diff, s.head.uuid)
 	s.loader = loader{store: s, report: report}
 	return s, s.loader.load(ctx)
 }
@@ -119,9 +121,32 @@ func (s *store) recover(ctx context.Context) error {
 		}
 	}
 	s.loader = loader{}
+	s.turn.Lock()
+	defer s.turn.Unlock()
 	// A process that was killed may have left what is not yet durable. What
 	// is written from now on relies on what has been read.
-	return s.diff.Flush(ctx)
+	if err := s.writeDirty(ctx); err != nil || !s.head.inUse {
+		return err
+	}
+	// The notes of that process have served their purpose.
+	if err := s.putHeader(ctx, s.head); err != nil {
+		return err
+	}
+	return s.use(ctx)
+}
+
+// use marks the file as one in use before the first page or note is written.
+// Its callers hold turn.
+func (s *store) use(ctx context.Context) error {
+	if !s.head.inUse {
+		h := s.head
+		h.inUse = true
+		if err := s.putHeader(ctx, h); err != nil {
+			return err
+		}
+	}
+	s.notes.generation.Store(s.head.sequence)
+	return nil
 }
 
 // readHeaders finds the header that counts. One of the two may be unusable: it
@@ -173,7 +198,8 @@ func (e *spareHeaderError) Error() string {
 func (e *spareHeaderError) Unwrap() error { return e.err }
 
 // putHeader writes both headers, one after the other, and makes them durable.
-// When it fails either header may count.
+// When it fails either header may count. The notes written before do not count
+// once the first of the two has been written.
 func (s *store) putHeader(ctx context.Context, h header) error {
 	s.head.sequence++
 	h.sequence = s.head.sequence
@@ -201,5 +227,10 @@ func (s *store) close(ctx context.Context) error {
 	}
 	h := s.head
 	h.inUse = false
-	return s.putHeader(ctx, h)
+	if err := s.putHeader(ctx, h); err != nil {
+		return err
+	}
+	// The notes only take room now, which does no harm.
+	_ = s.diff.Zero(ctx, s.layout.notes, s.layout.data-s.layout.notes, block.FastZero)
+	return nil
 }

@@ -2,6 +2,7 @@ package cow
 
 import (
 	"context"
+	"errors"
 )
 
 // maxBatch bounds the pages that are copied to be written at once.
@@ -33,15 +34,11 @@ func (s *store) sync(ctx context.Context) error {
 func (s *store) writeDirty(ctx context.Context) error {
 	dirty := s.states.takeDirty()
 	if len(dirty) == 0 {
-		return s.diff.Flush(ctx)
+		return s.flush(ctx)
 	}
-	if !s.head.inUse {
-		h := s.head
-		h.inUse = true
-		if err := s.putHeader(ctx, h); err != nil {
-			s.states.putBack(dirty)
-			return err
-		}
+	if err := s.use(ctx); err != nil {
+		s.states.putBack(dirty)
+		return err
 	}
 	for len(dirty) > 0 {
 		k := min(len(dirty), maxBatch)
@@ -64,7 +61,7 @@ func (s *store) writePages(ctx context.Context, pages []int64) error {
 		targets[k], g.sequence = s.states.snapshot(number, &g.states)
 		g.encode(s.buffer[k*slotSize:][:slotSize], &s.head.uuid)
 	}
-	err := s.diff.Flush(ctx)
+	err := s.flush(ctx)
 	for k := 0; err == nil && k < len(pages); {
 		// Neighbours go out in one write.
 		n := 1
@@ -75,10 +72,28 @@ func (s *store) writePages(ctx context.Context, pages []int64) error {
 		k += n
 	}
 	if err == nil {
-		err = s.diff.Flush(ctx)
+		err = s.flush(ctx)
 	}
 	for k, number := range pages {
 		s.states.settle(number, targets[k], err == nil)
+	}
+	return err
+}
+
+// flush makes durable what was written to the file. When that fails, data may
+// be lost that notes tell of: none of those written so far may count any more,
+// and no further ones are written.
+func (s *store) flush(ctx context.Context) error {
+	err := s.diff.Flush(ctx)
+	if err == nil || !s.head.inUse {
+		return err
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, cause) {
+		return err
+	}
+	if s.notes.on.Swap(false) {
+		// That a header reaches the file is enough, see putHeader.
+		_ = s.putHeader(ctx, s.head)
 	}
 	return err
 }

@@ -29,6 +29,9 @@ func (d *device) write(ctx context.Context, p []byte, off int64, flags block.Fla
 	if err := d.writeFirst(ctx, p, off); err != nil {
 		return err
 	}
+	if err := d.store.note(ctx, first, end); err != nil {
+		return err
+	}
 	return d.syncIf(ctx, flags)
 }
 
@@ -76,7 +79,7 @@ func (d *device) writeFirst(ctx context.Context, p []byte, off int64) error {
 	if err := d.writeHeld(ctx, p, off); err != nil {
 		return err
 	}
-	d.store.states.set(first, end, data)
+	d.store.states.set(first, end, d.store.arrived())
 	return nil
 }
 
@@ -109,7 +112,7 @@ func (d *device) writeHeld(ctx context.Context, p []byte, off int64) error {
 func (d *device) fillChunk(ctx context.Context, p []byte, off int64) error {
 	at := d.store.layout.data
 	s := d.store.states.at(off >> d.shift)
-	if s == data {
+	if s.inFile() {
 		return d.diff.WriteAt(ctx, p, at+off, 0)
 	}
 	start := off &^ d.mask

@@ -26,10 +26,17 @@ func (d *device) Zero(ctx context.Context, off, n int64, flags block.Flags) erro
 	if err := d.zeroParts(ctx, to, off+n); err != nil {
 		return err
 	}
+	// Also when nothing changed: another request may have made the change
+	// and not have noted it yet.
+	first, end := d.span(off, n)
+	if err := d.store.note(ctx, first, end); err != nil {
+		return err
+	}
 	return d.syncIf(ctx, flags)
 }
 
-// Trim makes whole chunks zeros and leaves the rest alone.
+// Trim makes whole chunks zeros and leaves the rest alone. It may be forgotten,
+// so that it writes no notes.
 func (d *device) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
 	if err := d.gate.Enter(); err != nil {
 		return err
@@ -74,7 +81,7 @@ func (d *device) zeroWhole(ctx context.Context, from, to int64, flags block.Flag
 	if flags&block.NoHole != 0 {
 		err := d.diff.Zero(ctx, at, to-from, flags&(block.NoHole|block.FastZero))
 		if err == nil {
-			d.store.states.set(first, end, data)
+			d.store.states.set(first, end, d.store.arrived())
 		}
 		return err
 	}

@@ -138,6 +138,15 @@ func (r *recorder) flush(ctx context.Context, dev block.Device) error {
 	return nil
 }
 
+// killed says that the server is gone and that everything that it answered must
+// be there, flushed or not.
+func (r *recorder) killed() {
+	for b := range r.blocks {
+		x := &r.blocks[b]
+		x.durable = max(x.durable, x.acked)
+	}
+}
+
 // verify reads the disk of a server that was started anew: every sector must
 // come from the last change that was made durable, or from a later one. It
 // returns how many blocks hold something durable.
