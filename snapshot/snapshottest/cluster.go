@@ -112,7 +112,7 @@ func testFenced(t *testing.T, c Config, policy snapshot.Policy) {
 	} else {
 		must(t, a.Close())
 	}
-	expectView(t, b, "s", 0, c.Origin, 1)
+	expectView(t, b, c.known(ctx, b, "s"), 0, c.Origin, 1)
 	check(t, b)
 	must(t, b.Close())
 }

@@ -168,7 +168,7 @@ func (p *player) act(ctx context.Context, a action) (err error) {
 		err = p.create(ctx, a, model)
 	case "delete":
 		p.drop(a.view)
-		err = p.set.Delete(ctx, a.view)
+		err = p.set.Delete(ctx, p.lab.c.known(ctx, p.set, a.view))
 		if errors.Is(err, snapshot.ErrBusy) {
 			return nil
 		}
@@ -258,7 +258,7 @@ func (p *player) dev(ctx context.Context, view string, write bool) (block.Device
 	if d := p.devs[view]; d != nil {
 		return d, nil
 	}
-	d, err := p.set.Open(ctx, view, snapshot.OpenOptions{Write: write})
+	d, err := p.set.Open(ctx, p.lab.c.known(ctx, p.set, view), snapshot.OpenOptions{Write: write})
 	if err == nil {
 		p.devs[view] = d
 	}
@@ -314,12 +314,32 @@ func (p *player) verify(ctx context.Context) error {
 			p.drop(name)
 		}
 	}
-	for _, x := range p.set.List() {
-		if _, ok := p.views[x.Name]; !ok {
+	all := p.set.List()
+	for _, x := range all {
+		if _, ok := p.views[x.Name]; !ok && !p.lab.c.nameless {
 			return fmt.Errorf("there is a snapshot %q: %w", x.Name, blocktest.ErrBroken)
 		}
 	}
+	if n := len(p.views) - 1; len(all) != n {
+		return fmt.Errorf("there are %d snapshots, expected %d: %w", len(all), n, blocktest.ErrBroken)
+	}
 	return nil
+}
+
+// known returns the name by which a set knows a snapshot. A store that keeps no
+// names has only one.
+func (c Config) known(ctx context.Context, s *snapshot.Set, name string) string {
+	if !c.nameless || name == "" {
+		return name
+	}
+	// Those who share the store know what others did when they have the lock.
+	if _, err := s.Usage(ctx); err != nil {
+		return name
+	}
+	if all := s.List(); len(all) == 1 {
+		name = all[0].Name
+	}
+	return name
 }
 
 // settle verifies, and takes what it finds for what must be there.
@@ -342,9 +362,11 @@ func (p *player) settle(ctx context.Context) error {
 
 // resolve finds out which of the doubtful snapshots exist.
 func (p *player) resolve(ctx context.Context) error {
-	for _, x := range p.set.List() {
-		if d, ok := p.maybe[x.Name]; ok {
-			p.views[x.Name] = d
+	all := p.set.List()
+	for name, d := range p.maybe {
+		is := func(x snapshot.Snapshot) bool { return x.Name == name || p.lab.c.nameless && len(p.views) == 1 }
+		if slices.ContainsFunc(all, is) {
+			p.views[name] = d
 		}
 	}
 	clear(p.maybe)

@@ -41,8 +41,8 @@ type Config struct {
 	// MinBlock of both devices in bytes.
 	MinBlock int
 
-	// volatile: the store is not persistent.
-	volatile bool
+	// volatile: the store is not persistent. nameless: it keeps no names.
+	volatile, nameless bool
 }
 
 // Run tests a kind of store under every policy of the origin that it supports.
@@ -53,7 +53,7 @@ func Run(t *testing.T, c Config) {
 	c.Seeds = cmp.Or(c.Seeds, 10)
 	c.Copies = cmp.Or(c.Copies, 2)
 	caps := c.caps(t)
-	c.volatile = !caps.Persistent
+	c.volatile, c.nameless = !caps.Persistent, !caps.Values
 	t.Run("Names", func(t *testing.T) { t.Parallel(); testNames(t, c, caps) })
 	t.Run("Bad", func(t *testing.T) { t.Parallel(); testBad(t, c) })
 	t.Run("Copies", func(t *testing.T) { t.Parallel(); testCopies(t, c, caps) })
