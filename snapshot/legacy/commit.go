@@ -23,8 +23,9 @@ type disk struct {
 	area   int64
 	last   []entry
 	litter bool
-	// unsure: a commit has failed. fenced: somebody else has written.
-	unsure, fenced bool
+	// unsure: a commit has failed. fenced: somebody else has written. shared:
+	// there is a lock, without which nothing may be written.
+	unsure, fenced, shared bool
 }
 
 // turn goes on to the next area if one is full.
@@ -42,6 +43,7 @@ func (st *store) Commit(ctx context.Context, token uint64) error {
 	st.commit.Lock()
 	defer st.commit.Unlock()
 	if token != 0 {
+		st.disk.shared = true
 		if err := st.fence(ctx); err != nil {
 			return err
 		}
@@ -286,7 +288,7 @@ func (st *store) Refresh(ctx context.Context) error {
 	d.turn(l)
 	for _, e := range added {
 		if _, twice := st.chunks[e.old]; twice || !st.space.take(e.new) {
-			return errors.Join(st.load(ctx), ctx.Err())
+			return st.load(ctx)
 		}
 		st.chunks[e.old] = e.new
 		st.mine.add(span{e.new, e.new + 1})

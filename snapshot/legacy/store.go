@@ -120,7 +120,7 @@ func (st *store) reset(used []int64) {
 		st.mine.add(span{n, n + 1})
 	}
 	if st.live == 0 {
-		st.chunks, st.disk = nil, disk{}
+		st.chunks, st.disk = nil, disk{shared: st.disk.shared}
 	}
 }
 
@@ -141,8 +141,8 @@ func (st *store) load(ctx context.Context) error {
 	}
 	st.live, st.chunks = st.next, chunks
 	st.next++
+	d.valid, d.holds, d.shared = true, st.live, st.disk.shared
 	st.disk = d
-	st.disk.valid, st.disk.holds = true, st.live
 	st.reset(used)
 	return nil
 }
@@ -196,15 +196,20 @@ func (l layout) readList(ctx context.Context, dev block.Device) (chunks map[int6
 	return chunks, used, d, nil
 }
 
+// Close writes nothing if there is a lock, which may be lost: the engine has
+// committed what it could.
 func (st *store) Close(ctx context.Context) error {
-	if !st.loaded || st.cfg.ReadOnly || st.disk.fenced {
+	if !st.loaded || st.cfg.ReadOnly || st.disk.shared {
 		return nil
 	}
 	st.mu.RLock()
-	clean := len(st.staged) == 0 && st.live == st.disk.holds
+	clean := len(st.staged) == 0 && st.live == st.disk.holds && st.disk.valid == (st.live != 0)
 	st.mu.RUnlock()
 	if clean {
 		return nil
+	}
+	if err := st.fence(ctx); err != nil {
+		return err
 	}
 	return st.Commit(ctx, 0)
 }

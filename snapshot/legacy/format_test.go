@@ -1,0 +1,434 @@
+package legacy_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// kind is legacy, from the registry.
+func kind(t testing.TB) snapshot.Kind {
+	t.Helper()
+	for _, k := range snapshot.Kinds() {
+		if k.Name == "legacy" {
+			return k
+		}
+	}
+	t.Fatal("the kind is not registered")
+	return snapshot.Kind{}
+}
+
+// newStore makes a store on p for an origin of some chunks of 512 bytes.
+func newStore(t testing.TB, p []byte, origin int64, f snapshot.Format) snapshot.Store {
+	t.Helper()
+	return onDevice(t, block.FromBytes(p), origin, f)
+}
+
+func onDevice(t testing.TB, dev block.Device, origin int64, f snapshot.Format) snapshot.Store {
+	t.Helper()
+	c := snapshot.Config{Device: dev, OriginSize: origin * 512, Format: f, Retire: func(f func()) { f() }}
+	if f != snapshot.Never {
+		c.Chunk = 512
+	}
+	st, err := kind(t).New(c)
+	must(t, err)
+	return st
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// image makes a store by hand: chunks of 512 bytes, so that an area has 32
+// exceptions, and the metadata are in the chunks 1, 34, 67 ...
+func image(chunks int, exceptions ...[2]uint64) []byte {
+	p := make([]byte, chunks*512)
+	copy(p, "SnAp\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00")
+	for i, e := range exceptions {
+		q := p[(1+i/32*33)*512+i%32*16:]
+		binary.LittleEndian.PutUint64(q, e[0])
+		binary.LittleEndian.PutUint64(q[8:], e[1])
+	}
+	return p
+}
+
+// list makes n exceptions for the chunks from 0 on, as the kernel would.
+func list(n int) (all [][2]uint64) {
+	for i := range n {
+		all = append(all, [2]uint64{uint64(i), uint64(2 + i + i/32)})
+	}
+	return all
+}
+
+// detach makes the snapshot leave the first n chunks of the origin.
+func detach(t testing.TB, st snapshot.Store, from, n int64) error {
+	t.Helper()
+	for n > 0 {
+		p, err := st.Plan(t.Context(), snapshot.Request{Op: snapshot.Detach, Chunk: from, N: n})
+		if err != nil {
+			return err
+		}
+		if len(p.Copies) > 0 {
+			must(t, st.Apply(t.Context(), p))
+		}
+		from, n = from+p.N, n-p.N
+	}
+	return nil
+}
+
+// What is written is, byte for byte, what the description of the format says.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, n := range []int{0, 1, 31, 32, 33, 64, 70} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			for _, at := range []int64{1, 7, 1000} { // commits of so many
+				p := make([]byte, 200*512)
+				st := newStore(t, p, 100, snapshot.Always)
+				must(t, st.Load(ctx))
+				empty := image(200)
+				empty[4] = 0
+				if !bytes.Equal(p, empty) {
+					t.Fatal("a new store is not an empty one")
+				}
+				_, err := st.Create(ctx, snapshot.Origin)
+				must(t, err)
+				must(t, st.Commit(ctx, 0))
+				for c := int64(0); c < int64(n); c += at {
+					must(t, detach(t, st, c, min(at, int64(n)-c)))
+					must(t, st.Commit(ctx, 0))
+				}
+				must(t, st.Close(ctx))
+				if want := image(200, list(n)...); !bytes.Equal(p, want) {
+					t.Errorf("%d exceptions, %d to a commit: not what the format says", n, at)
+				}
+				read := newStore(t, p, 100, snapshot.Never)
+				must(t, read.Load(ctx))
+				expectList(t, read, list(n))
+				must(t, read.Close(ctx))
+			}
+		})
+	}
+}
+
+// expectList compares the map of the snapshot with a list for an origin of 100
+// chunks.
+func expectList(t testing.TB, st snapshot.Store, all [][2]uint64) {
+	t.Helper()
+	want := map[int64]int64{}
+	for _, e := range all {
+		want[int64(e[0])] = int64(e[1])
+	}
+	ids := st.Snapshots()
+	if len(ids) != 1 {
+		t.Fatalf("there are %d snapshots", len(ids))
+	}
+	for c := range int64(100) {
+		seg, err := st.Map(t.Context(), ids[0], c, 1, 0)
+		must(t, err)
+		at, ok := want[c]
+		if place := (snapshot.Place{Where: snapshot.OnStore, Off: at * 512}); ok && seg.Place != place || !ok && seg.Where != snapshot.OnOrigin {
+			t.Errorf("chunk %d lies at %+v, expected %d", c, seg.Place, at)
+		}
+	}
+	must(t, st.Check(t.Context(), func(err error) { t.Errorf("check: %v", err) }))
+}
+
+// A list that was made elsewhere may be in any order.
+func TestForeignList(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	all := [][2]uint64{{99, 5}, {0, 35}, {50, 2}, {51, 90}}
+	p := image(100, all...)
+	st := newStore(t, p, 100, snapshot.Never)
+	must(t, st.Load(ctx))
+	expectList(t, st, all)
+	must(t, detach(t, st, 60, 4))
+	must(t, st.Close(ctx))
+	all = append(all, [2]uint64{60, 3}, [2]uint64{61, 4}, [2]uint64{62, 6}, [2]uint64{63, 7})
+	if !bytes.Equal(p, image(100, all...)) {
+		t.Error("what was added is not at the end of the list")
+	}
+}
+
+func TestBadStores(t *testing.T) {
+	t.Parallel()
+	poke := func(off int, b byte) []byte {
+		p := image(100, list(3)...)
+		p[off] = b
+		return p
+	}
+	for name, x := range map[string]struct {
+		p    []byte
+		want error
+	}{
+		"nothing":        {nil, snapshot.ErrNoStore},
+		"short":          {image(1)[:100], snapshot.ErrNoStore},
+		"blank":          {make([]byte, 51200), snapshot.ErrNoStore},
+		"header only":    {image(1), snapshot.ErrDamaged},
+		"no data":        {image(2), snapshot.ErrDamaged},
+		"magic":          {poke(3, 'P'), snapshot.ErrNoStore},
+		"version":        {poke(8, 2), snapshot.ErrMismatch},
+		"valid":          {poke(4, 2), snapshot.ErrDamaged},
+		"chunk 0":        {poke(12, 0), snapshot.ErrMismatch},
+		"chunk odd":      {poke(12, 3), snapshot.ErrMismatch},
+		"chunk huge":     {poke(14, 1), snapshot.ErrMismatch},
+		"chunk too big":  {append([]byte("SnAp\x01\x00\x00\x00\x01\x00\x00\x00\x00\x01\x00\x00"), make([]byte, 51200)...), snapshot.ErrDamaged},
+		"good":           {poke(512, 0), nil},
+		"at the header":  {image(100, [2]uint64{0, 1}), snapshot.ErrDamaged},
+		"in metadata":    {image(100, [2]uint64{0, 34}), snapshot.ErrDamaged},
+		"outside":        {image(100, [2]uint64{0, 100}), snapshot.ErrDamaged},
+		"far outside":    {image(100, [2]uint64{0, 1 << 63}), snapshot.ErrDamaged},
+		"another origin": {image(100, [2]uint64{100, 2}), snapshot.ErrMismatch},
+		"far origin":     {image(100, [2]uint64{1 << 63, 2}), snapshot.ErrMismatch},
+		"twice":          {image(100, [2]uint64{0, 2}, [2]uint64{0, 3}), snapshot.ErrDamaged},
+		"same place":     {image(100, [2]uint64{0, 2}, [2]uint64{1, 2}), snapshot.ErrDamaged},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			st := newStore(t, x.p, 100, snapshot.Never)
+			if err := st.Load(t.Context()); !errors.Is(err, x.want) {
+				t.Errorf("%v, expected %v", err, x.want)
+			}
+			told := false
+			must(t, st.Check(t.Context(), func(error) { told = true }))
+			if told != (x.want != nil) {
+				t.Errorf("the checker tells of problems: %v", told)
+			}
+			must(t, st.Close(t.Context()))
+		})
+	}
+}
+
+// The list must end on the device: the kernel reads until it does.
+func TestFull(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for chunks, want := range map[int]int{3: 1, 4: 2, 33: 31, 34: 31, 35: 32, 36: 33, 67: 63, 68: 64, 69: 65} {
+		p := make([]byte, chunks*512)
+		st := newStore(t, p, 100, snapshot.Always)
+		must(t, st.Load(ctx))
+		_, err := st.Create(ctx, snapshot.Origin)
+		must(t, err)
+		if free := st.Stats().Free; free != int64(want)*512 {
+			t.Errorf("of %d chunks %d bytes are free, expected %d chunks", chunks, free, want)
+		}
+		if err := detach(t, st, 0, 100); !errors.Is(err, block.ErrNoSpace) {
+			t.Errorf("%d chunks: %v, expected %v", chunks, err, block.ErrNoSpace)
+		}
+		must(t, st.Close(ctx))
+		if n := st.Stats().Exceptions; n != int64(want) {
+			t.Errorf("%d chunks have %d exceptions, expected %d", chunks, n, want)
+		}
+		st = newStore(t, p, 100, snapshot.Never)
+		must(t, st.Load(ctx))
+		if n := st.Stats().Exceptions; n != int64(want) {
+			t.Errorf("%d chunks have %d exceptions when they are read again, expected %d", chunks, n, want)
+		}
+	}
+	// The kernel may have filled the last area.
+	st := newStore(t, image(34, list(32)...), 100, snapshot.Never)
+	must(t, st.Load(ctx))
+	if err := detach(t, st, 40, 1); !errors.Is(err, block.ErrNoSpace) {
+		t.Errorf("a last area that is full: %v, expected %v", err, block.ErrNoSpace)
+	}
+	must(t, st.Close(ctx))
+}
+
+// ordered fails the writes that begin after some flushes.
+type ordered struct {
+	block.Pass
+	flushes, stop int
+}
+
+var errCut = errors.New("cut")
+
+func (o *ordered) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if o.flushes == o.stop {
+		return errCut
+	}
+	return o.Device.WriteAt(ctx, p, off, flags)
+}
+
+func (o *ordered) Flush(ctx context.Context) error {
+	if o.flushes == o.stop {
+		return errCut
+	}
+	o.flushes++
+	return o.Device.Flush(ctx)
+}
+
+// An area comes after those behind it, and the next snapshot begins with
+// nothing of the last, wherever the commit is cut off.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for stop := 0; ; stop++ {
+		p := image(200, list(20)...)
+		o := &ordered{Pass: block.Pass{Device: block.FromBytes(p)}, stop: stop}
+		st := onDevice(t, o, 100, snapshot.Never)
+		must(t, st.Load(ctx))
+		must(t, detach(t, st, 20, 60))
+		err := st.Commit(ctx, 0)
+		want := 20
+		if stop >= 2 {
+			want = 80
+		}
+		read := newStore(t, bytes.Clone(p), 100, snapshot.Never)
+		must(t, read.Load(ctx))
+		expectList(t, read, list(want))
+		if err == nil {
+			must(t, st.Delete(ctx, st.Snapshots()))
+			_, err = st.Create(ctx, snapshot.Origin)
+			must(t, err)
+			err = st.Commit(ctx, 0)
+			read := newStore(t, bytes.Clone(p), 100, snapshot.Never)
+			must(t, read.Load(ctx))
+			switch ids := read.Snapshots(); {
+			case stop == 2:
+				expectList(t, read, list(80))
+			case stop == 3 || stop == 4:
+				if len(ids) != 0 {
+					t.Errorf("after %d flushes there is a snapshot", stop)
+				}
+			default:
+				expectList(t, read, nil)
+			}
+		}
+		if err == nil {
+			must(t, st.Close(ctx))
+			return
+		}
+		// The next commit does what this one did not.
+		if !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		o.stop = -1
+		must(t, st.Close(ctx))
+		read = newStore(t, p, 100, snapshot.Never)
+		must(t, read.Load(ctx))
+		if stop < 2 {
+			expectList(t, read, list(80))
+		} else {
+			expectList(t, read, nil)
+		}
+	}
+}
+
+// What a commit that was cut off left behind the end of the list does not
+// become a part of it.
+func TestLitter(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	p := image(200, list(20)...)
+	litter := image(200, list(32)...)
+	clear(litter[512+20*16 : 512+24*16])
+	copy(p[512:1024], litter[512:1024])
+	o := &ordered{Pass: block.Pass{Device: block.FromBytes(p)}, stop: 1}
+	st := onDevice(t, o, 100, snapshot.Never)
+	must(t, st.Load(ctx))
+	must(t, detach(t, st, 20, 4))
+	if err := st.Commit(ctx, 0); !errors.Is(err, errCut) {
+		t.Error(err)
+	}
+	// It is gone before the gap is closed.
+	if !bytes.Equal(p, image(200, list(20)...)) {
+		t.Error("something is left behind the end of the list")
+	}
+	o.stop = -1
+	must(t, st.Close(ctx))
+	if !bytes.Equal(p, image(200, list(24)...)) {
+		t.Error("the list is not what it should be")
+	}
+}
+
+// Refresh reads what another has added to the list, from where it was.
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	p := image(200, list(20)...)
+	a, b := newStore(t, p, 100, snapshot.Never), newStore(t, p, 100, snapshot.Never)
+	must(t, a.Load(ctx))
+	must(t, b.Load(ctx))
+	id := b.Snapshots()[0]
+	for _, n := range []int64{1, 11, 1, 40} {
+		must(t, detach(t, a, a.Stats().Exceptions, n))
+		must(t, a.Commit(ctx, 1))
+		must(t, b.Refresh(ctx))
+		expectList(t, b, list(int(a.Stats().Exceptions)))
+		if b.Snapshots()[0] != id {
+			t.Error("the snapshot has become another")
+		}
+	}
+	must(t, b.Commit(ctx, 2))
+	// Who did not refresh notices at the next commit.
+	must(t, detach(t, a, 90, 1))
+	must(t, a.Commit(ctx, 1))
+	must(t, detach(t, b, 91, 1))
+	if err := b.Commit(ctx, 2); !errors.Is(err, snapshot.ErrFenced) {
+		t.Errorf("a commit after another's: %v, expected %v", err, snapshot.ErrFenced)
+	}
+	// A new snapshot is another one.
+	c := newStore(t, p, 100, snapshot.Never)
+	must(t, c.Load(ctx))
+	must(t, a.Delete(ctx, a.Snapshots()))
+	must(t, a.Commit(ctx, 1))
+	must(t, c.Refresh(ctx))
+	if n := len(c.Snapshots()); n != 0 {
+		t.Errorf("%d snapshots are left", n)
+	}
+	_, err := a.Create(ctx, snapshot.Origin)
+	must(t, err)
+	must(t, detach(t, a, 5, 2))
+	must(t, a.Commit(ctx, 1))
+	must(t, c.Refresh(ctx))
+	if ids := c.Snapshots(); len(ids) != 1 || ids[0] <= id || c.Stats().Exceptions != 2 {
+		t.Errorf("the snapshots are %v with %d exceptions", ids, c.Stats().Exceptions)
+	}
+	must(t, c.Check(ctx, func(err error) { t.Error(err) }))
+}
+
+// No device makes Load panic, hang, or accept what Check does not.
+func FuzzLoad(f *testing.F) {
+	f.Add(image(100, list(40)...))
+	f.Add(image(34, list(32)...))
+	f.Add(image(100, [2]uint64{99, 5}, [2]uint64{0, 35}))
+	f.Add(image(3)[:20])
+	f.Fuzz(func(t *testing.T, p []byte) {
+		if len(p) > 1<<20 {
+			return
+		}
+		ctx := t.Context()
+		st := newStore(t, p, 100, snapshot.Never)
+		if err := st.Load(ctx); err != nil {
+			must(t, st.Check(ctx, func(error) {}))
+			must(t, st.Close(ctx))
+			return
+		}
+		must(t, st.Check(ctx, func(err error) { t.Errorf("check: %v", err) }))
+		if len(st.Snapshots()) == 0 {
+			return
+		}
+		if err := detach(t, st, 0, 1); err != nil && !errors.Is(err, block.ErrNoSpace) {
+			t.Fatal(err)
+		}
+		n := st.Stats().Exceptions
+		must(t, st.Close(ctx))
+		must(t, st.Check(ctx, func(err error) { t.Errorf("check: %v", err) }))
+		again := newStore(t, p, 100, snapshot.Never)
+		must(t, again.Load(ctx))
+		if got := again.Stats().Exceptions; got != n {
+			t.Errorf("%d exceptions, expected %d", got, n)
+		}
+	})
+}
