@@ -1,7 +1,6 @@
 package lock
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -107,16 +106,6 @@ type answer struct {
 }
 
 // A session is a connection after the greeting.
-type session struct {
-	*link
-	party   partyID
-	lease   time.Duration
-	proved  time.Duration // when what was answered last was sent
-	took    time.Duration // when the lock was asked for
-	renewed time.Duration // when the renewal was sent that has no answer yet
-	waits   bool          // there is one
-}
-
 // now is the time.
 func (c *client) now() time.Duration { return c.o.Clock.Now() }
 
@@ -127,103 +116,9 @@ func (c *client) explain(err error) error {
 
 // connect makes a session. Its errors are about this attempt; a refusal is one
 // that another attempt would not change.
-func (c *client) connect(ctx context.Context) (s *session, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	late := errors.New("no answer in time")
-	defer c.o.Clock.AfterFunc(connectTime, func() { cancel(late) })()
-	defer context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })()
-	conn, err := c.o.Connect(ctx, "tcp", c.address)
-	if err != nil {
-		return nil, c.explain(firstCause(ctx, err))
-	}
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if c.o.TLS != nil {
-		t := tls.Client(conn, c.o.TLS)
-		if err := t.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			return nil, c.explain(firstCause(ctx, tlsError(err)))
-		}
-		conn = t
-	}
-	s = &session{link: newLink(conn)}
-	if err := c.greet(s); err != nil {
-		s.cut()
-		<-s.done
-		return nil, c.explain(firstCause(ctx, err))
-	}
-	return s, nil
-}
-
 // firstCause is why ctx has ended, or err if it has not.
-func firstCause(ctx context.Context, err error) error {
-	return cmp.Or(context.Cause(ctx), err)
-}
-
 // tlsError makes a refusal of what the peer's certificate or alert says.
-func tlsError(err error) error {
-	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
-	var record tls.RecordHeaderError
-	if errors.As(err, &verify) || errors.As(err, &alert) || errors.As(err, &record) {
-		return &refusal{err.Error()}
-	}
-	return err
-}
-
 // greet says hello and makes s the session.
-func (c *client) greet(s *session) error {
-	c.mu.Lock()
-	hello := message{kind: msgHello, version: wireVersion, party: c.party, text: c.name}
-	if c.hold != nil {
-		hello.generation = c.hold.generation
-	}
-	s.party, s.proved = c.party, c.now()
-	c.mu.Unlock()
-	s.send(hello)
-	m, err := receive(s.conn)
-	switch {
-	case errors.Is(err, errProtocol):
-		return &refusal{err.Error()}
-	case err != nil:
-		return err
-	case m.kind == msgRefused:
-		return &refusal{m.text}
-	case m.kind != msgWelcome || m.version != wireVersion || m.lease < MinLease || m.lease > MaxLease:
-		return &refusal{fmt.Sprintf("%v: message %#x of version %d with a lease of %v", errProtocol, byte(m.kind), m.version, m.lease)}
-	}
-	s.lease = m.lease
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.shut {
-		return ErrClosed
-	}
-	if s.party != c.party {
-		return errors.New("the lock was lost meanwhile")
-	}
-	c.session, c.owed, c.trouble = s, 0, nil
-	switch h := c.hold; {
-	case h != nil && m.generation == 0:
-		c.lose("the server has ended its lease")
-		return nil
-	case h != nil:
-		h.generation = max(h.generation, m.generation)
-		c.seen.greatest = h.generation
-		c.prove(s.proved)
-		if h.raise != nil {
-			s.send(message{kind: msgRaise, generation: h.generation, above: h.raise.above})
-		}
-	case m.generation != 0:
-		s.send(message{kind: msgRelease, generation: m.generation})
-	}
-	if c.want != nil {
-		c.take()
-	}
-	c.tick()
-	return nil
-}
-
 // run receives, and connects when that is necessary.
 func (c *client) run(s *session) {
 	defer close(c.ended)
@@ -291,21 +186,6 @@ func (c *client) detach(s *session, err error) {
 }
 
 // listen does what the server says until the connection ends.
-func (c *client) listen(s *session) error {
-	for {
-		m, err := receive(s.conn)
-		if err != nil {
-			return err
-		}
-		c.mu.Lock()
-		err = c.handle(s, m)
-		c.mu.Unlock()
-		if err != nil {
-			return err
-		}
-	}
-}
-
 func (c *client) handle(s *session, m message) error {
 	h := c.hold
 	if c.session != s {
@@ -378,8 +258,6 @@ func (c *client) granted(s *session, m message) error {
 }
 
 // validity is how long a lease is valid on this side.
-func (s *session) validity() time.Duration { return s.lease - s.lease/leaseMargin }
-
 // prove notes that what was sent at that time was answered by the server: the
 // lease has lasted since then.
 func (c *client) prove(sent time.Duration) {

@@ -15,7 +15,7 @@ func TestConformance(t *testing.T) {
 // Leaves are larger than chunks, and smaller.
 func TestChunkSizes(t *testing.T) {
 	t.Parallel()
-	for _, c := range []snapshottest.Config{{Chunk: 512, Origin: 64<<10 + 512, Store: 1 << 20}, {Chunk: 64 << 10, Origin: 2<<20 + 512}} {
+	for _, c := range []snapshottest.Config{{Chunk: 512, Origin: 192<<10 + 512, Store: 2 << 20}, {Chunk: 64 << 10, Origin: 2<<20 + 512, Store: 64 << 20}} {
 		t.Run(fmt.Sprint(c.Chunk), func(t *testing.T) {
 			t.Parallel()
 			c.Kind, c.Copies, c.Seeds, c.Args = "bitmap", 1, 2, map[string]string{"journal": "80"}

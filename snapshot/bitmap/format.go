@@ -14,7 +14,7 @@ const (
 	pageSize  = 4096
 	pageHead  = 32
 	version   = 1
-	signature = "strata bitmap 64"
+	signature = "strata-bitmap-64"
 
 	stateBlocks   = 24
 	statePayload  = pageSize - pageHead
