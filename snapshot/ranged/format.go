@@ -63,7 +63,6 @@ func (g *geometry) chunks() int64         { return (g.origin + g.chunk - 1) / g.
 func (g *geometry) perSegment() int64     { return g.segment / g.chunk }
 func (g *geometry) slots() int64          { return g.segments * g.perSegment() }
 func (g *geometry) off(slot int64) int64  { return g.base + slot*g.chunk }
-func (g *geometry) slot(off int64) int64  { return (off - g.base) / g.chunk }
 func (g *geometry) segmentOf(a int64) int { return int((a - g.base) / g.segment) }
 func (g *geometry) start(i int) int64     { return g.base + int64(i)*g.segment }
 func (g *geometry) valid(addr int64) bool {
