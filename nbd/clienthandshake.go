@@ -201,6 +201,14 @@ func (h *handshake) read(p []byte) error {
 
 func (h *handshake) write(p []byte) error {
 	_, err := h.nc.Write(p)
+	if tc, ok := h.nc.(*tls.Conn); ok && err != nil {
+		// A server that refuses our certificate is gone before we know;
+		// its reason is still there to be read.
+		var remote *net.OpError
+		if _, reason := tc.Read(make([]byte, 1)); errors.As(reason, &remote) && remote.Op == "remote error" {
+			return reason
+		}
+	}
 	return err
 }
 

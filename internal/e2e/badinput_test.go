@@ -164,7 +164,7 @@ func TestFullFileSystem(t *testing.T) {
 	refuse(t, "No space left on device", "qemu-io", io("write -P 0x22 8M 8M")...)
 	run(t, "qemu-io", io("read -P 0x11 0 1M")...)
 	out, err := try(t, "strata", "copy", "--progress", "none", `pattern("16M")`, s.uri("d"))
-	if !regexp.MustCompile(`^strata: .*the destination: nbd: WRITE of 262144 bytes at offset \d+: no space left on device\n$`).MatchString(out) || err == nil {
+	if !regexp.MustCompile(`^strata: .*the destination: nbd: WRITE of 1048576 bytes at offset \d+: no space left on device\n$`).MatchString(out) || err == nil {
 		t.Errorf("strata copy: %v: %s", err, out)
 	}
 	run(t, "qemu-io", io("discard 1M 15M", "write -P 0x33 8M 1M", "flush", "read -P 0x33 8M 1M")...)
