@@ -65,6 +65,7 @@ func (t *transmission) inlineRead(r *request) bool {
 		default:
 			t.out.end = len(head) + piece
 		}
+		t.moved += piece
 		if r.done += piece; r.done == n {
 			r.answered()
 			t.unsent++

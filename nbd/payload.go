@@ -45,6 +45,7 @@ func (t *transmission) streamWrite() (bool, error) {
 		return true, nil
 	}
 	t.from += n
+	t.moved += n
 	if r.done += n; r.remaining() == 0 {
 		t.stream = nil
 		t.answer(r, nil)

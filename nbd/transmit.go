@@ -21,9 +21,10 @@ const (
 	// gives more than a record.
 	gulpSize    = 256 << 10
 	gulpSizeTLS = 32 << 10
-	// earlyReplies is how many bytes of replies are not kept until the gulp
-	// is finished. Of short ones the first few are sent at once, so that the
-	// client goes to work while the reader does, then twice as many.
+	// earlyReplies is after how many bytes, read or written, replies are not
+	// kept until the gulp is finished: the client goes to work while the
+	// reader does. Of short ones the first few are sent at once, then twice
+	// as many.
 	earlyReplies = 60 << 10
 	firstReplies = 4
 	// inlineWrite is the longest payload that the reader waits for. Longer
@@ -67,6 +68,7 @@ type transmission struct {
 	from, to int // what of in has been received and not yet handled
 	out      *buffer
 	unsent   int // replies in out
+	moved    int // bytes read and long payloads written since replies were sent
 	batch    int // how many of them are sent before the gulp is finished
 	header   int // size of a request header
 
@@ -357,16 +359,16 @@ func (t *transmission) received(n int) error {
 		if t.broken != nil {
 			return t.broken
 		}
-		if t.unsent >= t.batch || t.out != nil && t.out.end-t.out.start >= earlyReplies {
-			t.sendReplies()
-			t.batch *= 2
-		}
 		more, err := t.step()
 		if err != nil {
 			return err
 		}
 		if !more {
 			break
+		}
+		if t.unsent >= t.batch || t.moved >= earlyReplies {
+			t.sendReplies()
+			t.batch *= 2
 		}
 	}
 	return nil
@@ -440,7 +442,7 @@ func (t *transmission) sendReplies() {
 	}
 	t.broken = t.w.waitBelow(maxQueued)
 	t.w.send(t.out)
-	t.out, t.unsent = nil, 0
+	t.out, t.unsent, t.moved = nil, 0, 0
 }
 
 // start has a worker handle r.

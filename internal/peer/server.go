@@ -70,35 +70,59 @@ func listens(socket string) bool {
 func StartNBDServer(t testing.TB, file string) (socket string) {
 	t.Helper()
 	path := Need(t, "nbd-server")
-	dir := shortDir(t)
-	socket = filepath.Join(dir, "s")
-	// It listens on TCP as well, whatever it is told.
+	// It listens on TCP as well, whatever it is told, and ends if somebody
+	// else has been given the port meanwhile.
+	for range 5 {
+		dir := shortDir(t)
+		socket = filepath.Join(dir, "s")
+		config, pid := filepath.Join(dir, "config"), filepath.Join(dir, "pid")
+		text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s\nlistenaddr = 127.0.0.1\nport = %d\n"+
+			"[vm]\nexportname = %s\nflush = true\nfua = true\ntrim = true\n[other]\nexportname = %s\nreadonly = true\n",
+			socket, freePort(t), file, file)
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// Its option -d, for the foreground, serves a single connection.
+		if out, err := exec.Command(path, "-C", config, "-p", pid).CombinedOutput(); err != nil {
+			t.Fatalf("nbd-server: %v: %s", err, out)
+		}
+		id := awaitPID(t, pid)
+		ended := false
+		await(t, "nbd-server", nil, func() bool {
+			ended = syscall.Kill(id, 0) != nil
+			return ended || listens(socket)
+		})
+		if !ended {
+			t.Cleanup(func() { syscall.Kill(id, syscall.SIGTERM) })
+			return socket
+		}
+	}
+	t.Fatal("nbd-server ends at once, at five ports")
+	return ""
+}
+
+// freePort returns a TCP port that nobody has at this moment.
+func freePort(t testing.TB) int {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s\nlistenaddr = 127.0.0.1\nport = %d\n"+
-		"[vm]\nexportname = %s\nflush = true\nfua = true\ntrim = true\n[other]\nexportname = %s\nreadonly = true\n", socket, port, file, file)
-	config, pid := filepath.Join(dir, "config"), filepath.Join(dir, "pid")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// Its option -d, for the foreground, serves a single connection.
-	if out, err := exec.Command(path, "-C", config, "-p", pid).CombinedOutput(); err != nil {
-		t.Fatalf("nbd-server: %v: %s", err, out)
-	}
-	var id int
-	await(t, "nbd-server", nil, func() bool {
-		text, err := os.ReadFile(pid)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// awaitPID waits for the file in which a daemon leaves its process id.
+func awaitPID(t testing.TB, path string) (id int) {
+	t.Helper()
+	await(t, "the daemon", nil, func() bool {
+		text, err := os.ReadFile(path)
 		if err == nil {
 			id, err = strconv.Atoi(strings.TrimSpace(string(text)))
 		}
 		return err == nil
 	})
-	t.Cleanup(func() { syscall.Kill(id, syscall.SIGTERM) })
-	return socket
+	return id
 }
 
 // await waits until a program that has been started is ready.
