@@ -11,13 +11,13 @@ import (
 func TestParseFio(t *testing.T) {
 	t.Parallel()
 	const good = `note: both iodepth >= 1 and synchronous I/O engine are selected
-{"jobs":[{"error":0,"read":{"iops":0,"total_ios":0},"write":{"iops":1000.5,"total_ios":2001,
+{"jobs":[{"error":0,"usr_cpu":12.5,"sys_cpu":50,"read":{"iops":0,"total_ios":0},"write":{"iops":1000.5,"total_ios":2001,
 "clat_ns":{"percentile":{"50.000000":1000,"99.000000":5000}}}}]}`
 	f, total, err := parseFio([]byte(good))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (figure{iops: 1000.5, p50: 1000, p99: 5000}); f != want || total != 2001 {
+	if want := (figure{iops: 1000.5, p50: 1000, p99: 5000, busy: 0.625}); f != want || total != 2001 {
 		t.Errorf("%+v of %d requests", f, total)
 	}
 	for _, bad := range []string{"", "no", "{", `{"jobs":[]}`, `{"jobs":[{"error":5}]}`} {
@@ -29,12 +29,12 @@ func TestParseFio(t *testing.T) {
 
 func TestParseGenerator(t *testing.T) {
 	t.Parallel()
-	f, total, err := parseGenerator([]byte(`{"elapsed_ns":1,"write":{"requests":7,"requests_per_second":3.5,"latency_ns":{"p50":10,"p99":20}}}`))
-	if err != nil || total != 7 || f != (figure{iops: 3.5, p50: 10, p99: 20}) {
+	f, total, elapsed, err := parseGenerator([]byte(`{"elapsed_ns":1,"write":{"requests":7,"requests_per_second":3.5,"latency_ns":{"p50":10,"p99":20}}}`))
+	if err != nil || total != 7 || elapsed != 1 || f != (figure{iops: 3.5, p50: 10, p99: 20}) {
 		t.Errorf("%+v of %d requests: %v", f, total, err)
 	}
-	for _, bad := range []string{"", "{}", `{"read":{"requests":0}}`} {
-		if _, _, err := parseGenerator([]byte(bad)); err == nil {
+	for _, bad := range []string{"", "{}", `{"read":{"requests":0}}`, `{"read":{"requests":5}}`} {
+		if _, _, _, err := parseGenerator([]byte(bad)); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
@@ -42,8 +42,8 @@ func TestParseGenerator(t *testing.T) {
 
 func TestMedian(t *testing.T) {
 	t.Parallel()
-	all := []figure{{iops: 3, p50: 1, p99: 9, cpu: 4, peak: 1}, {iops: 1, p50: 3, p99: 7, cpu: 6, peak: 5}, {iops: 2, p50: 2, p99: 8, cpu: 5, peak: 3}}
-	if got := median(all); got != (figure{iops: 2, p50: 2, p99: 8, cpu: 5, peak: 3}) {
+	all := []figure{{iops: 3, p50: 1, p99: 9, cpu: 4, peak: 1, busy: 0.5}, {iops: 1, p50: 3, p99: 7, cpu: 6, peak: 5}, {iops: 2, p50: 2, p99: 8, cpu: 5, peak: 3, busy: 0.75}}
+	if got := median(all); got != (figure{iops: 2, p50: 2, p99: 8, cpu: 5, peak: 3, busy: 0.5}) {
 		t.Errorf("%+v", got)
 	}
 	if got := median(all[:2]); got.iops != 2 || got.p50 != 2 {
