@@ -164,7 +164,8 @@ func median(all []figure) figure {
 	return f
 }
 
-func middle(all []figure, field func(figure) float64) float64 {
+// middle is the median of a field.
+func middle[T any](all []T, field func(T) float64) float64 {
 	values := make([]float64, len(all))
 	for i, f := range all {
 		values[i] = field(f)

@@ -88,6 +88,9 @@ func run(ctx context.Context, o options, write bool) error {
 	if err := lab.measureIdle(ctx, report); err != nil {
 		return fmt.Errorf("idle: %w", err)
 	}
+	if err := lab.measureLayers(ctx, report); err != nil {
+		return fmt.Errorf("layers: %w", err)
+	}
 	report.took = time.Since(start)
 	if !write {
 		return nil

@@ -19,6 +19,7 @@ type report struct {
 	sections []*section
 	copies   *copySection
 	idle     *idle
+	layers   []passCost
 	took     time.Duration
 }
 
