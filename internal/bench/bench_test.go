@@ -76,13 +76,14 @@ func TestReport(t *testing.T) {
 	dir := t.TempDir()
 	r := newReport(options{rounds: 3, seconds: 1, size: 256, where: "in memory (tmpfs)"})
 	g := groups()[0]
-	figures := map[string][]figure{ours: {{iops: 3000, p99: 10, cpu: 4}}, "nbdkit": {{iops: 2000, p99: 20, cpu: 8}}}
+	figures := map[string][]figure{ours: {{iops: 3000, p99: 10, cpu: 4, busy: 0.96}}, "nbdkit": {{iops: 2000, p99: 20, cpu: 8}}}
 	section := r.section(g)
 	for _, ld := range g.loads {
 		section.add(ld, figures)
 	}
 	r.copySection().add(copyCases[0], map[string][]time.Duration{ours: {time.Second}, "nbdcopy": {2 * time.Second}, "qemu-img": {3 * time.Second}})
 	r.idle = &idle{alone: 14e6, perConn: 9 << 10, conns: 10}
+	r.layers = []passCost{{"slice", 5, 6, 0}}
 	if err := r.write(dir); err != nil {
 		t.Fatal(err)
 	}
@@ -93,6 +94,13 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"| 4 KiB random read, depth 1 | **1.50** | 0.50 | 0.50 | 3.0 k/s |",
 		"| file to server | **2.00** | 1.000 | 2.000 | 3.000 |",
+		"| Copy | ≥ 1.20x | **1 of 1** | 2.00x | file to server | - |",
+		"| Server CPU per request, all others | ≤ 0.90x | **9 of 9** | 0.50x |",
+		"| Throughput, 4 KiB reads at depth 1 | ≥ 1.40x | **1 of 1** | 1.50x |",
+		"| Throughput, 4 KiB reads at depth 16 and more | ≥ 1.60x | 0 of 4 | 1.50x | Memory, Unix socket: 4 KiB random read, depth 16 | client 96 % busy: 1.56x if it never waited |",
+		"| Throughput, all over TLS | ≥ 1.50x | not measured |",
+		"| slice | 5 ns | 6 ns | 0 |",
+		"| A layer that passes a request through | ≤ 50 ns | **1 of 1** | 6 ns | slice | - |",
 		"14.0 MB resident. Each of 10 connections that have made a request and wait adds 9.0 KiB",
 	} {
 		if !strings.Contains(string(text), want) {

@@ -39,7 +39,7 @@ func main() {
 		os.Exit(1)
 	}
 	var o options
-	only := flag.String("only", "", "measure the rows that match this expression, and write no report")
+	only := flag.String("only", "", "measure the rows that match this `expression`, and write no report unless -out is given")
 	flag.StringVar(&o.strata, "strata", "./strata", "the `program` to measure")
 	flag.StringVar(&o.dir, "dir", "", "`folder` for disk images (default a new one in memory)")
 	flag.StringVar(&o.out, "out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
@@ -48,11 +48,13 @@ func main() {
 	flag.IntVar(&o.seconds, "seconds", 2, "length of a measurement")
 	flag.IntVar(&o.size, "size", 256, "size of the disks in MiB")
 	flag.Parse()
+	write := *only == ""
+	flag.Visit(func(f *flag.Flag) { write = write || f.Name == "out" })
 	o.only = regexp.MustCompile(*only)
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, o, *only == ""); err != nil {
+	if err := run(ctx, o, write); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
