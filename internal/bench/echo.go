@@ -2,41 +2,59 @@ package main
 
 import (
 	"bufio"
-	"context"
+	"crypto/tls"
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"strings"
-	"syscall"
-	"time"
 )
 
-// The limit row: messages of the same sizes over the same kind of socket, with
-// nothing done to them. The server reads whatever has come and answers all of
-// it with one write; the client keeps as many requests in flight as fio does.
+// The limit row: messages of the same sizes over the same kind of connection,
+// with nothing done to them. The server reads whatever has come and answers all
+// of it with one write.
 
 // limitName is the name of the limit among the servers of a row.
 const limitName = "bare echo"
 
-// echoCommand makes this program the server of the limit row.
+// echoCommand makes this program the server of the limit row. Network and
+// address follow, and for TLS the folder of the certificates.
 const echoCommand = "-echo-server"
+
+// bareEcho is the server of the limit row.
+var bareEcho = server{name: limitName, command: func(l *lab, p place) []string {
+	self, err := os.Executable()
+	if err != nil {
+		return []string{"false"}
+	}
+	network, address := p.address()
+	args := []string{self, echoCommand, network, address}
+	if p.transport == overTLS {
+		args = append(args, l.certs)
+	}
+	return args
+}}
 
 const (
 	echoRequest = 28
 	echoReply   = 16
+	echoGulp    = 256 << 10
 )
 
-// serveEcho serves connections to a Unix socket until the program is killed, or
-// something fails.
-// The first message of a connection holds the sizes of the payloads.
-func serveEcho(socket string) error {
-	l, err := net.Listen("unix", socket)
+// serveEcho serves connections until the program is killed, or something fails.
+// args are a network, an address and perhaps a folder with certificates.
+func serveEcho(args []string) error {
+	wrap := func(c net.Conn) net.Conn { return c }
+	if len(args) > 2 {
+		pair, err := tls.LoadX509KeyPair(filepath.Join(args[2], "server-cert.pem"), filepath.Join(args[2], "server-key.pem"))
+		if err != nil {
+			return err
+		}
+		config := &tls.Config{Certificates: []tls.Certificate{pair}, DynamicRecordSizingDisabled: true}
+		wrap = func(c net.Conn) net.Conn { return tls.Server(newGather(c), config) }
+	}
+	l, err := net.Listen(args[0], args[1])
 	if err != nil {
 		return err
 	}
@@ -45,25 +63,34 @@ func serveEcho(socket string) error {
 		if err != nil {
 			return err
 		}
-		go echoConn(c)
+		go func() {
+			if err := echoConn(wrap(c)); err != nil {
+				fmt.Fprintln(os.Stderr, "bench: echo:", err)
+			}
+		}()
 	}
 }
 
-func echoConn(c net.Conn) {
+// echoConn answers until the client is gone. The first message of a connection
+// holds the sizes of the payloads.
+func echoConn(c net.Conn) error {
 	defer c.Close()
 	var head [8]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
-		return
+		return nil // it was only to see whether we listen
 	}
 	ask := echoRequest + int(binary.BigEndian.Uint32(head[:]))
 	answer := echoReply + int(binary.BigEndian.Uint32(head[4:]))
-	in := make([]byte, max(256<<10, ask))
-	out := make([]byte, max(256<<10, answer))
+	in := make([]byte, echoGulp)
+	out := make([]byte, max(echoGulp, answer))
 	have := 0
 	for {
-		n, err := c.Read(in[have:])
+		n, err := c.Read(in)
+		if err == io.EOF {
+			return nil
+		}
 		if err != nil {
-			return
+			return err
 		}
 		have += n
 		whole := have / ask
@@ -71,100 +98,36 @@ func echoConn(c net.Conn) {
 		for whole > 0 {
 			k := min(whole, len(out)/answer)
 			if _, err := c.Write(out[:k*answer]); err != nil {
-				return
+				return err
 			}
 			whole -= k
 		}
 	}
 }
 
-// echo measures the limit for a load.
-func (l *lab) echo(ctx context.Context, ld load) (figure, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return figure{}, err
-	}
-	l.count++
-	socket := filepath.Join(l.o.dir, "echo"+strconv.Itoa(l.count))
-	cmd := exec.CommandContext(ctx, self, echoCommand, socket)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return figure{}, err
-	}
-	defer os.Remove(socket)
-	defer cmd.Wait()
-	defer cmd.Process.Kill()
-	var c net.Conn
-	for range 500 {
-		if c, err = net.Dial("unix", socket); err == nil {
-			break
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	if err != nil {
-		return figure{}, err
-	}
-	defer c.Close()
-	f, total, err := echoClient(c, ld, time.Duration(l.o.seconds)*time.Second)
-	if err != nil {
-		return figure{}, err
-	}
-	u, err := groupUsage(cmd.Process.Pid)
-	if err != nil {
-		return figure{}, err
-	}
-	f.cpu, f.peak = u.cpu/time.Duration(max(total, 1)), u.peak
-	return f, nil
+// A gather lies under crypto/tls, which makes a system call for each record of
+// 16 KiB. It collects what is written until something is read, or there is
+// much of it, and reads ahead: the limit is to have as few calls as a server
+// can have.
+type gather struct {
+	net.Conn
+	in  *bufio.Reader
+	out *bufio.Writer
 }
 
-// echoClient keeps ld.depth messages in flight for a while.
-func echoClient(c net.Conn, ld load, length time.Duration) (figure, int, error) {
-	up, down := 0, ld.bs
-	if strings.Contains(ld.rw, "write") {
-		up, down = ld.bs, 0
-	}
-	var head [8]byte
-	binary.BigEndian.PutUint32(head[:], uint32(up))
-	binary.BigEndian.PutUint32(head[4:], uint32(down))
-	if _, err := c.Write(head[:]); err != nil {
-		return figure{}, 0, err
-	}
-	message := make([]byte, echoRequest+up)
-	reply := make([]byte, echoReply+down)
-	in := bufio.NewReaderSize(c, 256<<10)
-	sent := make(chan time.Time, ld.depth)
-	slots := make(chan struct{}, ld.depth)
-	lats := make([]time.Duration, 0, 1<<20)
-	failed := make(chan error, 1)
-	start := time.Now()
-	go func() {
-		defer close(sent)
-		for time.Since(start) < length {
-			slots <- struct{}{}
-			sent <- time.Now()
-			if _, err := c.Write(message); err != nil {
-				failed <- err
-				return
-			}
+func newGather(c net.Conn) *gather {
+	return &gather{c, bufio.NewReaderSize(c, echoGulp), bufio.NewWriterSize(c, echoGulp)}
+}
+
+func (g *gather) Write(p []byte) (int, error) { return g.out.Write(p) }
+
+func (g *gather) Read(p []byte) (int, error) {
+	// What has come already may be taken first; whoever waits for an answer
+	// to what was written gets it before we wait.
+	if g.in.Buffered() == 0 {
+		if err := g.out.Flush(); err != nil {
+			return 0, err
 		}
-	}()
-	for t := range sent {
-		if _, err := io.ReadFull(in, reply); err != nil {
-			return figure{}, 0, errors.Join(err, c.Close())
-		}
-		lats = append(lats, time.Since(t))
-		<-slots
 	}
-	select {
-	case err := <-failed:
-		return figure{}, 0, err
-	default:
-	}
-	took := time.Since(start)
-	slices.Sort(lats)
-	n := len(lats)
-	if n == 0 {
-		return figure{}, 0, errors.New("no reply")
-	}
-	return figure{iops: float64(n) / took.Seconds(), p50: lats[n/2], p99: lats[n*99/100]}, n, nil
+	return g.in.Read(p)
 }

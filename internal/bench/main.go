@@ -20,35 +20,41 @@ import (
 
 // options of a run.
 type options struct {
-	strata  string // the program under test
-	dir     string // where disk images lie
-	where   string // that is, in words
-	out     string // folder of the report
-	rounds  int
-	seconds int // of one measurement
-	size    int // MiB of the disks
-	only    *regexp.Regexp
+	strata string // the program under test
+	dir    string // where disk images lie
+	where  string // that is, in words
+	out    string // folder of the report
+	rounds int
+	// limitRounds is in how many of them the limit is measured: it takes
+	// part in no ratio of speed, and a run has to end.
+	limitRounds int
+	seconds     int // of one measurement
+	size        int // MiB of the disks
+	only        *regexp.Regexp
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == echoCommand {
-		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2]))
+	if len(os.Args) > 3 && os.Args[1] == echoCommand {
+		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2:]))
 		os.Exit(1)
 	}
 	var o options
-	only := flag.String("only", "", "measure the rows that match this expression, and write no report")
+	only := flag.String("only", "", "measure the rows that match this `expression`, and write no report unless -out is given")
 	flag.StringVar(&o.strata, "strata", "./strata", "the `program` to measure")
 	flag.StringVar(&o.dir, "dir", "", "`folder` for disk images (default a new one in memory)")
 	flag.StringVar(&o.out, "out", "docs", "`folder` of benchmarks.md and benchmarks.svg")
 	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each figure")
+	flag.IntVar(&o.limitRounds, "limit-rounds", 3, "in how many of the rounds the limit is measured")
 	flag.IntVar(&o.seconds, "seconds", 2, "length of a measurement")
 	flag.IntVar(&o.size, "size", 256, "size of the disks in MiB")
 	flag.Parse()
+	write := *only == ""
+	flag.Visit(func(f *flag.Flag) { write = write || f.Name == "out" })
 	o.only = regexp.MustCompile(*only)
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, o, *only == ""); err != nil {
+	if err := run(ctx, o, write); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
@@ -83,6 +89,9 @@ func run(ctx context.Context, o options, write bool) error {
 	}
 	if err := lab.measureIdle(ctx, report); err != nil {
 		return fmt.Errorf("idle: %w", err)
+	}
+	if err := lab.measureLayers(ctx, report); err != nil {
+		return fmt.Errorf("layers: %w", err)
 	}
 	report.took = time.Since(start)
 	if !write {

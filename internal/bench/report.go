@@ -19,6 +19,7 @@ type report struct {
 	sections []*section
 	copies   *copySection
 	idle     *idle
+	layers   []passCost
 	took     time.Duration
 }
 
@@ -88,7 +89,7 @@ type ratios struct {
 // ratios are figures of ours over those of the best peer of the row: the one
 // with the highest throughput, the lowest p99, the least CPU.
 func (r row) ratios() ratios {
-	peer := r.best(func(a, b figure) bool { return a.iops > b.iops })
+	peer := r.best(faster)
 	if peer == "" {
 		return ratios{"none", 0, "-", "-", "-"}
 	}
@@ -96,8 +97,8 @@ func (r row) ratios() ratios {
 	value := us.iops / r.figures[peer].iops
 	return ratios{
 		peer: peer, value: value, throughput: ratio(us.iops, r.figures[peer].iops),
-		p99: ratio(float64(us.p99), float64(r.figures[r.best(func(a, b figure) bool { return a.p99 < b.p99 })].p99)),
-		cpu: ratio(float64(us.cpu), float64(r.figures[r.best(func(a, b figure) bool { return a.cpu < b.cpu })].cpu)),
+		p99: ratio(float64(us.p99), float64(r.figures[r.best(sooner)].p99)),
+		cpu: ratio(float64(us.cpu), float64(r.figures[r.best(cheaper)].cpu)),
 	}
 }
 
@@ -126,11 +127,13 @@ func (r row) best(better func(a, b figure) bool) string {
 func (r *report) write(dir string) error {
 	var b bytes.Buffer
 	r.head(&b)
+	r.writeTargets(&b)
 	for _, s := range r.sections {
 		s.write(&b)
 	}
 	r.copies.write(&b)
 	r.idle.write(&b)
+	r.writeLayers(&b)
 	if err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), b.Bytes(), 0o644); err != nil {
 		return err
 	}
@@ -150,7 +153,8 @@ func (r *report) head(b *bytes.Buffer) {
 		r.o.rounds, r.o.seconds, r.took.Round(time.Second))
 	fmt.Fprintf(b, "Peers: %s.\n\n", strings.Join(versions(), ", "))
 	fmt.Fprintf(b, "Ratios are Strata's figure over that of the best peer in the same row and respect: above 1 is better for throughput, below 1 for p99 and for the server's CPU time per request. ")
-	fmt.Fprintf(b, "The *limit* is a bare echo: messages of the same sizes over the same socket with nothing done to them, with a client of its own that is cheaper than fio.\n\n")
+	fmt.Fprintf(b, "The *limit* is a bare echo: messages of the same sizes over the same socket with nothing done to them, with a client of its own that is cheaper than fio, in %d of the rounds. ", min(r.o.limitRounds, r.o.rounds))
+	fmt.Fprintf(b, "*Limit CPU* is what its server uses for a request. *Client busy* is in percent of a processor for each connection while Strata is measured; fio has one thread for each, `strata bench` several.\n\n")
 	fmt.Fprintf(b, "![Throughput over that of the best peer](benchmarks.svg)\n\n")
 }
 
@@ -159,15 +163,15 @@ func (s *section) write(b *bytes.Buffer) {
 		return
 	}
 	fmt.Fprintf(b, "## %s\n\n%s\n\n", s.group.title, s.group.what)
-	fmt.Fprintf(b, "| load | throughput ratio | p99 ratio | CPU ratio | Strata | p50 | p99 | CPU/request | best peer | its throughput | limit |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(b, "| load | throughput ratio | p99 ratio | CPU ratio | Strata | p50 | p99 | CPU/request | client busy | best peer | its throughput | limit | limit CPU |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, r := range s.rows {
 		us, q := r.figures[ours], r.ratios()
-		limit := "-"
+		limit, limitCPU := "-", "-"
 		if f, ok := r.figures[limitName]; ok {
-			limit = throughput(r.load, f)
+			limit, limitCPU = throughput(r.load, f), micros(f.cpu)
 		}
-		fmt.Fprintf(b, "| %s | **%s** | %s | %s | %s | %s | %s | %s | %s | %s | %s |\n", r.load, q.throughput, q.p99, q.cpu,
-			throughput(r.load, us), micros(us.p50), micros(us.p99), micros(us.cpu), q.peer, throughput(r.load, r.figures[q.peer]), limit)
+		fmt.Fprintf(b, "| %s | **%s** | %s | %s | %s | %s | %s | %s | %.0f %% | %s | %s | %s | %s |\n", r.load, q.throughput, q.p99, q.cpu,
+			throughput(r.load, us), micros(us.p50), micros(us.p99), micros(us.cpu), us.busy*100, q.peer, throughput(r.load, r.figures[q.peer]), limit, limitCPU)
 	}
 	fmt.Fprintf(b, "\nAll servers, throughput and CPU time per request; peak memory over the whole section:\n\n")
 	s.writeAll(b)
@@ -222,6 +226,19 @@ func (i *idle) write(b *bytes.Buffer) {
 	}
 	fmt.Fprintf(b, "## Idle\n\nA server with one file and no connection has %.1f MB resident. Each of %d connections that have made a request and wait adds %.1f KiB, the kernel's share not counted.\n\n",
 		float64(i.alone)/1e6, i.conns, float64(i.perConn)/1024)
+}
+
+// writeLayers writes what layers cost.
+func (r *report) writeLayers(b *bytes.Buffer) {
+	if len(r.layers) == 0 {
+		return
+	}
+	fmt.Fprint(b, "## Pass-through layers\n\nWhat a layer adds to a request that it passes through: a request of 512 bytes to the source `null` with the layer over it, less the same without. Within a process, medians.\n\n")
+	fmt.Fprint(b, "| layer | read | write | allocations |\n|---|---|---|---|\n")
+	for _, c := range r.layers {
+		fmt.Fprintf(b, "| %s | %d ns | %d ns | %d |\n", c.name, c.read.Nanoseconds(), c.write.Nanoseconds(), c.allocs)
+	}
+	fmt.Fprintln(b)
 }
 
 // ratio is how many times faster than the fastest peer we are.

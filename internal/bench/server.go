@@ -28,8 +28,10 @@ type server struct {
 	name string
 	// program is what must be installed.
 	program string
-	// file says that it serves a copy of the image, and not memory.
+	// file says that it serves a copy of the image.
 	file bool
+	// memory says that it serves memory, which is filled from the image.
+	memory bool
 	// command is its command line in the foreground.
 	command func(l *lab, p place) []string
 	// export is the name under which it serves the disk.
@@ -57,14 +59,22 @@ func (p place) uri(l *lab, export string) string {
 	return fmt.Sprintf("nbds://localhost:%d/%s?tls-certificates=%s", p.port, export, l.certs)
 }
 
+// address is where clients connect to.
+func (p place) address() (network, address string) {
+	if p.transport == overUnix {
+		return "unix", p.socket
+	}
+	return "tcp", fmt.Sprintf("127.0.0.1:%d", p.port)
+}
+
 var (
-	strataMemory = server{name: "strata", command: func(l *lab, p place) []string {
+	strataMemory = server{name: "strata", memory: true, command: func(l *lab, p place) []string {
 		return strataCommand(l, p, fmt.Sprintf("disk=mem(\"%dM\")", l.o.size))
 	}, export: "disk"}
 	strataFile = server{name: "strata", file: true, command: func(l *lab, p place) []string {
 		return strataCommand(l, p, fmt.Sprintf("disk=file(%q)", p.image))
 	}, export: "disk"}
-	nbdkitMemory = server{name: "nbdkit", program: "nbdkit", command: func(l *lab, p place) []string {
+	nbdkitMemory = server{name: "nbdkit", program: "nbdkit", memory: true, command: func(l *lab, p place) []string {
 		return nbdkitCommand(l, p, "memory", fmt.Sprintf("%dM", l.o.size))
 	}}
 	nbdkitFile = server{name: "nbdkit", program: "nbdkit", file: true, command: func(l *lab, p place) []string {
@@ -204,10 +214,7 @@ func daemonGroup(path string) (int, error) {
 
 // wait waits until the server accepts connections.
 func (r *running) wait(ctx context.Context) error {
-	network, addr := "unix", r.place.socket
-	if r.place.transport != overUnix {
-		network, addr = "tcp", fmt.Sprintf("127.0.0.1:%d", r.place.port)
-	}
+	network, addr := r.place.address()
 	for range 500 {
 		if c, err := net.Dial(network, addr); err == nil {
 			return c.Close()
