@@ -75,6 +75,17 @@ func cpuBounds(r row, want float64) (all []string) {
 	if floor := quotient(float64(limit.cpu), float64(peer.cpu)); floor > want && floor <= 1 && limit.cpu <= us.cpu {
 		all = append(all, fmt.Sprintf("bare echo costs %.2fx", floor))
 	}
+	if floor := quotient(float64(us.sys), float64(peer.cpu)); floor > want {
+		all = append(all, fmt.Sprintf("%.2fx in system calls alone", floor))
+	}
+	return all
+}
+
+// copyBounds tells why a copy is not want times as fast as the fastest peer's.
+func copyBounds(r copyRow, want float64) (all []string) {
+	if ceiling := quotient(float64(r.fastestPeer()), float64(r.times[limitName])); ceiling > 0 && ceiling < want {
+		all = append(all, fmt.Sprintf("%.2fx with nothing at the other end", ceiling))
+	}
 	return all
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -29,6 +30,15 @@ type copier struct {
 	name, program string
 	command       func(l *lab, from, to string, toServer bool) []string
 }
+
+// bareCopier moves as much between a server and nothing: of what every tool has
+// to do, one half.
+var bareCopier = copier{limitName, "", func(l *lab, from, to string, toServer bool) []string {
+	if toServer {
+		return []string{l.o.strata, "copy", "--sparse", "off", fmt.Sprintf("pattern(\"%dM\")", copySize), to}
+	}
+	return []string{l.o.strata, "copy", from, fmt.Sprintf("null(\"%dM\")", copySize)}
+}}
 
 var copiers = []copier{
 	{"strata", "", func(l *lab, from, to string, _ bool) []string { return []string{l.o.strata, "copy", from, to} }},
@@ -56,11 +66,14 @@ func (l *lab) measureCopies(ctx context.Context, report *report) error {
 	for _, c := range copyCases {
 		figures := map[string][]time.Duration{}
 		for range l.o.rounds {
-			for _, tool := range copiers {
+			for _, tool := range append(slices.Clone(copiers), bareCopier) {
 				if tool.program != "" {
 					if _, err := exec.LookPath(tool.program); err != nil {
 						continue
 					}
+				}
+				if tool.name == limitName && c.sparse {
+					continue
 				}
 				took, err := l.copyOnce(ctx, c, tool)
 				if err != nil {
@@ -111,6 +124,9 @@ func (l *lab) copyOnce(ctx context.Context, c copyCase, tool copier) (time.Durat
 	took := time.Since(start)
 	if err != nil {
 		return 0, fmt.Errorf("%w: %s", err, out)
+	}
+	if tool.name == limitName {
+		return took, nil
 	}
 	if out, err := exec.CommandContext(ctx, "cmp", source, target).CombinedOutput(); err != nil {
 		return 0, fmt.Errorf("the copy differs: %s", out)

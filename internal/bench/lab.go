@@ -47,6 +47,7 @@ type figure struct {
 	iops     float64
 	p50, p99 time.Duration
 	cpu      time.Duration // of the server, for each request
+	sys      time.Duration // what of it was spent in the kernel
 	peak     int64         // bytes of memory of the server
 	// busy is how much of a processor the client used for each of its
 	// connections. fio has one thread for each, which cannot use more than
@@ -148,6 +149,7 @@ func (l *lab) drive(ctx context.Context, r *running, ld load) (figure, error) {
 		return figure{}, err
 	}
 	f.cpu = (after.cpu - before.cpu) / time.Duration(max(total, 1))
+	f.sys = (after.sys - before.sys) / time.Duration(max(total, 1))
 	f.peak = after.peak
 	return f, nil
 }
@@ -160,6 +162,7 @@ func median(all []figure) figure {
 	f.p99 = time.Duration(middle(all, func(f figure) float64 { return float64(f.p99) }))
 	f.cpu = time.Duration(middle(all, func(f figure) float64 { return float64(f.cpu) }))
 	f.busy = middle(all, func(f figure) float64 { return f.busy })
+	f.sys = time.Duration(middle(all, func(f figure) float64 { return float64(f.sys) }))
 	f.peak = int64(middle(all, func(f figure) float64 { return float64(f.peak) }))
 	return f
 }

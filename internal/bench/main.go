@@ -38,6 +38,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2:]))
 		os.Exit(1)
 	}
+	if code, done := isolate(); done {
+		os.Exit(code)
+	}
 	var o options
 	only := flag.String("only", "", "measure the rows that match this `expression`, and write no report unless -out is given")
 	flag.StringVar(&o.strata, "strata", "./strata", "the `program` to measure")
@@ -63,6 +66,9 @@ func main() {
 func run(ctx context.Context, o options, write bool) error {
 	var err error
 	if o.strata, err = filepath.Abs(o.strata); err != nil {
+		return err
+	}
+	if err := setUpNetwork(); err != nil {
 		return err
 	}
 	o.where = "in " + o.dir

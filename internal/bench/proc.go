@@ -16,6 +16,7 @@ const tick = 10 * time.Millisecond
 // usage is what a process group has used so far.
 type usage struct {
 	cpu  time.Duration // of the living and the reaped
+	sys  time.Duration // what of it was spent in the kernel
 	peak int64         // bytes resident at the most, summed over the living
 }
 
@@ -38,12 +39,13 @@ func groupUsage(pgid int) (usage, error) {
 			continue
 		}
 		found = true
-		for _, f := range fields[11:15] { // utime stime cutime cstime
+		for i, f := range fields[11:15] { // utime stime cutime cstime
 			n, err := strconv.ParseInt(f, 10, 64)
 			if err != nil {
 				return usage{}, err
 			}
 			u.cpu += time.Duration(n) * tick
+			u.sys += time.Duration(n) * tick * time.Duration(i%2)
 		}
 		u.peak += peakMemory(filepath.Dir(path))
 	}

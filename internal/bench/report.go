@@ -134,6 +134,9 @@ func (r *report) write(dir string) error {
 	r.copies.write(&b)
 	r.idle.write(&b)
 	r.writeLayers(&b)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	if err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), b.Bytes(), 0o644); err != nil {
 		return err
 	}
@@ -151,6 +154,9 @@ func (r *report) head(b *bytes.Buffer) {
 		cpuModel(), runtime.NumCPU(), kernelRelease(), r.o.size, r.o.where)
 	fmt.Fprintf(b, "fio's nbd engine (libnbd) is the client, on the same processors. Every figure is the median of %d rounds of %d s; in each round all servers take their turn. The run took %s.\n\n",
 		r.o.rounds, r.o.seconds, r.took.Round(time.Second))
+	if control, err := os.ReadFile(congestionPath); err == nil {
+		fmt.Fprintf(b, "TCP has the congestion control %s. ", strings.TrimSpace(string(control)))
+	}
 	fmt.Fprintf(b, "Peers: %s.\n\n", strings.Join(versions(), ", "))
 	fmt.Fprintf(b, "Ratios are Strata's figure over that of the best peer in the same row and respect: above 1 is better for throughput, below 1 for p99 and for the server's CPU time per request. ")
 	fmt.Fprintf(b, "The *limit* is a bare echo: messages of the same sizes over the same socket with nothing done to them, with a client of its own that is cheaper than fio, in %d of the rounds. ", min(r.o.limitRounds, r.o.rounds))
@@ -207,14 +213,18 @@ func (s *copySection) write(b *bytes.Buffer) {
 	if s == nil || len(s.rows) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "## Copy\n\nAn image of %d MiB, flushed at the end and compared after each copy; the sparse one holds data in one MiB of eight. The server at either end is the same for all tools, nbdkit's file plugin. Seconds; the ratio is the time of the fastest peer over ours.\n\n", copySize)
-	fmt.Fprintf(b, "| copy | ratio | strata | nbdcopy | qemu-img |\n|---|---|---|---|---|\n")
+	fmt.Fprintf(b, "## Copy\n\nAn image of %d MiB, flushed at the end and compared after each copy; the sparse one holds data in one MiB of eight. The server at either end is the same for all tools, nbdkit's file plugin. Seconds; the ratio is the time of the fastest peer over ours. The *limit* is Strata moving as much between a server and nothing, which is half of the work.\n\n", copySize)
+	fmt.Fprintf(b, "| copy | ratio | strata | nbdcopy | qemu-img | limit |\n|---|---|---|---|---|---|\n")
 	for _, r := range s.rows {
 		fmt.Fprintf(b, "| %s | **%.2f** |", r.c.title, r.ratio())
 		for _, tool := range copiers {
 			fmt.Fprintf(b, " %.3f |", r.times[tool.name].Seconds())
 		}
-		fmt.Fprintln(b)
+		if limit, ok := r.times[limitName]; ok {
+			fmt.Fprintf(b, " %.3f |\n", limit.Seconds())
+		} else {
+			fmt.Fprintln(b, " - |")
+		}
 	}
 	fmt.Fprintln(b)
 }
@@ -243,13 +253,16 @@ func (r *report) writeLayers(b *bytes.Buffer) {
 
 // ratio is how many times faster than the fastest peer we are.
 func (r copyRow) ratio() float64 {
-	fastest := time.Duration(0)
+	return float64(r.fastestPeer()) / float64(r.times[ours])
+}
+
+func (r copyRow) fastestPeer() (fastest time.Duration) {
 	for name, t := range r.times {
-		if name != ours && (fastest == 0 || t < fastest) {
+		if name != ours && name != limitName && (fastest == 0 || t < fastest) {
 			fastest = t
 		}
 	}
-	return float64(fastest) / float64(r.times[ours])
+	return fastest
 }
 
 func throughput(ld load, f figure) string {

@@ -98,13 +98,13 @@ func cpuOf(f filter) func(*report, float64) []outcome {
 	})
 }
 
-func (r *report) copyOutcomes(float64) (all []outcome) {
+func (r *report) copyOutcomes(want float64) (all []outcome) {
 	if r.copies == nil {
 		return nil
 	}
 	for _, row := range r.copies.rows {
-		if len(row.times) > 1 {
-			all = append(all, outcome{where: row.c.title, value: row.ratio()})
+		if row.fastestPeer() > 0 {
+			all = append(all, outcome{where: row.c.title, value: row.ratio(), bounds: copyBounds(row, want)})
 		}
 	}
 	return all

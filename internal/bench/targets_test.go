@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/strata-storage/strata/source"
 )
@@ -56,6 +57,15 @@ func TestOtherBounds(t *testing.T) {
 	if got := cpuBounds(r, 0.55); !slices.Equal(got, []string{"bare echo costs 0.70x"}) {
 		t.Errorf("%q", got)
 	}
+	r = made(figure{iops: 120e3, cpu: 8e3, sys: 6500}, figure{cpu: 2e3})
+	if got := cpuBounds(r, 0.6); !slices.Equal(got, []string{"0.65x in system calls alone"}) {
+		t.Errorf("%q", got)
+	}
+	c := copyRow{times: map[string]time.Duration{ours: 100, "peer": 110, limitName: 96}}
+	if got := copyBounds(c, 1.2); !slices.Equal(got, []string{"1.15x with nothing at the other end"}) || copyBounds(c, 1.1) != nil {
+		t.Errorf("%q", got)
+	}
+	r = made(us, figure{iops: 300e3, p99: 240e3, cpu: 7e3})
 	if got := append(p99Bounds(r, overFio, 0.6), cpuBounds(r, 0.9)...); got != nil {
 		t.Errorf("a floor below the number is a bound: %q", got)
 	}
