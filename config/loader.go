@@ -130,6 +130,7 @@ type evaluation struct {
 
 	// Of a file: what it says so far.
 	config    *Config
+	exports   map[string]*Export
 	wraps     []wrapper
 	limitsAt  Position
 	controlAt Position
@@ -159,6 +160,7 @@ func (l *Loader) evaluation(ctx context.Context) *evaluation {
 		ctx:     ctx,
 		calls:   make(map[site]*syntax.CallExpr),
 		modules: make(map[string]*module),
+		exports: make(map[string]*Export),
 	}
 	e.thread = &starlark.Thread{Name: "config", Print: e.print, Load: e.load}
 	e.thread.SetMaxExecutionSteps(maxSteps)
