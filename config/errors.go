@@ -55,10 +55,17 @@ func (p Position) echoes(text string) bool {
 }
 
 // shorten keeps what was typed from filling a screen.
-func shorten(s string) string {
-	const most = 120
-	if r := []rune(s); len(r) > most {
-		return string(r[:most-1]) + "…"
+func shorten(s string) string { return clip(s, 120) }
+
+// clip returns s or, if it has more than most characters, its beginning.
+func clip(s string, most int) string {
+	cut, n := 0, 0
+	for i := range s {
+		if n++; n == most {
+			cut = i
+		} else if n > most {
+			return s[:cut] + "…"
+		}
 	}
 	return s
 }
@@ -135,6 +142,10 @@ func (e *evaluation) explain(err error) error {
 	return err
 }
 
+// maxMessage is how much is shown of what a program says by fail(): it can make
+// long strings.
+const maxMessage = 1000
+
 // reason is what stopped the evaluation, in our words if we stopped it.
 func (e *evaluation) reason(evalE *starlark.EvalError) error {
 	if cause := e.ctx.Err(); cause != nil {
@@ -144,7 +155,7 @@ func (e *evaluation) reason(evalE *starlark.EvalError) error {
 	if rest, ok := strings.CutPrefix(msg, "Starlark computation cancelled: "); ok {
 		msg = rest
 	}
-	return errors.New(msg)
+	return errors.New(clip(msg, maxMessage))
 }
 
 // stack lists the places in a call stack, innermost first.

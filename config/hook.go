@@ -193,7 +193,7 @@ func (h *starHook) failed(f starlark.Callable, r *layer.Request, err error) {
 			}
 		}
 	}
-	h.log.Error("hook failed", "function", f.Name(), "at", where, "op", r.Op.String(), "offset", r.Off, "length", r.Len, "error", err)
+	h.log.Error("hook failed", "function", f.Name(), "at", where, "op", r.Op.String(), "offset", r.Off, "length", r.Len, "error", clip(err.Error(), maxMessage))
 }
 
 func (h *starHook) print(t *starlark.Thread, text string) {

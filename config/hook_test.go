@@ -141,6 +141,8 @@ func TestHookFailures(t *testing.T) {
 		{"divides by zero", `return 1 // 0`, `floored division by zero`},
 		{"never ends", "x = [i for i in range(1000000)]", `too many steps`},
 		{"returns a number", `return 5`, `must return None, refuse(...) or redirect(...), not 5`},
+		{"returns a long string", `return "x" * (64 << 20)`, `redirect(...), not \"xxx`},
+		{"fails at length", `fail("x" * (64 << 20))`, `fail: xxx`},
 		{"changes a global", `seen.append(1)`, `cannot append to frozen list`},
 		{"redirects to a stranger", `return redirect(other)`, `which is not one of the hook's targets`},
 		{"redirects to nothing", `return redirect(None)`, `argument \"dev\" must be a device`},
@@ -163,8 +165,8 @@ export("x", hook(mem("64K"), read=f))
 					t.Errorf("%v, want EIO", err)
 				}
 			}
-			if got := log.String(); !strings.Contains(got, tt.log) || !strings.Contains(got, "at=/conf/s.star:") {
-				t.Errorf("logged %q, want %q", got, tt.log)
+			if got := log.String(); !strings.Contains(got, tt.log) || !strings.Contains(got, "at=/conf/s.star:") || len(got) > 10_000 {
+				t.Errorf("logged %.5000q, want %q", got, tt.log)
 			}
 		})
 	}

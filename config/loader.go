@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"go.starlark.net/starlark"
 	"go.starlark.net/syntax"
@@ -32,7 +33,7 @@ type Loader struct {
 	// Print receives what configurations print(). Nil discards it.
 	Print func(pos Position, text string)
 	// ReadFile reads the files that are loaded. Nil is os.ReadFile with a
-	// bound on the size.
+	// bound on the size, which does not wait at a pipe without a writer.
 	ReadFile func(path string) ([]byte, error)
 }
 
@@ -130,6 +131,7 @@ type evaluation struct {
 
 	// Of a file: what it says so far.
 	config    *Config
+	exports   map[string]*Export
 	wraps     []wrapper
 	limitsAt  Position
 	controlAt Position
@@ -159,6 +161,7 @@ func (l *Loader) evaluation(ctx context.Context) *evaluation {
 		ctx:     ctx,
 		calls:   make(map[site]*syntax.CallExpr),
 		modules: make(map[string]*module),
+		exports: make(map[string]*Export),
 	}
 	e.thread = &starlark.Thread{Name: "config", Print: e.print, Load: e.load}
 	e.thread.SetMaxExecutionSteps(maxSteps)
@@ -256,7 +259,8 @@ func (l *Loader) read(path string) ([]byte, error) {
 	if l.ReadFile != nil {
 		return l.ReadFile(path)
 	}
-	f, err := os.Open(path)
+	// A pipe that nobody writes to is empty, and not waited for.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -26,7 +26,9 @@ type pool struct {
 	mu     sync.Mutex
 	open   map[*instance]struct{}
 	shared map[string]*instance
-	lastID int
+	// private has the devices of private constructors by their places.
+	private map[string][]*instance
+	lastID  int
 }
 
 // An instance is an open device in a pool.
@@ -47,7 +49,24 @@ func newPool(log *slog.Logger) *pool {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &pool{log: log, open: make(map[*instance]struct{}), shared: make(map[string]*instance)}
+	return &pool{
+		log: log, open: make(map[*instance]struct{}),
+		shared: make(map[string]*instance), private: make(map[string][]*instance),
+	}
+}
+
+// move gives a private device other places. The caller holds the mutex.
+func (p *pool) move(inst *instance, places map[string]bool) {
+	for at := range inst.places {
+		list := slices.DeleteFunc(p.private[at], func(other *instance) bool { return other == inst })
+		if p.private[at] = list; len(list) == 0 {
+			delete(p.private, at)
+		}
+	}
+	inst.places = places
+	for at := range places {
+		p.private[at] = append(p.private[at], inst)
+	}
 }
 
 // release gives up one reference and closes the device with the last one.
@@ -68,6 +87,7 @@ func (p *pool) release(inst *instance) error {
 	if p.shared[inst.key] == inst {
 		delete(p.shared, inst.key)
 	}
+	p.move(inst, nil)
 	p.mu.Unlock()
 	close(inst.closed)
 	return errors.Join(err, p.releaseAll(inst.below))
@@ -186,24 +206,17 @@ func (b *build) find(s *Spec, key string) (*instance, error) {
 // holds the mutex.
 func (b *build) findPrivate(s *Spec, key string) *instance {
 	var best *instance
-	for inst := range b.open {
-		if inst.key != key || inst.refs == 0 || b.used[inst] || !overlap(inst.places, b.places[s]) {
-			continue
-		}
-		if best == nil || inst.id < best.id {
-			best = inst
+	for at := range b.places[s] {
+		for _, inst := range b.private[at] {
+			if inst.key != key || inst.refs == 0 || b.used[inst] {
+				continue
+			}
+			if best == nil || inst.id < best.id {
+				best = inst
+			}
 		}
 	}
 	return best
-}
-
-func overlap(a, b map[string]bool) bool {
-	for k := range a {
-		if b[k] {
-			return true
-		}
-	}
-	return false
 }
 
 // create opens the device.
@@ -234,13 +247,15 @@ func (b *build) create(s *Spec, below []*instance) (*instance, error) {
 	b.lastID++
 	inst := &instance{
 		id: b.lastID, key: s.key(below), spec: s, dev: dev, below: below,
-		refs: 1, places: b.places[s], closed: make(chan struct{}),
+		refs: 1, closed: make(chan struct{}),
 	}
 	for _, lower := range below {
 		lower.refs++
 	}
 	b.open[inst] = struct{}{}
-	if !s.cons.Private {
+	if s.cons.Private {
+		b.move(inst, b.places[s])
+	} else {
 		b.shared[inst.key] = inst
 	}
 	return inst, nil
@@ -252,7 +267,7 @@ func (b *build) settle() {
 	defer b.mu.Unlock()
 	for s, inst := range b.made {
 		if s.cons.Private {
-			inst.places = b.places[s]
+			b.move(inst, b.places[s])
 		}
 	}
 }

@@ -252,3 +252,18 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestClip(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		in   string
+		most int
+		want string
+	}{
+		{"", 3, ""}, {"abc", 3, "abc"}, {"abcd", 3, "ab…"}, {"äöü", 3, "äöü"}, {"äöüß", 3, "äö…"}, {"abcdef", 1, "…"},
+	} {
+		if got := clip(tt.in, tt.most); got != tt.want {
+			t.Errorf("clip(%q, %d) = %q, want %q", tt.in, tt.most, got, tt.want)
+		}
+	}
+}

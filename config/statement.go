@@ -174,7 +174,7 @@ func (c *call) export(o *exportOptions) error {
 	if err := x.checkName(); err != nil {
 		return c.fail(c.pos, "%w", err)
 	}
-	if first := c.env.config.find(x.Name); first != nil {
+	if first := c.env.exports[x.Name]; first != nil {
 		return c.fail(c.pos, "the name %q is taken by the export at %s", x.Name, first.Pos)
 	}
 	if x.MaxConnections < 0 {
@@ -196,6 +196,7 @@ func (c *call) export(o *exportOptions) error {
 		}
 	}
 	c.env.config.Exports = append(c.env.config.Exports, x)
+	c.env.exports[x.Name] = x
 	return nil
 }
 

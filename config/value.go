@@ -136,7 +136,9 @@ func (p *Param) mismatch(v starlark.Value) error {
 // describe names a value that was not expected.
 func describe(v starlark.Value) string {
 	switch v := v.(type) {
-	case starlark.String, starlark.Int, starlark.Float, starlark.Bool, starlark.NoneType:
+	case starlark.String: // it may be longer than there is memory to quote it
+		return shorten(starlark.String(shorten(string(v))).String())
+	case starlark.Int, starlark.Float, starlark.Bool, starlark.NoneType:
 		return shorten(v.String())
 	case *starlark.Builtin:
 		return fmt.Sprintf("the function %s (call it: %s(...))", v.Name(), v.Name())

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -230,6 +231,10 @@ func TestTLSFilesErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	ok := labFiles(good)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for want, f := range map[string]TLSFiles{
 		"needs its key":           {Cert: ok.Cert},
 		"needs its key, and":      {Key: ok.Key},
@@ -238,6 +243,8 @@ func TestTLSFilesErrors(t *testing.T) {
 		"does not match":          {Cert: ok.Cert, Key: labFiles(other).Key},
 		"holds no key in PEM":     {Cert: ok.Cert, Key: os.DevNull},
 		"holds no certificate in": {Cert: ok.Cert, Key: ok.Key, ClientCA: ok.Key},
+		"pipe holds no cert":      {Cert: pipe, Key: ok.Key},
+		"/dev/zero is longer":     {Cert: ok.Cert, Key: "/dev/zero"},
 		"expired on":              {Cert: labFiles(stale).Cert, Key: labFiles(stale).Key},
 	} {
 		if _, err := f.ServerConfig(); err == nil || !strings.Contains(err.Error(), want) {

@@ -6,8 +6,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -92,7 +94,7 @@ func (t *target) tlsConfig() (*tls.Config, error) {
 
 // loadCA reads the authorities in a PEM file.
 func loadCA(path string) (*x509.CertPool, error) {
-	text, err := os.ReadFile(path)
+	text, err := readPEM(path)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificates: %w", err)
 	}
@@ -109,11 +111,11 @@ func loadPair(cert, key string, now time.Time) (*tls.Certificate, error) {
 	if cert == "" || key == "" {
 		return nil, errors.New("a certificate needs its key, and a key its certificate")
 	}
-	certPEM, err := os.ReadFile(cert)
+	certPEM, err := readPEM(cert)
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	keyPEM, err := os.ReadFile(key)
+	keyPEM, err := readPEM(key)
 	if err != nil {
 		return nil, fmt.Errorf("key: %w", err)
 	}
@@ -135,4 +137,23 @@ func loadPair(cert, key string, now time.Time) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("certificate %s is not valid before %s", cert, leaf.NotBefore.Format(time.DateTime))
 	}
 	return &pair, nil
+}
+
+// maxPEM is the longest file with certificates or a key; that of all
+// authorities that browsers trust has 200 KiB.
+const maxPEM = 4 << 20
+
+// readPEM reads a file of certificates or keys. It does not wait for a pipe
+// that nobody writes to, nor read for ever from a device.
+func readPEM(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxPEM+1))
+	if err == nil && len(text) > maxPEM {
+		err = fmt.Errorf("%s is longer than %d bytes", path, maxPEM)
+	}
+	return text, err
 }

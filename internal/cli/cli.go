@@ -140,11 +140,18 @@ func onlyCommands(cmd *cobra.Command) {
 
 // noCommand is the usage error of a command that cmd does not have.
 func noCommand(cmd *cobra.Command, name string) error {
-	of, hint := "", ""
+	of := ""
 	if cmd.HasParent() {
 		of = " of " + cmd.Name()
 	}
-	if s := cmd.SuggestionsFor(name); len(s) > 0 {
+	var known []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			known = append(known, c.Name())
+		}
+	}
+	hint := spell.DidYouMean(name, known)
+	if s := cmd.SuggestionsFor(name); hint == "" && len(s) > 0 { // what begins so
 		hint = fmt.Sprintf("; did you mean %q?", s[0])
 	}
 	return usagef("there is no command %q%s%s", name, of, hint)

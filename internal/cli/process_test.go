@@ -81,3 +81,35 @@ func TestInterruptedCopy(t *testing.T) {
 		t.Errorf("the destination: %v", err)
 	}
 }
+
+// TestInterruptedStart: a server that waits for a disk can be told to end.
+func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
+	silent := filepath.Join(t.TempDir(), "silent")
+	l, err := net.Listen("unix", silent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	signals := make(chan os.Signal)
+	var stderr bytes.Buffer
+	env := &Env{Stderr: &stderr, Getenv: os.Getenv, Signals: signals}
+	code := make(chan int)
+	go func() {
+		code <- env.Run(t.Context(), []string{"serve", "--control", "none", "--listen", "unix://" + silent + ".out",
+			`nbd("nbd+unix:///?socket=` + silent + `")`})
+	}()
+	c, err := l.Accept() // and never say anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	signals <- syscall.SIGHUP
+	signals <- syscall.SIGTERM
+	if got := <-code; got != exitFailure || stderr.String() != "strata: interrupted\n" {
+		t.Errorf("exit code %d, errors %q", got, stderr.String())
+	}
+	if _, err := os.Stat(silent + ".out"); !os.IsNotExist(err) {
+		t.Errorf("the socket: %v", err)
+	}
+}

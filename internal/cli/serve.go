@@ -206,7 +206,7 @@ func (s *serving) run(ctx context.Context) error {
 	if err := s.defaultControl(ctx, log); err != nil {
 		return err
 	}
-	d, err := daemon.Start(ctx, daemon.Options{
+	d, err := s.start(ctx, daemon.Options{
 		Load: s.load, Metrics: s.metrics, Grace: s.grace, Version: s.env.Version, Log: log,
 		Notify: daemon.SystemdNotifier(s.env.Getenv),
 		Stdio: func() (net.Conn, error) {
@@ -223,6 +223,42 @@ func (s *serving) run(ctx context.Context) error {
 		writeBanner(s.env.Stdout, s.env.command(), d.Status(), addresses)
 	}
 	return s.wait(ctx, d)
+}
+
+// start starts the server. It obeys signals meanwhile, because a remote disk may
+// take its time: SIGINT and SIGTERM give up, a second one at once, and SIGHUP
+// waits until there is something to reload.
+func (s *serving) start(ctx context.Context, o daemon.Options) (d *daemon.Daemon, err error) {
+	starting, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		d, err = daemon.Start(starting, o)
+	}()
+	for reload := false; ; {
+		select {
+		case <-started:
+			switch {
+			case err != nil && starting.Err() != nil:
+				err = context.Cause(starting)
+			case starting.Err() != nil:
+				d.Stop()
+			case reload && err == nil:
+				go d.Reload(ctx) // logs what comes of it
+			}
+			return d, err
+		case signal := <-s.env.Signals:
+			switch {
+			case signal == syscall.SIGHUP:
+				reload = true
+			case starting.Err() != nil:
+				os.Exit(exitFailure)
+			default:
+				giveUp(errInterrupted)
+			}
+		}
+	}
 }
 
 // wait obeys signals until the server has ended.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/internal/race"
 	"github.com/strata-storage/strata/source"
 )
@@ -84,7 +85,7 @@ func TestKilledFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	if diff.(interface{ Era() string }).Era() == "" {
-		t.Skip("the file system of the temporary directory is not known to keep what it was given")
+		peer.Cannot(t, "the file system of the temporary directory is not known to keep what it was given")
 	}
 	model := blocktest.NewModel(block.Info{Size: size, NoWait: true})
 	h := blocktest.Generate(4, block.Info{Size: size}, 200)
