@@ -158,3 +158,10 @@ const (
 	// Failed: background work failed and will be tried again.
 	Failed
 )
+
+var eventKinds = [...]string{
+	"created", "deleted", "renamed", "rollback started", "rollback done", "low space", "full", "background work failed",
+}
+
+// String says what happened.
+func (k EventKind) String() string { return eventKinds[k] }

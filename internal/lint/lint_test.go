@@ -92,6 +92,7 @@ var arrows = map[string][]string{
 	"snapshot/legacy":       {"block", "snapshot", "internal/..."},
 	"snapshot/ranged":       {"block", "snapshot", "internal/..."},
 	"snapshot/transient":    {"block", "snapshot", "internal/..."},
+	"snapshot/kinds":        {"snapshot/..."},
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
 	"lock":                  {"golang.org/x/sys/"},
 	"lock/locktest":         {"lock"},
