@@ -109,7 +109,7 @@ func (s *Set) mayChange() error {
 		return block.ErrClosed
 	case !s.loaded:
 		return fmt.Errorf("the snapshots have not been resumed: %w", ErrBusy)
-	case s.suspended:
+	case s.suspended.Load():
 		return fmt.Errorf("the snapshots are suspended: %w", ErrBusy)
 	case s.o.ReadOnly:
 		return block.ErrReadOnly

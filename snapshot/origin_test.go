@@ -157,3 +157,35 @@ func TestChangedSince(t *testing.T) {
 		t.Errorf("a closed device answered %s", got)
 	}
 }
+
+// TestStatsTellTheTask: the statistics say what the background work is about.
+func TestStatsTellTheTask(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, snapshot.Options{Policy: snapshot.CopyOut}, 32768, 4<<20)
+	create(t, s, "a", snapshot.CreateOptions{})
+	write(t, s.Origin(), 0, 32768, 1)
+	if err := s.Rollback(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if st := s.Stats(); st.RollingBack != "a" || !st.Rollback.More || st.Rollback.Total != 8 {
+		t.Errorf("during the rollback: %+v", st)
+	}
+	for {
+		p, err := s.Work(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st := s.Stats(); p.More && st.RollingBack != "" && st.Task != snapshot.Merging {
+			t.Errorf("a step of the rollback was %s", st.Task)
+		}
+		if !p.More {
+			break
+		}
+	}
+	if st := s.Stats(); st.RollingBack != "" || st.Task != snapshot.Idle || st.Suspended {
+		t.Errorf("after the rollback: %+v", st)
+	}
+	if err := s.Suspend(t.Context()); err != nil || !s.Stats().Suspended {
+		t.Errorf("suspended: %v, %+v", err, s.Stats())
+	}
+}
