@@ -240,11 +240,11 @@ func (t *table) find(name string) (sv *served, view string) {
 
 // Hold keeps the devices of an export open, whatever Apply does, until the
 // function that it returns is called. ok is false if there is no export of
-// that name.
+// that name. The empty name is that of the only export.
 func (s *Set) Hold(name string) (devices iter.Seq2[*Spec, block.Device], release func(), ok bool) {
 	for {
-		sv := s.table().byName[name]
-		if sv == nil {
+		sv, view := s.table().find(name)
+		if sv == nil || view != "" {
 			return nil, nil, false
 		}
 		if sv.hold() {

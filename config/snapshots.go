@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"slices"
 
@@ -191,4 +192,22 @@ func logEvent(log *slog.Logger, s *Spec, e snapshot.Event) {
 		args = append(args, "error", e.Err)
 	}
 	log.Log(context.Background(), level, "snapshots: "+e.Kind.String(), args...)
+}
+
+// Snapshots returns the snapshots that one of the devices has.
+func Snapshots(devices iter.Seq2[*Spec, block.Device]) (*snapshot.Set, error) {
+	var found *snapshot.Set
+	for _, dev := range devices {
+		switch s := snapshot.SetOf(dev); {
+		case s == nil:
+		case found != nil:
+			return nil, errors.New("more than one of its devices has snapshots: export that one as well, and name it")
+		default:
+			found = s
+		}
+	}
+	if found == nil {
+		return nil, errors.New("none of its devices has snapshots: they are made by snapshots(origin, store)")
+	}
+	return found, nil
 }

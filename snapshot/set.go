@@ -253,3 +253,6 @@ func (s *Set) notify(e Event) {
 		s.o.Notify(e)
 	}
 }
+
+// Size is that of the origin and of every snapshot, in bytes.
+func (s *Set) Size() int64 { return s.size }

@@ -93,6 +93,7 @@ var arrows = map[string][]string{
 	"snapshot/ranged":       {"block", "snapshot", "internal/..."},
 	"snapshot/transient":    {"block", "snapshot", "internal/..."},
 	"snapshot/kinds":        {"snapshot/..."},
+	"snapshot/stream":       {"block", "snapshot"},
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
 	"lock":                  {"golang.org/x/sys/"},
 	"lock/locktest":         {"lock"},
