@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -419,6 +420,16 @@ func (s *Spec) Open(ctx context.Context) (block.Device, error) {
 		return nil, errors.Join(err, b.done())
 	}
 	return &opened{Pass: block.Pass{Device: inst.dev}, close: b.done}, nil
+}
+
+// OpenAll is Open for the devices one by one: each after those under it.
+func (s *Spec) OpenAll(ctx context.Context) (devices iter.Seq2[*Spec, block.Device], closeAll func() error, err error) {
+	b := newPool(nil).newBuild(ctx, map[string]*Spec{"": s})
+	inst, err := b.get(s)
+	if err != nil {
+		return nil, nil, errors.Join(err, b.done())
+	}
+	return devicesOf(inst), b.done, nil
 }
 
 // opened closes a whole tree of devices.
