@@ -34,6 +34,7 @@ func Builtin() *Registry {
 	AddLayer(r, "stats", layer.Stats, Private)
 	addHook(r)
 	addSnapshots(r)
+	AddLayer(r, "view", layer.View)
 
 	return r
 }

@@ -181,3 +181,39 @@ func TestSnapshotErrors(t *testing.T) {
 		t.Errorf("a misspelt request: %s", text)
 	}
 }
+
+// TestStopEndsStreams: a client that asked for a difference and does not read
+// it does not keep the server from ending.
+func TestStopEndsStreams(t *testing.T) {
+	t.Parallel()
+	b := start(t, `
+listen("unix://$DIR/s")
+control("$DIR/c")
+export("vm", snapshots(mem("16M"), mem("64M")))
+`)
+	vm, control := b.dial("vm"), NewClient(b.path("c"))
+	for i, name := range []string{"a", "b"} {
+		if err := vm.WriteAt(t.Context(), bytes.Repeat([]byte{byte(i + 1)}, 16<<20), 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := control.ChangeSnapshots(t.Context(), "create", SnapshotRequest{Export: "vm", Names: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body, err := control.Stream(t.Context(), "vm", "a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if err := control.ChangeSnapshots(t.Context(), "delete", SnapshotRequest{Export: "vm", Names: []string{"a"}}); err == nil || err.Error() != `snapshot "a" is in use: busy` {
+		t.Errorf("deleting what is being compared: %v", err)
+	}
+	vm.Close()
+	b.Stop()
+	if err := b.Wait(); err != nil {
+		t.Error(err)
+	}
+	if err := stream.Verify(body); err == nil {
+		t.Error("the stream is whole")
+	}
+}

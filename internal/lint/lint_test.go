@@ -228,6 +228,26 @@ func TestFormatted(t *testing.T) {
 	}
 }
 
+// The kinds of snapshot stores are named in their own packages, where they are
+// linked in, and where one is the default: nothing else may depend on which one
+// it is.
+func TestKindsOfStoresAreNamedNowhere(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	for _, f := range all {
+		if f.test || strings.HasPrefix(f.dir, "snapshot/") || f.path == "config/snapshots.go" {
+			continue
+		}
+		ast.Inspect(f.tree, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if ok && slices.Contains([]string{`"ranged"`, `"bitmap"`, `"legacy"`, `"transient"`}, lit.Value) {
+				t.Errorf("%s names the kind of store %s", f.path, lit.Value)
+			}
+			return true
+		})
+	}
+}
+
 // Every package says what it is for, in one place.
 func TestPackageDocs(t *testing.T) {
 	t.Parallel()
