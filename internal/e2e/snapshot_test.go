@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bufio"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -130,10 +132,40 @@ func TestSnapshotsAndPeers(t *testing.T) {
 // what one writes the other reads.
 func TestSnapshotsOfTwoServers(t *testing.T) {
 	t.Parallel()
+	t.Run("file", func(t *testing.T) { t.Parallel(); shareDisk(t, "file:disk.lock") })
+	t.Run("tcp", func(t *testing.T) { t.Parallel(); shareDisk(t, lockServer(t)+"disk") })
+}
+
+// lockServer starts a server of locks and returns their address up to the name.
+func lockServer(t *testing.T) string {
+	t.Helper()
+	cmd := command(t, "strata", "lock-server", "--listen", "127.0.0.1:0", "--state", filepath.Join(t.TempDir(), "locks"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(out).ReadString('\n')
+	address, _, ok := strings.Cut(strings.TrimPrefix(line, "locks at "), "NAME")
+	if err != nil || !ok {
+		t.Fatalf("the lock server said %q, %v", line, err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("the lock server ended with %v", err)
+		}
+	})
+	return address
+}
+
+func shareDisk(t *testing.T, lock string) {
 	dir := t.TempDir()
 	run(t, "truncate", "-s", "8M", dir+"/disk.img")
-	a := serveSnapshots(t, dir, `, lock="file:disk.lock"`)
-	b := serveSnapshots(t, dir, `, lock="file:disk.lock"`)
+	a := serveSnapshots(t, dir, `, lock="`+lock+`"`)
+	b := serveSnapshots(t, dir, `, lock="`+lock+`"`)
 	run(t, "qemu-io", "-f", "raw", "-c", "write -P 0x11 0 64k", a.uri("vm"))
 	a.snapshot("create", "vm", "monday")
 	run(t, "qemu-io", "-f", "raw", "-c", "read -P 0x11 0 64k", "-c", "write -P 0x22 0 64k", b.uri("vm"))
