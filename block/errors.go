@@ -30,6 +30,8 @@ var (
 
 	// ErrRange: the request does not lie inside the device.
 	ErrRange error = &meaning{"out of range of the device", syscall.EINVAL}
+	// ErrNoView: a Viewer has no view of that name.
+	ErrNoView error = &meaning{"no such view", syscall.EINVAL}
 	// ErrClosed: the device has been closed, or is being closed.
 	ErrClosed error = &meaning{"device is closed", syscall.ESHUTDOWN}
 )

@@ -7,9 +7,18 @@ package block
 type Pass struct{ Device }
 
 // Keep returns dev with a Close that does nothing, for a device that several
-// layers share and somebody else closes.
-func Keep(dev Device) Device { return keep{Pass{dev}} }
+// layers share and somebody else closes. It is a Viewer if dev is.
+func Keep(dev Device) Device {
+	if v, ok := dev.(Viewer); ok {
+		return keepViewer{v}
+	}
+	return keep{Pass{dev}}
+}
 
 type keep struct{ Pass }
 
 func (keep) Close() error { return nil }
+
+type keepViewer struct{ Viewer }
+
+func (keepViewer) Close() error { return nil }

@@ -227,14 +227,14 @@ var anyDevice = Param{Name: deviceArg, Type: TypeDevice}
 func (c *call) takeDevices(cons *Constructor) ([]*Spec, error) {
 	switch cons.Kind {
 	case Layer:
-		return c.takeOne(cons.ReadsBase)
+		return c.takeOne(cons)
 	case Layers:
 		return c.takeAll()
 	}
 	return nil, nil
 }
 
-func (c *call) takeOne(readOnly bool) ([]*Spec, error) {
+func (c *call) takeOne(cons *Constructor) ([]*Spec, error) {
 	var v starlark.Value
 	var pos Position
 	if len(c.args) > 0 {
@@ -242,13 +242,13 @@ func (c *call) takeOne(readOnly bool) ([]*Spec, error) {
 		c.args, c.shift = c.args[1:], 1
 	}
 	for i, kw := range c.kwargs {
-		if kw[0] != starlark.String(deviceArg) {
+		if kw[0] != starlark.String(cons.dev) {
 			continue
 		}
 		if v != nil {
-			return nil, c.fail(c.kwargPos(deviceArg), "argument %q is given twice", deviceArg)
+			return nil, c.fail(c.kwargPos(cons.dev), "argument %q is given twice", cons.dev)
 		}
-		v, pos = kw[1], c.kwargPos(deviceArg)
+		v, pos = kw[1], c.kwargPos(cons.dev)
 		c.kwargs = append(c.kwargs[:i:i], c.kwargs[i+1:]...)
 		break
 	}
@@ -256,11 +256,11 @@ func (c *call) takeOne(readOnly bool) ([]*Spec, error) {
 		return nil, c.fail(c.pos, "the device that the layer is made of is missing")
 	}
 	_, byPath := v.(starlark.String)
-	d, err := c.oneDevice(v, pos)
+	d, err := c.oneDevice(cons.dev, v, pos)
 	if err != nil {
 		return nil, err
 	}
-	if byPath && readOnly {
+	if byPath && cons.ReadsBase {
 		d = d.readOnly()
 	}
 	return []*Spec{d}, nil
@@ -272,7 +272,7 @@ func (c *call) takeAll() ([]*Spec, error) {
 		pos := c.argPos(i)
 		if list, ok := v.(starlark.Sequence); ok {
 			for e := range starlark.Elements(list) {
-				d, err := c.oneDevice(e, pos)
+				d, err := c.oneDevice(deviceArg, e, pos)
 				if err != nil {
 					return nil, err
 				}
@@ -280,7 +280,7 @@ func (c *call) takeAll() ([]*Spec, error) {
 			}
 			continue
 		}
-		d, err := c.oneDevice(v, pos)
+		d, err := c.oneDevice(deviceArg, v, pos)
 		if err != nil {
 			return nil, err
 		}
@@ -293,10 +293,10 @@ func (c *call) takeAll() ([]*Spec, error) {
 	return devs, nil
 }
 
-func (c *call) oneDevice(v starlark.Value, pos Position) (*Spec, error) {
+func (c *call) oneDevice(arg string, v starlark.Value, pos Position) (*Spec, error) {
 	d, err := c.toDevice(&anyDevice, v, pos)
 	if own := (*Error)(nil); err == nil || errors.As(err, &own) {
 		return d, err
 	}
-	return nil, c.fail(pos, "argument %q %w", deviceArg, err)
+	return nil, c.fail(pos, "argument %q %w", arg, err)
 }

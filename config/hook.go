@@ -39,7 +39,7 @@ type hookOptions struct {
 func addHook(r *Registry) {
 	AddLayer(r, "hook", func(block.Device, hookOptions) (block.Device, error) {
 		return nil, errors.New("not called")
-	}, Private, func(c *Constructor) { c.check, c.open = checkHook, openHook })
+	}, Private, OnViews, func(c *Constructor) { c.check, c.open = checkHook, openHook })
 }
 
 // hookFunctions are the functions in a spec by operation.

@@ -25,6 +25,7 @@ const (
 	TypeFloat    Type = "float"    // float64
 	TypeDuration Type = "duration" // time.Duration
 	TypeStrings  Type = "strings"  // []string
+	TypeDict     Type = "dict"     // map[string]string
 	TypeDevice   Type = "device"   // block.Device
 	TypeDevices  Type = "devices"  // []block.Device
 	TypeFunction Type = "function" // starlark.Callable, for this package's own statements
@@ -37,6 +38,7 @@ const (
 	UnitByteRate    = "bytes/s"    // an integer, or a string such as "100M"
 	UnitRequestRate = "requests/s" // a number
 	UnitPath        = "path"       // a file; relative to the configuration file that names it
+	UnitLock        = "lock"       // none, file:PATH or tcp://HOST:PORT/NAME; a path is as for UnitPath
 )
 
 // A Param is an argument of a constructor or statement: a field of an options
@@ -80,6 +82,7 @@ var fieldTypes = map[reflect.Type]Type{
 	reflect.TypeFor[float64]():           TypeFloat,
 	reflect.TypeFor[time.Duration]():     TypeDuration,
 	reflect.TypeFor[[]string]():          TypeStrings,
+	reflect.TypeFor[map[string]string](): TypeDict,
 	reflect.TypeFor[block.Device]():      TypeDevice,
 	reflect.TypeFor[*Spec]():             TypeDevice,
 	reflect.TypeFor[[]block.Device]():    TypeDevices,
@@ -93,6 +96,7 @@ var unitTypes = map[string][]Type{
 	UnitRequestRate: {TypeInt, TypeFloat},
 	UnitDuration:    {TypeDuration},
 	UnitPath:        {TypeString, TypeStrings},
+	UnitLock:        {TypeString},
 }
 
 // readOptions reads the tags of a struct type.
@@ -265,6 +269,8 @@ func (p *Param) Expects() string {
 			return "a list of paths"
 		}
 		return "a path"
+	case UnitLock:
+		return "none, file:PATH or tcp://HOST:PORT/NAME"
 	}
 	if p.Enum != nil {
 		return "one of " + spell.List(p.Enum)
@@ -280,6 +286,8 @@ func (p *Param) Expects() string {
 		return "a number"
 	case TypeStrings:
 		return "a list of strings"
+	case TypeDict:
+		return "a dictionary of strings"
 	case TypeDevice:
 		return "a device, a path or an NBD URI"
 	case TypeDevices:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"slices"
@@ -157,24 +158,58 @@ func (b *build) get(s *Spec) (*instance, error) {
 	if inst := b.made[s]; inst != nil {
 		return inst, nil
 	}
-	var below []*instance
+	var undo []func()
+	below, err := b.getBelow(s, &undo)
+	var inst *instance
+	if err == nil {
+		inst, err = b.find(s, s.key(below))
+	}
+	if inst == nil && err == nil {
+		inst, err = b.create(s, below)
+	}
+	if err != nil {
+		for _, u := range slices.Backward(undo) {
+			u()
+		}
+		return nil, err
+	}
+	b.made[s], b.used[inst] = inst, true
+	b.held = append(b.held, inst)
+	return inst, nil
+}
+
+// getBelow returns the devices that s is made of, and how to undo what was done
+// to open them.
+func (b *build) getBelow(s *Spec, undo *[]func()) (below []*instance, err error) {
 	for _, d := range s.Devices() {
+		u, err := b.prepare(s, below)
+		if err != nil {
+			return nil, err
+		}
+		*undo = append(*undo, u)
 		inst, err := b.get(d)
 		if err != nil {
 			return nil, err
 		}
 		below = append(below, inst)
 	}
-	inst, err := b.find(s, s.key(below))
-	if inst == nil && err == nil {
-		inst, err = b.create(s, below)
+	return below, nil
+}
+
+// prepare prepares to open the next of the devices that s is made of.
+func (b *build) prepare(s *Spec, below []*instance) (undo func(), err error) {
+	if s.cons.prepare == nil {
+		return func() {}, nil
 	}
+	var open []block.Device
+	for _, inst := range below {
+		open = append(open, inst.dev)
+	}
+	undo, err = s.cons.prepare(b.ctx, s, open)
 	if err != nil {
-		return nil, err
+		return nil, &Error{Pos: s.pos, Err: b.explain(s, err)}
 	}
-	b.made[s], b.used[inst] = inst, true
-	b.held = append(b.held, inst)
-	return inst, nil
+	return undo, nil
 }
 
 // find takes a reference to an open device that is what s and its place in
@@ -400,6 +435,16 @@ func (s *Spec) Open(ctx context.Context) (block.Device, error) {
 		return nil, errors.Join(err, b.done())
 	}
 	return &opened{Pass: block.Pass{Device: inst.dev}, close: b.done}, nil
+}
+
+// OpenAll is Open for the devices one by one: each after those under it.
+func (s *Spec) OpenAll(ctx context.Context) (devices iter.Seq2[*Spec, block.Device], closeAll func() error, err error) {
+	b := newPool(nil).newBuild(ctx, map[string]*Spec{"": s})
+	inst, err := b.get(s)
+	if err != nil {
+		return nil, nil, errors.Join(err, b.done())
+	}
+	return devicesOf(inst), b.done, nil
 }
 
 // opened closes a whole tree of devices.

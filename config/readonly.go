@@ -26,9 +26,13 @@ func (s *Spec) ForReading() *Spec { return s.allReadOnly(make(map[*Spec]*Spec)) 
 
 // readOnly returns s with its argument read_only set, if it has one that is
 // not given.
-func (s *Spec) readOnly() *Spec {
+func (s *Spec) readOnly() *Spec { return s.with(readOnlyArg) }
+
+// with returns s with an argument set to True, if it has one of that name that
+// is not given.
+func (s *Spec) with(arg string) *Spec {
 	for i, p := range s.cons.Params {
-		if p.Name == readOnlyArg && p.Type == TypeBool && s.values[i] == nil {
+		if p.Name == arg && p.Type == TypeBool && s.values[i] == nil {
 			c := *s
 			c.values = slices.Clone(s.values)
 			c.values[i] = true

@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"strings"
+
+	"github.com/strata-storage/strata/snapshot"
 )
 
 // LayersPage is the reference page of the constructors in r, in Markdown.
@@ -32,9 +34,56 @@ or for a remote disk if it is an NBD URI. ` + "`strata layers`" + ` shows the sa
 			if c.Private {
 				b.WriteString("Every mention in a configuration is a device of its own.\n\n")
 			}
+			if c.OnViews {
+				b.WriteString("Snapshots of the device under it are exported through it.\n\n")
+			}
 		}
 	}
+	kindsSection(&b)
 	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// kindsSection describes the kinds of snapshot stores.
+func kindsSection(b *strings.Builder) {
+	b.WriteString(`## Kinds of snapshot stores
+
+[Snapshots](../snapshots.md) says how to choose. An argument is given as
+` + "`snapshots(..., kind=\"KIND\", args={\"NAME\": VALUE})`" + `.
+
+`)
+	for _, k := range snapshot.Kinds() {
+		fmt.Fprintf(b, "### Store %s\n\n%s\n\n", k.Name, k.Doc)
+		if len(k.Args) > 0 {
+			b.WriteString("| argument | default | |\n|---|---|---|\n")
+		}
+		for _, a := range k.Args {
+			fmt.Fprintf(b, "| `%s` | `%s` | %s |\n", a.Name, a.Default, cell(a.Doc))
+		}
+		if len(k.Args) > 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString("| | |\n|---|---|\n")
+		most := "any number"
+		if k.Caps.MaxSnapshots > 0 {
+			most = fmt.Sprint(k.Caps.MaxSnapshots)
+		}
+		fmt.Fprintf(b, "| snapshots | %s |\n", most)
+		for _, f := range []struct {
+			what string
+			can  bool
+		}{
+			{"outlive the server", k.Caps.Persistent},
+			{"snapshots can be written", k.Caps.Writable},
+			{"snapshots of snapshots", k.Caps.Clones},
+			{"names of one's own, renaming", k.Caps.Values},
+			{"rollback", k.Caps.Home && k.Caps.Values},
+			{"policies staged and redirect (else copyout)", k.Caps.Redirect},
+			{"several servers under a lock", k.Caps.Cluster},
+		} {
+			fmt.Fprintf(b, "| %s | %s |\n", f.what, map[bool]string{true: "yes", false: "no"}[f.can])
+		}
+		b.WriteString("\n")
+	}
 }
 
 // StatementsPage is the reference page of the statements of configuration

@@ -35,8 +35,19 @@ type Constructor struct {
 	// Params are the arguments beyond the devices that a layer is made of,
 	// in the order of the options struct.
 	Params []Param
-	// Private and ReadsBase: see the functions of those names.
-	Private, ReadsBase bool
+	// Private, ReadsBase and OnViews: see the functions of those names.
+	Private, ReadsBase, OnViews bool
+
+	options *options
+	// dev is the name of a layer's argument for the device under it.
+	dev string
+	// complete, if not nil, may put another Spec in the place of one that
+	// was just made.
+	complete func(*Spec) *Spec
+	// prepare, if not nil, is called before each of the devices that a spec
+	// is made of is opened, with those that are open. What undo does is done
+	// if the device cannot be made.
+	prepare func(ctx context.Context, s *Spec, open []block.Device) (undo func(), err error)
 
 	// check, if not nil, looks for mistakes that the table cannot express.
 	check func(*Spec) error
@@ -53,6 +64,24 @@ type opening struct {
 	// values are those of spec with devices in place of specs.
 	values []any
 	log    *slog.Logger
+}
+
+// read fills an options struct of the constructor.
+func (o *opening) read(into any) {
+	o.spec.cons.options.fill(reflect.ValueOf(into).Elem(), o.values)
+}
+
+// read fills an options struct of the constructor, but for devices, which
+// have not been opened.
+func (s *Spec) read(into any) {
+	values := slices.Clone(s.values)
+	for i, v := range values {
+		switch v.(type) {
+		case *Spec, []*Spec:
+			values[i] = nil
+		}
+	}
+	s.cons.options.fill(reflect.ValueOf(into).Elem(), values)
 }
 
 // A Registry is a table of constructors. It must not be changed once a Loader
@@ -75,6 +104,15 @@ func Private(c *Constructor) { c.Private = true }
 // device's place is then opened for reading only, so that many such layers,
 // in many processes, can be over one file.
 func ReadsBase(c *Constructor) { c.ReadsBase = true }
+
+// OnViews says that views of the device under the layer, its snapshots for
+// instance, are seen through the layer: a view of the export is the layer over
+// a view of its device. Without it the layer hides them. It is for layers that
+// keep nothing outside of memory.
+func OnViews(c *Constructor) { c.OnViews = true }
+
+// Over gives a layer's argument for the device under it another name than dev.
+func Over(name string) Property { return func(c *Constructor) { c.dev = name } }
 
 // AddSource adds a source to r. O is its options struct; the fields' tags are
 // described at [Param]. It panics if the name is taken or the struct is not
@@ -105,7 +143,7 @@ func add[O any](r *Registry, name string, kind Kind, props []Property,
 	if err != nil {
 		panic(fmt.Sprintf("config: constructor %s: %v", name, err))
 	}
-	c := &Constructor{Name: name, Kind: kind, Doc: table.doc, Long: table.long, Params: table.params}
+	c := &Constructor{Name: name, Kind: kind, Doc: table.doc, Long: table.long, Params: table.params, options: table, dev: deviceArg}
 	c.open = func(ctx context.Context, op *opening) (block.Device, error) {
 		var o O
 		table.fill(reflect.ValueOf(&o).Elem(), op.values)
@@ -136,8 +174,8 @@ func (r *Registry) add(c *Constructor) {
 		if c.Kind == Layers && (p.Position > 0 || p.Variadic) {
 			problem = fmt.Sprintf("argument %s: a layer over many devices takes no other positional arguments", p.Name)
 		}
-		if c.Kind == Layer && p.Name == deviceArg {
-			problem = "an argument cannot be called " + deviceArg
+		if c.Kind == Layer && p.Name == c.dev {
+			problem = "an argument cannot be called " + c.dev
 		}
 	}
 	if problem != "" {
@@ -179,7 +217,7 @@ func (c *Constructor) Usage() string {
 	var devs []string
 	switch c.Kind {
 	case Layer:
-		devs = []string{deviceArg}
+		devs = []string{c.dev}
 	case Layers:
 		devs = []string{deviceArg + "..."}
 	}

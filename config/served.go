@@ -19,9 +19,12 @@ type served struct {
 	export   *Export // the rules; a new configuration may change them
 	conns    map[*nbd.Export]struct{}
 	entering int // connections that are being admitted
+	holds    int // of the device, by others than connections
 	retired  bool
 	gone     chan struct{} // closed when the reference has been given up
 	err      error         // of closing the device; valid once gone
+
+	views viewTable
 }
 
 func newServed(set *Set, root *instance, x *Export) *served {
@@ -84,18 +87,30 @@ func (s *served) enter() (ok bool, err error) {
 }
 
 // admit makes a connection out of a reserved place, unless its prerun command
-// objects.
-func (s *served) admit(ctx context.Context, peer *nbd.Peer) (*nbd.Export, error) {
+// objects: to the device, or the view of that name if it is not empty.
+func (s *served) admit(ctx context.Context, view string, peer *nbd.Peer) (*nbd.Export, error) {
 	rules := s.rules()
 	if err := rules.runCommand(ctx, "prerun", rules.Prerun, peer); err != nil {
 		s.leave(nil)
 		return nil, err
 	}
-	x := s.describe()
-	x.Release = sync.OnceFunc(func() {
+	postrun := func() {
 		if err := rules.runCommand(context.Background(), "postrun", rules.Postrun, peer); err != nil {
 			s.set.log().Warn("postrun failed", "export", rules.Name, "peer", peerText(peer), "error", err)
 		}
+	}
+	x, closeView := s.describe(), func() {}
+	if view != "" {
+		var err error
+		if x, closeView, err = s.describeView(ctx, view, false); err != nil {
+			postrun()
+			s.leave(nil)
+			return nil, err
+		}
+	}
+	x.Release = sync.OnceFunc(func() {
+		closeView()
+		postrun()
 		s.leave(x)
 	})
 	s.mu.Lock()
@@ -113,7 +128,35 @@ func (s *served) leave(x *nbd.Export) {
 	} else {
 		delete(s.conns, x)
 	}
-	idle := s.retired && len(s.conns) == 0 && s.entering == 0
+	idle := s.idle()
+	s.mu.Unlock()
+	if idle {
+		s.finish()
+	}
+}
+
+// idle reports whether the device is needed no more. The caller holds the
+// mutex.
+func (s *served) idle() bool {
+	return s.retired && len(s.conns) == 0 && s.entering == 0 && s.holds == 0
+}
+
+// hold keeps the device open until unhold. It fails if the export has been
+// retired.
+func (s *served) hold() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.retired {
+		return false
+	}
+	s.holds++
+	return true
+}
+
+func (s *served) unhold() {
+	s.mu.Lock()
+	s.holds--
+	idle := s.idle()
 	s.mu.Unlock()
 	if idle {
 		s.finish()
@@ -125,7 +168,7 @@ func (s *served) leave(x *nbd.Export) {
 func (s *served) retire() {
 	s.mu.Lock()
 	s.retired = true
-	idle := len(s.conns) == 0 && s.entering == 0
+	idle := s.idle()
 	s.mu.Unlock()
 	if idle {
 		s.finish()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -163,15 +164,15 @@ func (s *Set) retire(old *table, kept map[*served]bool) []*Retired {
 
 // Resolve returns the export that a client asks for, as nbd.Resolver says. A
 // request for the default export gets the only one if there is none named "".
+// EXPORT@NAME is the view NAME, a snapshot for instance, of an export whose
+// device is a block.Viewer, or layers that views are seen through over one. An
+// export of just that name comes first. The rules of the export are those of
+// its views, and connections to them count as connections to it.
 // Who may not use an export gets the same answer as if there were none; that
 // there is one is for the log.
 func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export, error) {
 	for {
-		t := s.table()
-		sv := t.byName[req.Name]
-		if sv == nil && req.Name == "" && len(t.order) == 1 {
-			sv = t.order[0]
-		}
+		sv, view := s.table().find(req.Name)
 		if sv == nil {
 			return nil, nbd.ErrNotFound
 		}
@@ -183,8 +184,10 @@ func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export,
 		case !admitted:
 			s.log().Info("access denied", "export", rules.Name, "peer", peerText(req.Peer), "allow", rules.Allow.String())
 			return nil, nbd.ErrNotFound
-		case req.Probe:
+		case req.Probe && view == "":
 			return sv.describe(), nil
+		case req.Probe:
+			return sv.probeView(ctx, view)
 		}
 		ok, err := sv.enter()
 		if err != nil {
@@ -193,7 +196,7 @@ func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export,
 		if !ok {
 			continue // replaced since we looked
 		}
-		x, err := sv.admit(ctx, req.Peer)
+		x, err := sv.admit(ctx, view, req.Peer)
 		if errors.Is(err, nbd.ErrDenied) {
 			s.log().Info("access denied", "export", rules.Name, "peer", peerText(req.Peer), "error", err)
 		}
@@ -201,15 +204,53 @@ func (s *Set) Resolve(ctx context.Context, req *nbd.ExportRequest) (*nbd.Export,
 	}
 }
 
-// List returns the exports that peer may connect to.
+// List returns the exports that peer may connect to, each followed by its
+// views.
 func (s *Set) List(ctx context.Context, peer *nbd.Peer) ([]*nbd.Export, error) {
 	var list []*nbd.Export
-	for _, sv := range s.table().order {
-		if sv.rules().Allow.Admit(peer) {
-			list = append(list, sv.describe())
+	t := s.table()
+	for _, sv := range t.order {
+		if !sv.rules().Allow.Admit(peer) {
+			continue
+		}
+		list = append(list, sv.describe())
+		for _, x := range sv.listViews(ctx) {
+			if t.byName[x.Name] == nil {
+				list = append(list, x)
+			}
 		}
 	}
 	return list, nil
+}
+
+// find returns the export of a name, and which view of it is meant.
+func (t *table) find(name string) (sv *served, view string) {
+	if sv = t.byName[name]; sv != nil {
+		return sv, ""
+	}
+	if i := strings.LastIndexByte(name, '@'); i >= 0 && i+1 < len(name) {
+		name, view = name[:i], name[i+1:]
+		sv = t.byName[name]
+	}
+	if sv == nil && name == "" && len(t.order) == 1 {
+		sv = t.order[0]
+	}
+	return sv, view
+}
+
+// Hold keeps the devices of an export open, whatever Apply does, until the
+// function that it returns is called. ok is false if there is no export of
+// that name. The empty name is that of the only export.
+func (s *Set) Hold(name string) (devices iter.Seq2[*Spec, block.Device], release func(), ok bool) {
+	for {
+		sv, view := s.table().find(name)
+		if sv == nil || view != "" {
+			return nil, nil, false
+		}
+		if sv.hold() {
+			return devicesOf(sv.root), sync.OnceFunc(sv.unhold), true
+		}
+	}
 }
 
 // ExportStatus says what an export of a Set is and how much it is used.

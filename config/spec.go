@@ -25,6 +25,7 @@ type Spec struct {
 	pos    Position
 	depth  int
 	origin *string // digest of the files that it was read from
+	byPath bool    // a path stood in its place
 }
 
 // Constructor is the entry of the table.
@@ -60,6 +61,9 @@ func newSpec(s *Spec) (*Spec, error) {
 		if err := s.cons.check(s); err != nil {
 			return nil, errorAt(s.pos, "%s: %w", s.cons.Name, err)
 		}
+	}
+	if s.cons.complete != nil {
+		s = s.cons.complete(s)
 	}
 	return s, nil
 }
@@ -199,7 +203,7 @@ func (e *evaluation) named(s string, pos Position, path func(string) string) (*S
 			s = path(s)
 		}
 		values[i] = s
-		return newSpec(&Spec{cons: c, values: values, pos: pos, origin: &e.digest})
+		return newSpec(&Spec{cons: c, values: values, pos: pos, origin: &e.digest, byPath: p.Unit == UnitPath})
 	}
 	return nil, errorAt(pos, "%s() takes no positional argument", name)
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -11,10 +12,11 @@ import (
 	"go.starlark.net/starlark"
 
 	"github.com/strata-storage/strata/internal/units"
+	"github.com/strata-storage/strata/lock"
 )
 
 // The values that arguments have once they are bound: string, bool, int64,
-// float64, time.Duration, []string, *Spec, []*Spec and starlark.Callable, one
+// float64, time.Duration, []string, map[string]string, *Spec, []*Spec and starlark.Callable, one
 // for each Type.
 
 // parseDefault reads the text of a default tag.
@@ -61,6 +63,12 @@ func formatValue(p *Param, v any) string {
 			q[i] = starlark.String(s).String()
 		}
 		return "[" + strings.Join(q, ", ") + "]"
+	case map[string]string:
+		var q []string
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			q = append(q, starlark.String(k).String()+": "+starlark.String(v[k]).String())
+		}
+		return "{" + strings.Join(q, ", ") + "}"
 	case *Spec:
 		return v.String()
 	case []*Spec:
@@ -87,6 +95,8 @@ func (p *Param) isDefault(v any) bool {
 		return v == int64(0) || v == float64(0) || v == time.Duration(0) || err == nil && v == d
 	case []string:
 		return len(v) == 0
+	case map[string]string:
+		return len(v) == 0
 	case []*Spec:
 		return len(v) == 0
 	}
@@ -99,8 +109,12 @@ func (c *call) convert(p *Param, v starlark.Value, pos Position) (any, error) {
 	case TypeString:
 		if s, ok := starlark.AsString(v); ok {
 			s, err := p.checkString(s)
-			if err == nil && p.Unit == UnitPath {
+			switch {
+			case err != nil:
+			case p.Unit == UnitPath:
 				s = c.path(s)
+			case p.Unit == UnitLock:
+				s, err = c.lockAddress(s)
 			}
 			return s, err
 		}
@@ -116,6 +130,8 @@ func (c *call) convert(p *Param, v starlark.Value, pos Position) (any, error) {
 		return p.toDuration(v)
 	case TypeStrings:
 		return c.toStrings(p, v)
+	case TypeDict:
+		return p.toDict(v)
 	case TypeDevice:
 		return c.toDevice(p, v, pos)
 	case TypeDevices:
@@ -237,6 +253,44 @@ func (c *call) toStrings(p *Param, v starlark.Value) (any, error) {
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// toDict accepts values that have one obvious form as a string.
+func (p *Param) toDict(v starlark.Value) (any, error) {
+	d, ok := v.(*starlark.Dict)
+	if !ok {
+		return nil, p.mismatch(v)
+	}
+	m := make(map[string]string, d.Len())
+	for _, item := range d.Items() {
+		key, ok := starlark.AsString(item[0])
+		if !ok {
+			return nil, fmt.Errorf("must be %s, but has the key %s", p.Expects(), describe(item[0]))
+		}
+		switch v := item[1].(type) {
+		case starlark.String:
+			m[key] = string(v)
+		case starlark.Int:
+			m[key] = v.String()
+		case starlark.Bool:
+			m[key] = strconv.FormatBool(bool(v))
+		default:
+			return nil, fmt.Errorf("must be %s, but %q is %s", p.Expects(), key, describe(v))
+		}
+	}
+	return m, nil
+}
+
+// lockAddress checks where a lock is, and makes its path relative to the file
+// that names it.
+func (c *call) lockAddress(s string) (string, error) {
+	if err := lock.Valid(s); err != nil {
+		return "", err
+	}
+	if path, ok := strings.CutPrefix(s, lock.FileScheme); ok {
+		return lock.FileScheme + c.path(path), nil
+	}
+	return s, nil
 }
 
 // toDevice accepts a device or a string that names one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -15,6 +16,8 @@ type CreateOptions struct {
 	// Priority decides which snapshot is given up first, if it must be: the
 	// one with the lowest.
 	Priority int
+	// Created is the time that the snapshot is said to be of; zero is now.
+	Created time.Time
 }
 
 // Create takes a snapshot. It has everything written by requests that returned
@@ -42,7 +45,13 @@ func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record
 	if m := s.merging.Load(); m != nil {
 		return nil, fmt.Errorf("a snapshot can be taken when the rollback has ended: %w", ErrBusy)
 	}
-	r := &record{Name: name, Priority: o.Priority, Created: s.o.Now().UnixNano()}
+	if o.Created.IsZero() {
+		o.Created = s.o.Now()
+	}
+	if o.Of != "" && !s.caps.Clones {
+		return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
+	}
+	r := &record{Name: name, Priority: o.Priority, Created: o.Created.UnixNano()}
 	if o.Of != "" {
 		of, err := s.names.get(o.Of)
 		if err != nil {
@@ -100,7 +109,7 @@ func (s *Set) mayChange() error {
 		return block.ErrClosed
 	case !s.loaded:
 		return fmt.Errorf("the snapshots have not been resumed: %w", ErrBusy)
-	case s.suspended:
+	case s.suspended.Load():
 		return fmt.Errorf("the snapshots are suspended: %w", ErrBusy)
 	case s.o.ReadOnly:
 		return block.ErrReadOnly

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"context"
-	"fmt"
 	"iter"
 
 	"github.com/strata-storage/strata/block"
@@ -37,23 +36,34 @@ func (s *Set) Diff(ctx context.Context, a, b string) iter.Seq2[block.Extent, err
 	if err != nil {
 		return block.FailExtents(err)
 	}
+	return s.diff(ctx, new(block.Gate), x, y, 0, s.size)
+}
+
+// diff compares a range of two views, as long as the gate is open.
+func (s *Set) diff(ctx context.Context, gate *block.Gate, x, y ID, off, n int64) iter.Seq2[block.Extent, error] {
 	return block.MergeExtents(func(yield func(block.Extent, error) bool) {
-		for c := int64(0); c < s.chunks; {
-			e, err := s.diffAt(ctx, x, y, c)
+		for end := off + n; off < end; {
+			c := off >> s.shift
+			e, err := s.diffAt(ctx, gate, x, y, c)
 			if err != nil {
-				yield(e, fmt.Errorf("comparing %q with %q: %w", a, b, err))
+				yield(e, err)
 				return
 			}
+			e.Off, e.Len = off, min(e.End(), end)-off
 			if !yield(e, nil) {
 				return
 			}
-			c += (e.Len + s.mask) >> s.shift
+			off = e.End()
 		}
 	})
 }
 
 // diffAt compares the chunks from c on.
-func (s *Set) diffAt(ctx context.Context, a, b ID, c int64) (block.Extent, error) {
+func (s *Set) diffAt(ctx context.Context, gate *block.Gate, a, b ID, c int64) (block.Extent, error) {
+	if err := gate.Enter(); err != nil {
+		return block.Extent{}, err
+	}
+	defer gate.Leave()
 	if err := s.enter(ctx, &s.reads, 0); err != nil {
 		return block.Extent{}, err
 	}

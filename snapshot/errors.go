@@ -5,7 +5,7 @@ import "github.com/strata-storage/strata/block"
 // The errors of snapshots, by their meaning.
 var (
 	// ErrNoSnapshot: there is no snapshot of that name or ID.
-	ErrNoSnapshot error = &meaning{"no such snapshot", block.ErrInvalid}
+	ErrNoSnapshot error = &meaning{"no such snapshot", block.ErrNoView}
 	// ErrExists: the name is taken.
 	ErrExists error = &meaning{"the name is in use", block.ErrInvalid}
 	// ErrTooMany: the store cannot have one more snapshot.

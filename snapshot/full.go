@@ -23,7 +23,7 @@ func (s *Set) checkSpace() {
 func (s *Set) makeRoom(ctx context.Context) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
-	if s.closed() || s.suspended {
+	if s.closed() || s.suspended.Load() {
 		return true // to find that out
 	}
 	before := s.store.Stats().Free

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -114,6 +115,21 @@ func Detect(head []byte) (Kind, bool) {
 		}
 	}
 	return Kind{}, false
+}
+
+// headSize is how much of a device tells the kind of the store on it.
+const headSize = 64 << 10
+
+// Identify returns the name of the kind of the store on a device, and "" if
+// there is none that is known.
+func Identify(ctx context.Context, dev block.Device) (string, error) {
+	info := dev.Info()
+	head := make([]byte, min(info.Size, headSize))
+	if err := dev.ReadAt(ctx, head, 0, 0); err != nil {
+		return "", err
+	}
+	k, _ := Detect(head)
+	return k.Name, nil
 }
 
 func kindOf(name string) (Kind, error) {

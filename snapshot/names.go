@@ -1,13 +1,16 @@
 package snapshot
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -20,6 +23,8 @@ type names struct {
 	sync.RWMutex
 	byName map[string]*record
 	byID   map[ID]*record
+	// contexts are those of view.Info, nil if they have to be made.
+	contexts atomic.Pointer[[]string]
 }
 
 // A record is what is known of a snapshot besides what the store knows.
@@ -49,6 +54,9 @@ func checkName(name string) error {
 		return fmt.Errorf("the name of a snapshot has %d bytes, at most %d are allowed: %w", len(name), MaxName, block.ErrInvalid)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		return fmt.Errorf("the name %q is not text: %w", name, block.ErrInvalid)
+	case strings.ContainsAny(name, "@/"):
+		// EXPORT@NAME is how a snapshot is asked for, and URIs have slashes.
+		return fmt.Errorf("the name %q must have neither @ nor /: %w", name, block.ErrInvalid)
 	}
 	return nil
 }
@@ -61,6 +69,7 @@ func (s *Set) loadNames(context.Context) error {
 	defer t.Unlock()
 	old := t.byID
 	t.byName, t.byID = map[string]*record{}, map[ID]*record{}
+	defer t.contexts.Store(nil)
 	values := map[string][]byte{}
 	for k, v := range s.store.Values() {
 		if strings.HasPrefix(k, nameKey) {
@@ -115,6 +124,7 @@ func (t *names) add(r *record) {
 	t.Lock()
 	defer t.Unlock()
 	t.byName[r.Name], t.byID[r.id] = r, r
+	t.contexts.Store(nil)
 }
 
 func (t *names) remove(r *record) {
@@ -122,6 +132,7 @@ func (t *names) remove(r *record) {
 	defer t.Unlock()
 	delete(t.byName, r.Name)
 	delete(t.byID, r.id)
+	t.contexts.Store(nil)
 }
 
 // use counts a view of a snapshot.
@@ -131,6 +142,14 @@ func (t *names) use(r *record, n int) {
 	if now := t.byID[r.id]; now != nil {
 		now.open += n
 	}
+}
+
+// inOrder returns the records in the order of creation. The caller holds the
+// mutex.
+func (t *names) inOrder() []*record {
+	records := slices.Collect(maps.Values(t.byID))
+	slices.SortFunc(records, func(a, b *record) int { return cmp.Compare(a.id, b.id) })
+	return records
 }
 
 // Snapshot describes a snapshot.
@@ -153,11 +172,7 @@ func (s *Set) List() []Snapshot {
 	t.RLock()
 	defer t.RUnlock()
 	m := s.merging.Load()
-	records := make([]*record, 0, len(t.byID))
-	for _, r := range t.byID {
-		records = append(records, r)
-	}
-	slices.SortFunc(records, func(a, b *record) int { return int(min(max(int64(a.id)-int64(b.id), -1), 1)) })
+	records := t.inOrder()
 	all := make([]Snapshot, 0, len(records))
 	for _, r := range records {
 		x := Snapshot{Name: r.Name, Priority: r.Priority, Open: r.open > 0, RollingBack: m != nil && m.id == r.id}

@@ -87,6 +87,11 @@ type Options struct {
 	// Low is the free space in bytes below which an event is sent; 0 is a
 	// tenth of the store.
 	Low int64
+	// Writable: the snapshots that Origin has as views can be written.
+	Writable bool
+	// OpenCreates: opening a view of Origin that does not exist takes a
+	// snapshot of that name.
+	OpenCreates bool
 	// Copies bounds how many requests copy at a time; 0 is 64.
 	Copies int
 	// Manual: there is no background work but by Set.Work.
@@ -153,3 +158,10 @@ const (
 	// Failed: background work failed and will be tried again.
 	Failed
 )
+
+var eventKinds = [...]string{
+	"created", "deleted", "renamed", "rollback started", "rollback done", "low space", "full", "background work failed",
+}
+
+// String says what happened.
+func (k EventKind) String() string { return eventKinds[k] }

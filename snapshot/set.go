@@ -24,7 +24,7 @@ type Set struct {
 	mask          int64
 	info          block.Info
 	loaded        bool
-	suspended     bool
+	suspended     atomic.Bool
 	pins          pins
 	unshared      *unshared
 	locks         [lockShards]rangelock.Lock
@@ -128,7 +128,7 @@ func (s *Set) Resume(ctx context.Context) error {
 		g.open()
 		g.release()
 	}
-	s.suspended = false
+	s.suspended.Store(false)
 	s.worker.start(s)
 	return nil
 }
@@ -170,7 +170,7 @@ func (s *Set) Suspend(ctx context.Context) error {
 		return block.ErrClosed
 	}
 	s.worker.stop()
-	s.suspended = true
+	s.suspended.Store(true)
 	for _, g := range []*gate{&s.writes, &s.reads} {
 		g.hold()
 		g.stop()
@@ -253,3 +253,6 @@ func (s *Set) notify(e Event) {
 		s.o.Notify(e)
 	}
 }
+
+// Size is that of the origin and of every snapshot, in bytes.
+func (s *Set) Size() int64 { return s.size }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"strings"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -17,13 +18,11 @@ type view struct {
 	closed func() error
 }
 
-// Origin returns the origin as a device that owns the Set: closing it closes
-// the Set.
-func (s *Set) Origin() block.Device {
-	return &view{set: s, id: Origin, info: s.info, closed: s.Close}
+func (v *view) Info() block.Info {
+	info := v.info
+	info.Contexts = v.set.contexts()
+	return info
 }
-
-func (v *view) Info() block.Info { return v.info }
 
 func (v *view) Close() error {
 	if err := v.gate.Close(); err != nil {
@@ -148,6 +147,9 @@ func (v *view) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[b
 		return block.FailExtents(err)
 	}
 	defer v.gate.Leave()
+	if since, ok := strings.CutPrefix(mc, ChangedSince); ok {
+		return v.changed(ctx, since, off, n)
+	}
 	if err := v.info.CheckExtents(mc, off, n); err != nil {
 		return block.FailExtents(err)
 	}

@@ -16,7 +16,13 @@ type worker struct {
 
 	// step is held by the one who does a step.
 	step sync.Mutex
-	last atomic.Pointer[Progress]
+	last atomic.Pointer[done]
+}
+
+// done is what the last step did.
+type done struct {
+	task Task
+	Progress
 }
 
 // stepBudget bounds a step of the store, in entries; retryAfter is the pause
@@ -127,38 +133,34 @@ func (s *Set) step(ctx context.Context) (Progress, error) {
 	defer s.leave(&s.writes)
 	// A step is short enough not to be interrupted.
 	ctx = context.WithoutCancel(ctx)
-	p, err := s.stepInside(ctx)
+	task, p, err := s.stepInside(ctx)
 	s.counts.steps.Add(1)
 	if !p.More && err == nil {
 		// What was freed is free when it is durable.
 		err = s.toStore.wait(ctx)
 	}
-	w.last.Store(&p)
+	if !p.More && err == nil {
+		task = Idle
+	}
+	w.last.Store(&done{task, p})
 	return p, err
 }
 
-func (s *Set) stepInside(ctx context.Context) (Progress, error) {
+func (s *Set) stepInside(ctx context.Context) (Task, Progress, error) {
 	if m := s.merging.Load(); m != nil {
 		err := s.rollbackStep(ctx, m)
-		return Progress{Done: m.position(), Total: s.chunks, More: true}, err
+		return Merging, Progress{Done: m.position(), Total: s.chunks, More: true}, err
 	}
 	p, err := s.store.Step(ctx, stepBudget)
 	if err != nil {
-		return Progress{More: true}, err
+		return Freeing, Progress{More: true}, err
 	}
 	if p != (Progress{}) {
 		s.toStore.dirty()
 	}
 	if p.More {
-		return p, nil
+		return Freeing, p, nil
 	}
 	more, err := s.homeStep(ctx)
-	return Progress{Done: s.home.cursor, Total: s.chunks, More: more}, err
-}
-
-func (s *Set) progress() Progress {
-	if p := s.worker.last.Load(); p != nil {
-		return *p
-	}
-	return Progress{}
+	return Homing, Progress{Done: s.home.cursor, Total: s.chunks, More: more}, err
 }

@@ -30,17 +30,26 @@ func (e *Env) controlPath() string {
 
 // controlCommand is a command that talks to a running server.
 func (e *Env) controlCommand(cmd *cobra.Command, run func(context.Context, *daemon.Client) error) *cobra.Command {
-	var path string
+	path := controlFlag(cmd)
 	cmd.GroupID = groupServe
 	cmd.Args = arguments(0, 0, "no arguments")
-	cmd.Flags().StringVar(&path, "control", "", "`PATH` of the control socket (default $XDG_RUNTIME_DIR/strata/control.sock, or /run/strata/control.sock)")
 	cmd.RunE = e.interruptible(func(ctx context.Context, args []string) error {
-		if path == "" {
-			path = e.controlPath()
-		}
-		return run(ctx, daemon.NewClient(path))
+		return run(ctx, e.controlClient(*path))
 	})
 	return cmd
+}
+
+// controlFlag adds the flag with the path of the control socket.
+func controlFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("control", "", "`PATH` of the control socket (default $XDG_RUNTIME_DIR/strata/control.sock, or /run/strata/control.sock)")
+}
+
+// controlClient talks to the control socket at path, or at the usual place.
+func (e *Env) controlClient(path string) *daemon.Client {
+	if path == "" {
+		path = e.controlPath()
+	}
+	return daemon.NewClient(path)
 }
 
 func (e *Env) status() *cobra.Command {
@@ -69,6 +78,7 @@ func writeStatus(w io.Writer, st *daemon.Status, now time.Time) {
 		fmt.Fprintf(w, "listening at %s\n", l)
 	}
 	writeFailedSides(w, st)
+	writeStatusOfSnapshots(w, st)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "\nEXPORT\tSIZE\tCONNECTIONS\tREQUESTS\tERRORS\tREAD\tWRITTEN\tDEVICE")
 	for i := range st.Exports {

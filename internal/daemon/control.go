@@ -15,6 +15,7 @@ import (
 //	POST /v1/reload   reads the configuration again: a Change, or a problem
 //	POST /v1/stop     ends the server; answers when the last request has been
 //	GET  /metrics     for Prometheus
+//	     /v1/snapshots/...  see snapshotRoutes
 //
 // Answers are JSON, but for the metrics. One that is no success is a problem.
 func (d *Daemon) controlHandler() http.Handler {
@@ -41,6 +42,7 @@ func (d *Daemon) controlHandler() http.Handler {
 		case <-r.Context().Done():
 		}
 	})
+	d.snapshotRoutes(mux)
 	mux.Handle("GET /metrics", metricsHandler(d))
 	return mux
 }

@@ -50,6 +50,7 @@ type Daemon struct {
 	http    []*http.Server
 	running sync.WaitGroup // accept loops, HTTP servers
 	serving sync.WaitGroup // connections
+	stopped chan struct{}  // closed by Stop
 	drained chan struct{}  // closed when no connection is left
 	done    chan struct{}  // closed when nothing is left
 	abort   context.CancelCauseFunc
@@ -81,7 +82,7 @@ func Start(ctx context.Context, o Options) (*Daemon, error) {
 	}
 	d := &Daemon{
 		o: o, started: time.Now(), ledger: newLedger(),
-		drained: make(chan struct{}), done: make(chan struct{}),
+		stopped: make(chan struct{}), drained: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[listen.Address][]listen.Socket{},
 		set:       &config.Set{Log: o.Log},
 	}
@@ -177,6 +178,7 @@ func (d *Daemon) Stop() {
 	d.stopping = true
 	d.mu.Unlock()
 	if first {
+		close(d.stopped)
 		d.o.Notify("STOPPING=1")
 		go d.end()
 	}

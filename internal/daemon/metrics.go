@@ -35,12 +35,19 @@ var (
 	readDesc        = prometheus.NewDesc("strata_read_bytes_total", "Bytes read by clients.", byExport, nil)
 	writtenDesc     = prometheus.NewDesc("strata_written_bytes_total", "Bytes written by clients.", byExport, nil)
 	failedSidesDesc = prometheus.NewDesc("strata_mirror_failed_sides", "Sides of the export's mirrors that have failed and are not used any more.", byExport, nil)
+
+	snapshotsDesc  = prometheus.NewDesc("strata_snapshots", "Snapshots of the export.", byExport, nil)
+	storeDesc      = prometheus.NewDesc("strata_snapshot_store_bytes", "Space of the export's snapshot stores: in use for data and meta, free, and pending, which becomes free by itself.", []string{"export", "state"}, nil)
+	exceptionsDesc = prometheus.NewDesc("strata_snapshot_exceptions", "Chunks on the export's snapshot stores.", byExport, nil)
+	suspendedDesc  = prometheus.NewDesc("strata_snapshots_suspended", "Whether the export is suspended.", byExport, nil)
+	rollbackDesc   = prometheus.NewDesc("strata_snapshot_rollback_ratio", "How much of the export a rollback under way has behind it.", byExport, nil)
 )
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		infoDesc, reloadsDesc, negotiatingDesc, exportDesc, connectionsDesc, acceptedDesc,
 		inFlightDesc, requestsDesc, errorsDesc, readDesc, writtenDesc, failedSidesDesc,
+		snapshotsDesc, storeDesc, exceptionsDesc, suspendedDesc, rollbackDesc,
 	} {
 		ch <- d
 	}
@@ -74,6 +81,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		if len(x.Mirrors) > 0 {
 			gauge(failedSidesDesc, float64(x.FailedSides()), x.Name)
 		}
+		collectSnapshots(x, gauge)
 		gauge(connectionsDesc, float64(x.Connections), x.Name)
 		gauge(inFlightDesc, float64(inFlight[x.Name]), x.Name)
 		counter(acceptedDesc, x.Accepted, x.Name)
@@ -82,4 +90,38 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		counter(readDesc, x.BytesRead, x.Name)
 		counter(writtenDesc, x.BytesWritten, x.Name)
 	}
+}
+
+// collectSnapshots tells about the snapshots of an export, of all its origins
+// together.
+func collectSnapshots(x *ExportStatus, gauge func(d *prometheus.Desc, v float64, labels ...string)) {
+	if len(x.Snapshots) == 0 {
+		return
+	}
+	var sum SnapshotStatus
+	for _, s := range x.Snapshots {
+		sum.Count += s.Count
+		sum.Data += s.Data
+		sum.Meta += s.Meta
+		sum.Free += s.Free
+		sum.Pending += s.Pending
+		sum.Exceptions += s.Exceptions
+		sum.Suspended = sum.Suspended || s.Suspended
+		if s.RollingBack != "" {
+			sum.RollingBack, sum.RollbackDone = s.RollingBack, s.RollbackDone
+		}
+	}
+	if sum.RollingBack != "" {
+		gauge(rollbackDesc, sum.RollbackDone, x.Name)
+	}
+	gauge(snapshotsDesc, float64(sum.Count), x.Name)
+	gauge(exceptionsDesc, float64(sum.Exceptions), x.Name)
+	for state, n := range map[string]int64{"data": sum.Data, "meta": sum.Meta, "free": sum.Free, "pending": sum.Pending} {
+		gauge(storeDesc, float64(n), x.Name, state)
+	}
+	suspended := 0.0
+	if sum.Suspended {
+		suspended = 1
+	}
+	gauge(suspendedDesc, suspended, x.Name)
 }

@@ -2,9 +2,11 @@ package daemon
 
 import (
 	"cmp"
+	"fmt"
 	"iter"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -43,6 +45,8 @@ type ExportStatus struct {
 	Connections int   `json:"connections"`
 	// Mirrors that it is made of.
 	Mirrors []MirrorStatus `json:"mirrors,omitempty"`
+	// Snapshots are those of the origins that it is made of.
+	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
 	Counters
 }
 
@@ -96,6 +100,24 @@ func mirrorsOf(devices iter.Seq2[*config.Spec, block.Device]) []MirrorStatus {
 	return list
 }
 
+// describeView completes what is said of an export that is a view of one of the
+// first n.
+func (st *Status) describeView(x *ExportStatus, n int) {
+	base, view, _ := cutLast(x.Name, "@")
+	for i := range st.Exports[:n] {
+		if of := &st.Exports[i]; view != "" && of.Name == base && len(of.Snapshots) > 0 {
+			x.Device, x.Size, x.ReadOnly, x.RequireTLS = fmt.Sprintf("snapshot %q of export %q", view, base), of.Size, of.ReadOnly, of.RequireTLS
+		}
+	}
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
 // Status describes the server at this moment.
 func (d *Daemon) Status() *Status {
 	d.mu.Lock()
@@ -118,13 +140,16 @@ func (d *Daemon) Status() *Status {
 		st.Exports = append(st.Exports, ExportStatus{
 			Name: x.Name, Description: x.Description, Device: x.Device.String(), Size: served.Info.Size,
 			ReadOnly: x.ReadOnly, RequireTLS: x.RequireTLS,
-			Connections: count[x.Name], Mirrors: mirrorsOf(served.Devices), Counters: sums[x.Name],
+			Connections: count[x.Name], Mirrors: mirrorsOf(served.Devices),
+			Snapshots: snapshotsOf(served.Devices), Counters: sums[x.Name],
 		})
 		delete(count, x.Name)
 	}
 	known := len(st.Exports)
 	for name, n := range count {
-		st.Exports = append(st.Exports, ExportStatus{Name: name, Connections: n, Counters: sums[name]})
+		x := ExportStatus{Name: name, Connections: n, Counters: sums[name]}
+		st.describeView(&x, known)
+		st.Exports = append(st.Exports, x)
 	}
 	slices.SortFunc(st.Exports[known:], func(a, b ExportStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return st

@@ -92,6 +92,8 @@ var arrows = map[string][]string{
 	"snapshot/legacy":       {"block", "snapshot", "internal/..."},
 	"snapshot/ranged":       {"block", "snapshot", "internal/..."},
 	"snapshot/transient":    {"block", "snapshot", "internal/..."},
+	"snapshot/kinds":        {"snapshot/..."},
+	"snapshot/stream":       {"block", "snapshot"},
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
 	"lock":                  {"golang.org/x/sys/"},
 	"lock/locktest":         {"lock"},
@@ -223,6 +225,26 @@ func TestFormatted(t *testing.T) {
 		if !bytes.Equal(formatted, f.source) {
 			t.Errorf("%s is not formatted: run gofmt -w", f.path)
 		}
+	}
+}
+
+// The kinds of snapshot stores are named in their own packages, where they are
+// linked in, and where one is the default: nothing else may depend on which one
+// it is.
+func TestKindsOfStoresAreNamedNowhere(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	for _, f := range all {
+		if f.test || strings.HasPrefix(f.dir, "snapshot/") || f.path == "config/snapshots.go" {
+			continue
+		}
+		ast.Inspect(f.tree, func(n ast.Node) bool {
+			lit, ok := n.(*ast.BasicLit)
+			if ok && slices.Contains([]string{`"ranged"`, `"bitmap"`, `"legacy"`, `"transient"`}, lit.Value) {
+				t.Errorf("%s names the kind of store %s", f.path, lit.Value)
+			}
+			return true
+		})
 	}
 }
 

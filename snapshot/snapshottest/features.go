@@ -110,7 +110,7 @@ func testNames(t *testing.T, c Config, caps snapshot.Caps) {
 	is("opening nothing", err, snapshot.ErrNoSnapshot)
 
 	fill(t, s.Origin(), 0, c.Origin, 1)
-	const odd = "6ba7b810-9dad-11d1-80b4-00c04fd430c8 / Montag ☃"
+	const odd = "6ba7b810-9dad-11d1-80b4-00c04fd430c8 + Montag ☃"
 	d, err := s.Open(ctx, odd, snapshot.OpenOptions{Create: true})
 	must(t, err)
 	is("a duplicate", s.Create(ctx, odd, snapshot.CreateOptions{}), snapshot.ErrExists)

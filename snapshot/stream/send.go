@@ -1,0 +1,121 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// Send writes what differs between two snapshots: what has to be written to a
+// copy of from to make it one of to. Neither can be deleted meanwhile.
+func Send(ctx context.Context, w io.Writer, s *snapshot.Set, from, to string) (err error) {
+	a, err := s.Open(ctx, from, snapshot.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	b, err := s.Open(ctx, to, snapshot.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	x, err := newWriter(w)
+	if err != nil {
+		return err
+	}
+	err = x.putJSON(typeHeader, Header{Content: difference, Size: b.Info().Size, From: from, To: to})
+	if err == nil {
+		err = x.copy(ctx, b, s.Diff(ctx, from, to))
+	}
+	return x.end(err)
+}
+
+// Dump writes all that an origin and its snapshots hold. Nobody may write
+// meanwhile.
+func Dump(ctx context.Context, w io.Writer, s *snapshot.Set) error {
+	x, err := newWriter(w)
+	if err != nil {
+		return err
+	}
+	err = x.putJSON(typeHeader, Header{Content: everything, Size: s.Size()})
+	last, whole := "", true
+	for _, snap := range s.List() {
+		if err == nil {
+			err = x.dump(ctx, s, last, snap, whole)
+		}
+		last, whole = snap.Name, false
+	}
+	if err == nil {
+		err = x.copy(ctx, s.Origin(), changes(ctx, s, last, "", whole))
+	}
+	return x.end(err)
+}
+
+// dump writes a snapshot as what differs from the one before it.
+func (x *writer) dump(ctx context.Context, s *snapshot.Set, last string, snap snapshot.Snapshot, whole bool) (err error) {
+	dev, err := s.Open(ctx, snap.Name, snapshot.OpenOptions{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dev.Close()) }()
+	if err := x.copy(ctx, dev, changes(ctx, s, last, snap.Name, whole)); err != nil {
+		return fmt.Errorf("snapshot %q: %w", snap.Name, err)
+	}
+	return x.putJSON(typeSnapshot, mark{Name: snap.Name, Created: snap.Created, Priority: snap.Priority})
+}
+
+// changes is Diff, but that all has changed if there is nothing before.
+func changes(ctx context.Context, s *snapshot.Set, a, b string, whole bool) iter.Seq2[block.Extent, error] {
+	if whole {
+		return block.OneExtent(0, s.Size(), snapshot.Changed)
+	}
+	return s.Diff(ctx, a, b)
+}
+
+// copy writes what a device holds where it has changed.
+func (x *writer) copy(ctx context.Context, dev block.Device, changes iter.Seq2[block.Extent, error]) error {
+	buf := make([]byte, piece)
+	for e, err := range changes {
+		if err != nil {
+			return err
+		}
+		if e.Status != snapshot.Changed {
+			continue
+		}
+		for part, err := range dev.Extents(ctx, block.Allocation, e.Off, e.Len) {
+			if err == nil {
+				err = x.content(ctx, dev, buf, part)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// content writes what a device holds in an extent.
+func (x *writer) content(ctx context.Context, dev block.Device, buf []byte, e block.Extent) error {
+	if e.Status&block.Zero != 0 {
+		return x.put(record{typ: typeZero, off: e.Off, n: e.Len})
+	}
+	for off := e.Off; off < e.End(); off += int64(len(buf)) {
+		p := buf[:min(int64(len(buf)), e.End()-off)]
+		if err := dev.ReadAt(ctx, p, off, 0); err != nil {
+			return err
+		}
+		r := record{typ: typeData, off: off, n: int64(len(p)), payload: p}
+		if block.IsZero(p) {
+			r.typ, r.payload = typeZero, nil
+		}
+		if err := x.put(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,194 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+	_ "github.com/strata-storage/strata/snapshot/kinds"
+)
+
+const size = 100_000
+
+func newSet(t testing.TB, kind string, n int64) *snapshot.Set {
+	t.Helper()
+	s, err := snapshot.New(block.FromBytes(make([]byte, n)), block.FromBytes(make([]byte, 32<<20)),
+		snapshot.Options{Kind: kind, Format: snapshot.IfBlank, Now: func() time.Time { return time.Unix(1e9, 0) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fill makes an origin with the snapshots a and b.
+func fill(t testing.TB, s *snapshot.Set) {
+	t.Helper()
+	o := s.Origin()
+	put := func(off int64, text string) { check(t, o.WriteAt(t.Context(), []byte(text), off, 0)) }
+	put(0, "first")
+	put(50_000, strings.Repeat("x", 20_000))
+	check(t, s.Create(t.Context(), "a", snapshot.CreateOptions{Priority: 7}))
+	put(3, "second")
+	put(size-5, "third")
+	check(t, o.Zero(t.Context(), 49_152, 8192, 0))
+	check(t, s.Create(t.Context(), "b", snapshot.CreateOptions{}))
+	put(60_000, "fourth")
+}
+
+// content returns what a view holds; "" is the origin.
+func content(t testing.TB, s *snapshot.Set, name string) string {
+	t.Helper()
+	dev := s.Origin()
+	if name != "" {
+		d, err := s.Open(t.Context(), name, snapshot.OpenOptions{})
+		check(t, err)
+		defer d.Close()
+		dev = d
+	}
+	p := make([]byte, s.Size())
+	check(t, dev.ReadAt(t.Context(), p, 0, 0))
+	return string(p)
+}
+
+// TestDifference: a copy of one snapshot becomes one of another.
+func TestDifference(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, "ranged", size)
+	fill(t, s)
+	for _, names := range [][2]string{{"a", "b"}, {"b", "a"}, {"a", "a"}} {
+		var b bytes.Buffer
+		check(t, Send(t.Context(), &b, s, names[0], names[1]))
+		dev := []byte(content(t, s, names[0]))
+		h, err := Apply(t.Context(), &b, block.FromBytes(dev))
+		check(t, err)
+		if h != (Header{"difference", size, names[0], names[1]}) {
+			t.Errorf("the header is %+v", h)
+		}
+		if string(dev) != content(t, s, names[1]) {
+			t.Errorf("%q with the difference is not the second", names)
+		}
+	}
+}
+
+// TestDumpAndRestore: what one kind of store held is had again in any other
+// that can have as many snapshots.
+func TestDumpAndRestore(t *testing.T) {
+	t.Parallel()
+	for _, from := range snapshot.Kinds() {
+		for _, to := range snapshot.Kinds() {
+			if from.Caps.MaxSnapshots == 1 || to.Caps.MaxSnapshots == 1 {
+				continue
+			}
+			s := newSet(t, from.Name, size)
+			fill(t, s)
+			var b bytes.Buffer
+			check(t, Dump(t.Context(), &b, s))
+			r := newSet(t, to.Name, size)
+			check(t, Restore(t.Context(), bytes.NewReader(b.Bytes()), r))
+			for _, name := range []string{"", "a", "b"} {
+				if content(t, r, name) != content(t, s, name) {
+					t.Errorf("%s to %s: %q is not what it was", from.Name, to.Name, name)
+				}
+			}
+			if l := r.List(); len(l) != 2 || l[0].Priority != 7 || !l[0].Created.Equal(time.Unix(1e9, 0)) {
+				t.Errorf("%s to %s: the snapshots are %+v", from.Name, to.Name, l)
+			}
+			if err := Restore(t.Context(), &b, r); err == nil || err.Error() != "the store has 2 snapshots, must have none: invalid argument" {
+				t.Errorf("restoring twice: %v", err)
+			}
+		}
+	}
+}
+
+// TestErrors has the text of every error of a stream.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, "transient", size)
+	fill(t, s)
+	var b, all bytes.Buffer
+	check(t, Send(t.Context(), &b, s, "a", "b"))
+	check(t, Dump(t.Context(), &all, s))
+	good := b.String()
+	const at = len(magic)
+	changed := func(i int, c byte) string { return good[:i] + string(c) + good[i+1:] }
+	second := at + headSize + strings.IndexByte(good[at+headSize:], '}') + 1
+	for _, tt := range []struct {
+		text string
+		size int
+		want string
+	}{
+		{"", size, "it ends early: the stream is damaged"},
+		{strings.Repeat("x", 100), size, `it begins with "xxxxxxxxxxxxxxxxxxxxxxxxx", expected "strata snapshot stream 1\n": the stream is damaged`},
+		{good[:len(good)-1], size, "it ends early: the stream is damaged"},
+		{good[:len(good)-headSize], size, "it ends early: the stream is damaged"},
+		{changed(at+7, 1), size, "record 0 has 16777274 bytes, at most 1048576 are allowed: the stream is damaged"},
+		{changed(second, 'X'), size, "record 1 has the checksum "},
+		{good[:second] + good[second+headSize+4096:], size, "record 2 is in the place of record 1: the stream is damaged"},
+		{good, 4096, "the stream is for a device of 100000 bytes, this one has 4096: invalid argument"},
+		{all.String(), size, `it has the content "everything", expected "difference": invalid argument`},
+	} {
+		_, err := Apply(t.Context(), strings.NewReader(tt.text), block.FromBytes(make([]byte, tt.size)))
+		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+			t.Errorf("%v, want %s", err, tt.want)
+		}
+	}
+	if err := Send(t.Context(), &b, s, "a", "c"); err == nil || err.Error() != `snapshot "c": no such snapshot` {
+		t.Errorf("a difference to what does not exist: %v", err)
+	}
+}
+
+// failing is a device whose reads fail.
+type failing struct{ block.Pass }
+
+func (failing) ReadAt(context.Context, []byte, int64, block.Flags) error { return block.ErrIO }
+
+// TestFailure: a writer that fails says so in the stream, which is of no use.
+func TestFailure(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	x, err := newWriter(&b)
+	check(t, err)
+	check(t, x.putJSON(typeHeader, Header{Content: difference, Size: size}))
+	dev := failing{block.Pass{Device: block.FromBytes(make([]byte, size))}}
+	err = x.copy(t.Context(), dev, block.OneExtent(0, size, snapshot.Changed))
+	if err = x.end(err); !errors.Is(err, block.ErrIO) {
+		t.Errorf("the writer got %v", err)
+	}
+	_, err = Apply(t.Context(), &b, block.FromBytes(make([]byte, size)))
+	if err == nil || err.Error() != "whoever wrote it failed: input/output error: the stream is damaged" {
+		t.Errorf("the reader got %v", err)
+	}
+}
+
+// FuzzApply: no bytes make it panic, or write outside of the device.
+func FuzzApply(f *testing.F) {
+	s := newSet(f, "transient", size)
+	fill(f, s)
+	var b bytes.Buffer
+	check(f, Send(f.Context(), &b, s, "a", "b"))
+	f.Add(b.Bytes())
+	f.Add([]byte(magic))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		Apply(t.Context(), bytes.NewReader(text), block.FromBytes(make([]byte, size)))
+		x, err := newReader(bytes.NewReader(text))
+		for err == nil {
+			_, err = x.next()
+		}
+	})
+}
