@@ -59,6 +59,11 @@ var makers = map[string]maker{
 		t.Helper()
 		return must[block.Device](t)(Cow(open(), CowOptions{Diff: filepath.Join(t.TempDir(), "diff")}))
 	},
+	"view": func(t testing.TB, open func() block.Device) block.Device {
+		t.Helper()
+		d := twins{Pass: block.Pass{Device: block.FromBytes(make([]byte, 64<<10))}, twin: open()}
+		return must[block.Device](t)(View(d, ViewOptions{Name: "twin"}))
+	},
 	"hook": over(Hook, Hooks{Before: func(context.Context, *Request) error { return nil }}),
 }
 

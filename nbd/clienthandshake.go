@@ -20,7 +20,7 @@ const (
 	maxOptionReply = 16 << 10
 	// maxOptionReplies bounds the replies to one option.
 	maxOptionReplies = 256
-	// maxListed bounds the exports in a list.
+	// maxListed bounds the exports in a list, and the contexts of one.
 	maxListed = 64 << 10
 )
 
@@ -132,7 +132,7 @@ func (h *handshake) ask(opt option, data []byte, each func(code replyCode, data 
 		return err
 	}
 	most := maxOptionReplies
-	if opt == optList {
+	if opt == optList || opt == optListMetaContext {
 		most = maxListed
 	}
 	for range most {

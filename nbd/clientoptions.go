@@ -83,13 +83,16 @@ func (h *handshake) metaContexts(opt option, export string, queries []string) er
 		if err != nil {
 			return err
 		}
+		if opt == optListMetaContext && len(h.ids) == maxListedContexts {
+			return nil // so many are not an error, but no use either
+		}
 		c := contextID{name, binary.BigEndian.Uint32(data)}
 		for _, o := range h.ids {
 			if o.name == c.name || opt == optSetMetaContext && o.id == c.id {
 				return violation("metadata context %q with id %d after %q with id %d", c.name, c.id, o.name, o.id)
 			}
 		}
-		if len(h.ids) == maxContexts {
+		if opt == optSetMetaContext && len(h.ids) == maxContexts {
 			return violation("more than %d metadata contexts", maxContexts)
 		}
 		h.ids = append(h.ids, c)

@@ -46,6 +46,8 @@ const (
 	maxConns = 64
 	// maxContexts bounds the metadata contexts of one connection.
 	maxContexts = 64
+	// maxListedContexts bounds the contexts in a list; what comes behind is ignored.
+	maxListedContexts = 1024
 	// defaultHandshake is the time for connecting and negotiating.
 	defaultHandshake = 10 * time.Second
 )

@@ -48,14 +48,14 @@ func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record
 	if o.Created.IsZero() {
 		o.Created = s.o.Now()
 	}
-	if o.Of != "" && !s.caps.Clones {
-		return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
-	}
 	r := &record{Name: name, Priority: o.Priority, Created: o.Created.UnixNano()}
 	if o.Of != "" {
 		of, err := s.names.get(o.Of)
 		if err != nil {
 			return nil, err
+		}
+		if !s.caps.Clones {
+			return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
 		}
 		r.Of = of.id
 	}

@@ -101,7 +101,8 @@ func (e *Env) snapshotSuspend() *cobra.Command {
 		Use:   "suspend EXPORT",
 		Short: "Hold all requests to the disk and its snapshots",
 		Long: "Makes everything durable, stops background work and holds all requests to the\n" +
-			"disk and its snapshots until resume. Origin and store can then be copied.",
+			"disk and its snapshots until resume, or until the server is stopped. Origin and\n" +
+			"store can then be copied.",
 	}, arguments(1, 1, "an export"))
 }
 

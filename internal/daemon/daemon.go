@@ -214,6 +214,7 @@ func (d *Daemon) end() {
 		delete(d.listeners, address)
 	}
 	d.mu.Unlock()
+	d.resumeAll()
 	ctx, cancel := context.WithTimeoutCause(d.aborted, d.o.Grace, fmt.Errorf("requests in flight did not end within %v", d.o.Grace))
 	defer cancel()
 	var mu sync.Mutex

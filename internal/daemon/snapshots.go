@@ -271,3 +271,15 @@ func snapshotsOf(devices iter.Seq2[*config.Spec, block.Device]) []SnapshotStatus
 	}
 	return list
 }
+
+// resumeAll lets the requests go on that wait for snapshots to be resumed, which
+// nobody does any more when the server ends.
+func (d *Daemon) resumeAll() {
+	for spec, dev := range d.set.Devices() {
+		if s := snapshot.SetOf(dev); s != nil && s.Stats().Suspended {
+			if err := s.Resume(d.aborted); err != nil {
+				d.o.Log.Warn("resuming at the end failed", "device", spec.String(), "error", err)
+			}
+		}
+	}
+}

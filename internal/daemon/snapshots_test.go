@@ -217,3 +217,32 @@ export("vm", snapshots(mem("16M"), mem("64M")))
 		t.Error("the stream is whole")
 	}
 }
+
+// TestStopResumes: a server that ends answers the requests that wait for a
+// resume.
+func TestStopResumes(t *testing.T) {
+	t.Parallel()
+	b := start(t, withSnapshots)
+	vm, control := b.dial("vm"), NewClient(b.path("c"))
+	if err := control.ChangeSnapshots(t.Context(), "suspend", SnapshotRequest{Export: "vm"}); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error)
+	go func() { written <- vm.WriteAt(context.Background(), []byte("x"), 0, 0) }()
+	for {
+		st, err := control.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Connections[0].InFlight == 1 {
+			break
+		}
+	}
+	b.Stop()
+	if err := <-written; err != nil {
+		t.Errorf("the write that waited: %v", err)
+	}
+	if err := b.Wait(); err != nil {
+		t.Error(err)
+	}
+}

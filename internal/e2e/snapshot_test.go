@@ -117,6 +117,9 @@ func TestSnapshotsAndPeers(t *testing.T) {
 	run(t, "qemu-io", "-r", "-f", "raw", "-c", "read -P 0x11 0 1M", l.uri("vm@monday"))
 	run(t, "qemu-io", "-r", "-f", "raw", "-c", "read -P 0x22 512k 64k", l.uri("vm@tuesday"))
 	want(t, run(t, "nbdinfo", "--map=strata:changed-since:monday", l.uri("vm@tuesday")), "524288       65536    1")
+	want(t, run(t, "qemu-img", "map", "--output=json", "--image-opts",
+		"driver=nbd,server.type=unix,server.path="+l.socket+",export=vm@tuesday,x-dirty-bitmap=strata:changed-since:monday"),
+		`{ "start": 524288, "length": 65536, `, `"data": false},`) // data: false is what has changed
 	want(t, run(t, "nbdinfo", "--is", "read-only", l.uri("vm@monday")), "")
 	refuse(t, "", "qemu-io", "-f", "raw", "-c", "write -P 0x33 0 4k", l.uri("vm@monday"))
 	refuse(t, "", "nbdinfo", "--size", l.uri("vm@sunday"))
@@ -126,6 +129,23 @@ func TestSnapshotsAndPeers(t *testing.T) {
 	l.snapshot("diff", "vm", "monday", "tuesday", "--export", "diff")
 	l.snapshot("diff", "--import", "diff", "copy.img")
 	run(t, "cmp", l.path("copy.img"), l.path("tuesday.img"))
+}
+
+// A snapshot that may be written is a disk of its own.
+func TestWritableSnapshots(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	run(t, "truncate", "-s", "8M", dir+"/disk.img")
+	l := serveSnapshots(t, dir, ", writable=True")
+	run(t, "qemu-io", "-f", "raw", "-c", "write -P 0x11 0 1M", l.uri("vm"))
+	l.snapshot("create", "vm", "monday")
+	l.snapshot("create", "vm", "tuesday")
+	run(t, "fio", "--ioengine=nbd", "--uri="+l.uri("vm@monday"), "--thread", "--name=v", "--output-format=terse",
+		"--rw=randwrite", "--bsrange=512-64k", "--blockalign=512", "--size=8M", "--io_size=8M", "--iodepth=16",
+		"--fsync=64", "--randseed=7", "--verify=crc32c", "--verify_fatal=1", "--verify_state_save=0", "--verify_backlog=256")
+	run(t, "qemu-io", "-r", "-f", "raw", "-c", "read -P 0x11 0 1M", l.uri("vm"))
+	run(t, "qemu-io", "-r", "-f", "raw", "-c", "read -P 0x11 0 1M", l.uri("vm@tuesday"))
+	want(t, l.snapshot("check", "vm"), "vm: sound")
 }
 
 // Two servers share a disk under a lock: what one takes the other has, and
