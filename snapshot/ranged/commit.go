@@ -3,6 +3,7 @@ package ranged
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/snapshot"
@@ -13,7 +14,9 @@ type journal struct {
 	// log is where the next block goes, prev the checksum it continues.
 	log  int64
 	prev uint32
-	gen  uint64
+	// ahead is the segment after that of the log, 0 if there is none yet.
+	ahead int64
+	gen   uint64
 	// nodes are the segments of the last checkpoint, logs those of the log
 	// since then.
 	nodes, logs []int
@@ -45,13 +48,17 @@ type write struct {
 
 // do writes, in as many requests as the device wants.
 func (w write) do(ctx context.Context, dev block.Device) error {
+	return w.pieces(dev, func(b []byte, off int64) error { return dev.WriteAt(ctx, b, off, 0) })
+}
+
+func (w write) pieces(dev block.Device, f func(b []byte, off int64) error) error {
 	limit := len(w.b)
 	if n := dev.Info().MaxBlock; n > 0 {
 		limit = n
 	}
 	for off, b := w.off, w.b; len(b) > 0; {
 		n := min(len(b), limit)
-		if err := dev.WriteAt(ctx, b[:n], off, 0); err != nil {
+		if err := f(b[:n], off); err != nil {
 			return err
 		}
 		b, off = b[n:], off+int64(n)
@@ -63,7 +70,7 @@ func (w write) do(ctx context.Context, dev block.Device) error {
 const maxLogBytes = 64 << 20
 
 func (st *store) maxLogs() int {
-	return int(max(min(st.geo.segments/16, maxLogBytes/st.geo.segment), 2))
+	return int(max(min(st.geo.segments/16, maxLogBytes/st.geo.segment), 3))
 }
 
 // perSegment is how many bytes of an image fit into a segment.
@@ -118,7 +125,7 @@ func (st *store) fence(ctx context.Context, token uint64) error {
 		if err := st.cfg.Device.ReadAt(ctx, b, i, 0); err != nil {
 			return err
 		}
-		c, ok := st.geo.parseCheckpoint(b, int((st.gen+1)%ringSlots))
+		c, ok := st.geo.parseCheckpoint(b, int((st.gen+1)%ringTurns))
 		st.fenced = st.fenced || ok && c.gen > st.gen && c.token > token
 	}
 	if st.fenced {
@@ -154,14 +161,10 @@ func (st *store) makeBatch(whole bool) error {
 func (st *store) makeLog(b *batch) bool {
 	p := st.staged.b
 	n := max((int64(len(p))+payload-1)/payload, 1)
-	addr, prev := st.log, st.prev
+	addr, ahead, prev := st.log, st.ahead, st.prev
 	var logs []int
 	for i := range n {
-		f := frame{magic: logMagic, uuid: st.geo.uuid, prev: prev, seq: b.seq, mount: st.mount, token: st.token, mark: b.mark,
-			self: addr, next: addr + blockSize, index: uint32(i), last: i == n-1}
-		f.data = p[:min(len(p), payload)]
-		p = p[len(f.data):]
-		if st.geo.lastBlock(addr) {
+		if ahead == 0 {
 			seg, ok := 0, len(st.logs)+len(logs) < st.maxLogs()
 			if ok {
 				seg, ok = st.space.segment(segLog)
@@ -173,13 +176,21 @@ func (st *store) makeLog(b *batch) bool {
 				return false
 			}
 			logs = append(logs, seg)
-			f.next = st.geo.start(seg)
+			ahead = st.geo.start(seg)
 		}
+		f := frame{magic: logMagic, uuid: st.geo.uuid, prev: prev, seq: b.seq, mount: st.mount, token: st.token, mark: b.mark,
+			self: addr, next: ahead, index: uint32(i), last: i == n-1}
+		f.data = p[:min(len(p), payload)]
+		p = p[len(f.data):]
 		b.add(addr, f.encode())
-		addr, prev = f.next, f.sum
+		last := st.geo.lastBlock(addr)
+		addr, prev = st.geo.follow(addr, ahead), f.sum
+		if last {
+			ahead = 0
+		}
 	}
 	st.logs = append(st.logs, logs...)
-	st.log, st.prev = addr, prev
+	st.log, st.ahead, st.prev = addr, ahead, prev
 	st.blocks += n
 	return true
 }
@@ -222,16 +233,19 @@ func (st *store) makeCheckpoint(b *batch) error {
 		b.add(addr, f.encode())
 		addr, prev = f.next, f.sum
 	}
-	c := checkpoint{gen: b.gen, seq: b.seq, token: st.token, log: st.log, node: st.geo.start(nodes[0]), nodes: count}
+	c := checkpoint{gen: b.gen, seq: b.seq, token: st.token, log: st.log, ahead: st.ahead, node: st.geo.start(nodes[0]), nodes: count}
 	b.ring = c.encode(&st.geo)
 	b.dropped = append(b.dropped, st.nodes...)
-	here := st.geo.segmentOf(st.log)
+	here := []int{st.geo.segmentOf(st.log)}
+	if st.ahead != 0 {
+		here = append(here, st.geo.segmentOf(st.ahead))
+	}
 	for _, seg := range st.logs {
-		if seg != here {
+		if !slices.Contains(here, seg) {
 			b.dropped = append(b.dropped, seg)
 		}
 	}
-	st.nodes, st.logs = nodes, []int{here}
+	st.nodes, st.logs = nodes, here
 	st.prev, st.gen, st.blocks = c.sum, b.gen, 0
 	return nil
 }
@@ -252,6 +266,10 @@ func (st *store) finish(ctx context.Context) error {
 			return err
 		}
 		if err := dev.Flush(ctx); err != nil {
+			return err
+		}
+		// The copy becomes durable with the next commit, or is made again.
+		if err := dev.WriteAt(ctx, b.ring, ringCopy(b.gen), 0); err != nil {
 			return err
 		}
 	}

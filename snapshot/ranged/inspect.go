@@ -1,6 +1,7 @@
 package ranged
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -64,10 +65,16 @@ func (st *store) Check(ctx context.Context, report func(error)) error {
 			return nil
 		}
 	}
+	if err := st.checkSupers(ctx, report); err != nil {
+		return err
+	}
 	r := &recovery{geo: &st.geo, dev: st.cfg.Device}
 	if err := r.load(ctx); err != nil {
 		report(err)
 		return nil
+	}
+	if len(r.mend) > 0 {
+		report(fmt.Errorf("one of the copies of checkpoint %d is not what was written: %w", r.gen, snapshot.ErrDamaged))
 	}
 	r.check(report)
 	if st.state == nil {
@@ -76,8 +83,22 @@ func (st *store) Check(ctx context.Context, report func(error)) error {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	st.check(report)
-	if len(st.staged.b) == 0 && st.pending == nil && string(st.image()) != string(r.image()) {
+	if len(st.staged.b) == 0 && st.pending == nil && (st.seq != r.seq || string(st.image()) != string(r.image())) {
 		report(fmt.Errorf("commit %d in memory and commit %d on the device are not the same", st.seq, r.seq))
+	}
+	return nil
+}
+
+// checkSupers verifies both superblocks.
+func (st *store) checkSupers(ctx context.Context, report func(error)) error {
+	b := make([]byte, blockSize)
+	for _, off := range []int64{0, st.geo.size - blockSize} {
+		if err := st.cfg.Device.ReadAt(ctx, b, off, 0); err != nil {
+			return err
+		}
+		if g, err := parseSuper(b, st.geo.size); err != nil || g != st.geo {
+			report(fmt.Errorf("the superblock at %d is not what was written: %w", off, cmp.Or(err, snapshot.ErrDamaged)))
+		}
 	}
 	return nil
 }

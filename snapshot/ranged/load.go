@@ -1,6 +1,7 @@
 package ranged
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -86,6 +87,10 @@ func (st *store) format(ctx context.Context) error {
 		return err
 	}
 	st.pending = b
+	ring := write{ringStart, make([]byte, ringSlots*blockSize)}
+	if err := ring.do(ctx, dev); err != nil {
+		return err
+	}
 	if err := st.finish(ctx); err != nil {
 		return err
 	}
@@ -112,6 +117,14 @@ func (st *store) reload(ctx context.Context) error {
 			return err
 		}
 		if err := st.cfg.Device.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	if len(r.mend) > 0 && !st.cfg.ReadOnly {
+		if err := st.cfg.Device.WriteAt(ctx, r.mend, ringCopy(r.gen), 0); err != nil {
+			return err
+		}
+		if err := st.cfg.Device.WriteAt(ctx, r.mend, ringSlot(r.gen), 0); err != nil {
 			return err
 		}
 	}
@@ -153,6 +166,8 @@ type recovery struct {
 	// has one more, whose data are not there.
 	upTo uint64
 	torn bool
+	// mend is the checkpoint if one of the two places has not got it.
+	mend []byte
 }
 
 func (r *recovery) load(ctx context.Context) error {
@@ -171,7 +186,7 @@ func (r *recovery) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.journal = journal{log: c.log, prev: c.sum, gen: c.gen, durable: c.seq, mark: c.seq, sums: c.seq, token: c.token}
+	r.journal = journal{log: c.log, ahead: c.ahead, prev: c.sum, gen: c.gen, durable: c.seq, mark: c.seq, sums: c.seq, token: c.token}
 	if err := r.readNodes(ctx, c); err != nil {
 		return err
 	}
@@ -182,6 +197,12 @@ func (r *recovery) replay(ctx context.Context) error {
 	}
 	r.space.turn(here, segLog)
 	r.logs = []int{here}
+	if c.ahead != 0 {
+		if err := r.enter(c.ahead); err != nil {
+			return err
+		}
+		r.logs = append(r.logs, r.geo.segmentOf(c.ahead))
+	}
 	for r.upTo == 0 || r.seq < r.upTo {
 		more, err := r.next(ctx)
 		if err != nil || !more {
@@ -197,15 +218,43 @@ func (r *recovery) newest(ctx context.Context) (best checkpoint, err error) {
 	if err := r.dev.ReadAt(ctx, b, ringStart, 0); err != nil {
 		return best, err
 	}
-	for i := range ringSlots {
-		if c, ok := r.geo.parseCheckpoint(b[i*blockSize:][:blockSize], i); ok && c.gen > best.gen {
+	slot := func(i uint64) []byte { return b[i*blockSize:][:blockSize] }
+	for i := range uint64(ringSlots) {
+		if c, ok := r.geo.parseCheckpoint(slot(i), int(i)); ok && c.gen > best.gen {
 			best = c
 		}
 	}
 	if best.gen == 0 {
 		return best, fmt.Errorf("there is no checkpoint: %w", snapshot.ErrDamaged)
 	}
+	// The copy is written when the first is durable: a crash cannot ruin both.
+	i := (best.gen + 1) % ringTurns
+	if r.ruined(slot(i), i) && r.ruined(slot(i+ringTurns), i) {
+		return best, fmt.Errorf("neither copy of checkpoint %d is what was written: %w", best.gen+1, snapshot.ErrDamaged)
+	}
+	i = best.gen % ringTurns
+	if x, y := slot(i), slot(i+ringTurns); !bytes.Equal(x, y) {
+		if r.mend = x; le.Uint64(x[32:]) != best.gen || r.ruined(x, i) {
+			r.mend = y
+		}
+	}
 	return best, nil
+}
+
+// ruined reports whether there is something in the ring that is no checkpoint.
+func (r *recovery) ruined(b []byte, i uint64) bool {
+	_, ok := r.geo.parseCheckpoint(b, int(i))
+	return !ok && !block.IsZero(b)
+}
+
+// enter makes a segment one of the log.
+func (r *recovery) enter(addr int64) error {
+	seg := r.geo.segmentOf(addr)
+	if r.space.kind[seg] != segFree {
+		return fmt.Errorf("the log goes on in segment %d, which is in use: %w", seg, snapshot.ErrDamaged)
+	}
+	r.space.turn(seg, segLog)
+	return nil
 }
 
 // readNodes reads the map of a checkpoint.
@@ -244,9 +293,9 @@ func (r *recovery) readNodes(ctx context.Context, c checkpoint) error {
 
 // next replays a commit, if there is one.
 func (r *recovery) next(ctx context.Context) (more bool, err error) {
-	addr, prev := r.log, r.prev
+	addr, ahead, prev := r.log, r.ahead, r.prev
 	var p []byte
-	var logs []int
+	var logs []int64
 	b := make([]byte, blockSize)
 	var f frame
 	for i := uint32(0); i == 0 || !f.last; i++ {
@@ -255,33 +304,39 @@ func (r *recovery) next(ctx context.Context) (more bool, err error) {
 		}
 		var ok bool
 		f, ok = r.geo.parseFrame(b, logMagic, addr)
-		if !ok || f.prev != prev || f.seq != r.seq+1 || f.index != i || i > uint32(r.geo.segments*r.geo.segment/blockSize) {
-			return false, nil
+		if !ok || f.prev != prev || f.seq != r.seq+1 || f.index != i || ahead != 0 && f.next != ahead || i > uint32(r.geo.segments*r.geo.segment/blockSize) {
+			return false, r.ends(ctx, addr, ahead)
 		}
 		p = append(p, f.data...)
-		if seg := r.geo.segmentOf(f.next); seg != r.geo.segmentOf(addr) {
-			logs = append(logs, seg)
+		if ahead == 0 {
+			ahead = f.next
+			logs = append(logs, ahead)
 		}
-		addr, prev = f.next, f.sum
+		last := r.geo.lastBlock(addr)
+		addr, prev = r.geo.follow(addr, ahead), f.sum
+		if last {
+			ahead = 0
+		}
 	}
 	sums := map[int64]uint32{}
 	if err := r.redoAll(p, sums); err != nil {
 		return false, err
 	}
 	r.seq++
-	for _, seg := range logs {
-		if r.space.kind[seg] != segFree {
-			return false, fmt.Errorf("the log goes on in segment %d, which is in use: %w", seg, snapshot.ErrDamaged)
+	for _, x := range logs {
+		if err := r.enter(x); err != nil {
+			return false, err
 		}
-		r.space.turn(seg, segLog)
 	}
 	// Commits that a later one knows to be durable need not be looked at, and
 	// must not be: their places may have been written in place since.
-	if r.torn, err = r.lost(ctx, f, addr, prev, sums); err != nil || r.torn {
+	if r.torn, err = r.lost(ctx, f, addr, ahead, prev, sums); err != nil || r.torn {
 		return false, err
 	}
-	r.logs = append(r.logs, logs...)
-	r.log, r.prev, r.token = addr, prev, max(r.token, f.token)
+	for _, x := range logs {
+		r.logs = append(r.logs, r.geo.segmentOf(x))
+	}
+	r.log, r.ahead, r.prev, r.token = addr, ahead, prev, max(r.token, f.token)
 	r.blocks += int64(f.index) + 1
 	r.durable, r.mark = f.seq, f.mark
 	if len(sums) > 0 {
@@ -323,13 +378,16 @@ func (r *recovery) redoAll(p []byte, sums map[int64]uint32) error {
 }
 
 // lost reports whether data of a commit have not arrived.
-func (r *recovery) lost(ctx context.Context, f frame, addr int64, prev uint32, sums map[int64]uint32) (bool, error) {
+func (r *recovery) lost(ctx context.Context, f frame, addr, ahead int64, prev uint32, sums map[int64]uint32) (bool, error) {
 	b := make([]byte, blockSize)
 	if err := r.dev.ReadAt(ctx, b, addr, 0); err != nil {
 		return false, err
 	}
 	if n, ok := r.geo.parseFrame(b, logMagic, addr); ok && n.prev == prev && n.seq == f.seq+1 && n.mark >= f.seq {
 		return false, nil
+	}
+	if x, err := r.newestProof(ctx, addr, ahead); err != nil || x.mark >= f.seq {
+		return false, err
 	}
 	p := make([]byte, r.geo.chunk)
 	for slot, want := range sums {
