@@ -2,6 +2,7 @@ package ranged
 
 import (
 	"errors"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/strata-storage/strata/snapshot"
@@ -75,8 +76,14 @@ func TestFreedInCommit(t *testing.T) {
 // TestFlips flips a bit in each structure: Check finds it.
 func TestFlips(t *testing.T) {
 	t.Parallel()
-	b, frames := logged(t, 6)
-	b.must(b.st.Close(t.Context()))
+	b, _ := logged(t, 6)
+	b.must(b.st.compact(t.Context()))
+	frames := []int64{}
+	for i := range int64(6) {
+		frames = append(frames, b.st.log)
+		b.detach(10+i, 1)
+		b.commit()
+	}
 	b.st = b.load()
 	g := &b.st.geo
 	blocks := map[string]int64{
@@ -121,5 +128,74 @@ func TestRingCopy(t *testing.T) {
 
 // nodes returns the blocks of the checkpoint by name.
 func (b *bench) nodes() map[string]int64 {
-	return map[string]int64{"first node": b.st.geo.start(b.st.nodes[0])}
+	all := map[string]int64{"image": b.st.images[0], "map": b.st.chunks.root.addr, "eras": b.st.eras.root.addr}
+	for i := range b.st.space.segs {
+		if addr := b.st.space.segs[i].addr; addr != 0 {
+			all["places of a segment"] = addr
+		}
+	}
+	return all
+}
+
+// TestTree fills trees of several levels, changes and deletes, and compares all
+// with a model after each checkpoint and after loading.
+func TestTree(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 64<<20, 32<<20, nil)
+	rng := rand.New(rand.NewPCG(1, 2))
+	chunks := b.st.geo.chunks()
+	var ids []snapshot.ID
+	model := map[[2]int64]int64{}
+	for round := range 24 {
+		if len(ids) < 5 {
+			ids = append(ids, b.create())
+		}
+		for range 150 {
+			c := rng.Int64N(chunks)
+			if n := 1 + rng.Int64N(min(6, chunks-c)); rng.IntN(2) == 0 {
+				b.detach(c, n)
+			} else {
+				b.write(ids[rng.IntN(len(ids))], c, n)
+			}
+		}
+		b.commit()
+		if round%3 == 2 {
+			i := rng.IntN(len(ids))
+			b.must(b.st.Delete(t.Context(), ids[i:i+1]))
+			ids = append(ids[:i], ids[i+1:]...)
+			b.work()
+		}
+		look := func(set bool) {
+			for _, id := range ids {
+				for c := range chunks {
+					s := b.place(id, c)
+					k := [2]int64{int64(id), c}
+					if set {
+						model[k] = s.Off
+					} else if model[k] != s.Off {
+						t.Fatalf("round %d: snapshot %d has chunk %d at %d, expected %d", round, id, c, s.Off, model[k])
+					}
+				}
+			}
+		}
+		look(true)
+		if round%2 == 0 {
+			b.must(b.st.compact(t.Context()))
+		} else {
+			b.st = b.load()
+		}
+		look(false)
+		if all := b.problems(b.st); len(all) > 0 {
+			t.Fatalf("round %d: %v", round, all[:min(len(all), 5)])
+		}
+	}
+	if b.st.chunks.level == 0 {
+		t.Error("the tree has one level only")
+	}
+	b.must(b.st.Delete(t.Context(), ids))
+	b.work()
+	b.must(b.st.compact(t.Context()))
+	if all := b.problems(b.st); len(all) > 0 || b.st.space.all != 0 || b.st.chunks.root != nil || b.st.eras.root != nil {
+		t.Errorf("without snapshots %d places are in use; %v", b.st.space.all, all)
+	}
 }

@@ -29,10 +29,12 @@ const (
 
 // The magic numbers of blocks.
 const (
-	superMagic = "StrRngSB"
-	ringMagic  = "StrRngCP"
-	logMagic   = "StrRngLG"
-	nodeMagic  = "StrRngND"
+	superMagic  = "StrRngSB"
+	ringMagic   = "StrRngCP"
+	logMagic    = "StrRngLG"
+	imageMagic  = "StrRngIM"
+	nodeMagic   = "StrRngND"
+	bitmapMagic = "StrRngBM"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,9 +54,13 @@ func newGeometry(uuid [16]byte, size, origin, chunk int64) (geometry, error) {
 	size = size &^ (blockSize - 1)
 	g := geometry{uuid: uuid, chunk: chunk, origin: origin, size: size}
 	g.segment = max(min(int64(1)<<bits.Len64(uint64(max(size/256-1, 1))), maxSegment), minSegment, chunk)
+	g.segment = min(g.segment, maxSlots*chunk)
 	unit := min(g.segment, 1<<20)
 	g.base = (ringStart + ringSlots*blockSize + unit - 1) / unit * unit
 	g.segments = (size - blockSize - g.base) / g.segment
+	if g.chunks() >= max48 || g.size/chunk >= 1<<46 {
+		return g, fmt.Errorf("an origin of %d and a store of %d bytes, expected less than 2^48 chunks and 2^46 places: %w", origin, size, block.ErrInvalid)
+	}
 	if g.segments < minSegments {
 		return g, fmt.Errorf("the device has %d bytes, must be at least %d: %w", size, g.base+minSegments*g.segment+blockSize, block.ErrInvalid)
 	}
@@ -201,25 +207,26 @@ func (g *geometry) parseFrame(b []byte, magic string, addr int64) (f frame, ok b
 
 // A checkpoint is an entry of the ring.
 type checkpoint struct {
-	sum uint32
 	// gen counts the checkpoints, seq is the commit that this one is.
 	gen, seq, token uint64
 	// log is where the log goes on.
 	log int64
 	// ahead is the segment where it goes on after that, 0 if that is not known.
 	ahead int64
-	// node is the first of nodes blocks with the map.
-	node, nodes int64
+	// prev is the checksum that it continues.
+	prev uint32
+	// image is the first of blocks frames with the rest.
+	image, blocks int64
 }
 
 func (c *checkpoint) encode(g *geometry) []byte {
 	b := make([]byte, blockSize)
 	copy(b, ringMagic)
 	copy(b[16:], g.uuid[:])
-	for i, v := range []uint64{c.gen, c.seq, c.token, uint64(c.log), uint64(c.ahead), uint64(c.node), uint64(c.nodes)} {
+	for i, v := range []uint64{c.gen, c.seq, c.token, uint64(c.log), uint64(c.ahead), uint64(c.prev), uint64(c.image), uint64(c.blocks)} {
 		le.PutUint64(b[32+8*i:], v)
 	}
-	c.sum = seal(b)
+	seal(b)
 	return b
 }
 
@@ -228,10 +235,11 @@ func (g *geometry) parseCheckpoint(b []byte, i int) (c checkpoint, ok bool) {
 	if !sealed(b, ringMagic) || !bytes.Equal(b[16:32], g.uuid[:]) {
 		return c, false
 	}
-	c = checkpoint{sum: le.Uint32(b[8:]), gen: le.Uint64(b[32:]), seq: le.Uint64(b[40:]), token: le.Uint64(b[48:]),
-		log: int64(le.Uint64(b[56:])), ahead: int64(le.Uint64(b[64:])), node: int64(le.Uint64(b[72:])), nodes: int64(le.Uint64(b[80:]))}
+	c = checkpoint{gen: le.Uint64(b[32:]), seq: le.Uint64(b[40:]), token: le.Uint64(b[48:]),
+		log: int64(le.Uint64(b[56:])), ahead: int64(le.Uint64(b[64:])), prev: uint32(le.Uint64(b[72:])),
+		image: int64(le.Uint64(b[80:])), blocks: int64(le.Uint64(b[88:]))}
 	limit := g.segments * g.segment / blockSize
-	return c, c.gen%ringTurns == uint64(i%ringTurns) && g.valid(c.log) && (c.ahead == 0 || g.starts(c.ahead)) && g.valid(c.node) && c.nodes >= 1 && c.nodes <= limit
+	return c, c.gen%ringTurns == uint64(i%ringTurns) && g.valid(c.log) && (c.ahead == 0 || g.starts(c.ahead)) && g.valid(c.image) && c.blocks >= 1 && c.blocks <= limit
 }
 
 // ringSlot is where a checkpoint is, ringCopy where it is again.
