@@ -78,6 +78,9 @@ func (b *batch) add(off int64, block []byte) {
 const maxLogBytes = 64 << 20
 
 func (st *store) maxLogs() int {
+	if st.tight {
+		return 2
+	}
 	return int(max(min(st.geo.segments/16, maxLogBytes/st.geo.segment), 3))
 }
 
@@ -173,6 +176,9 @@ func (st *store) makeLog(b *batch) bool {
 	n := max((int64(len(p))+payload-1)/payload, 1)
 	addr, ahead, prev := st.log, st.ahead, st.prev
 	var logs []int
+	if st.tight && st.blocks+n > 4 {
+		return false
+	}
 	for i := range n {
 		if ahead == 0 {
 			seg, ok := 0, len(st.logs)+len(logs) < st.maxLogs()

@@ -41,11 +41,12 @@ type store struct {
 	cfg   snapshot.Config
 	caps  snapshot.Caps
 	exact bool
-	// eager: a checkpoint is always due, for tests.
-	eager  bool
-	memory int64
-	geo    geometry
-	mount  uint64
+	// eager: a checkpoint is always due; tight: the log has room for
+	// four blocks. For tests.
+	eager, tight bool
+	memory       int64
+	geo          geometry
+	mount        uint64
 
 	// mu is never held while anything is read or written.
 	mu sync.RWMutex

@@ -8,18 +8,20 @@ import (
 )
 
 func init() {
-	snapshot.Register(snapshot.Kind{Name: "eager", Caps: capabilities, New: func(c snapshot.Config) (snapshot.Store, error) {
-		st, err := newStore(c)
-		if err != nil {
-			return nil, err
-		}
-		st.(*store).eager = true
-		return st, nil
-	}})
+	for _, name := range []string{"eager", "tight"} {
+		snapshot.Register(snapshot.Kind{Name: name, Caps: capabilities, New: func(c snapshot.Config) (snapshot.Store, error) {
+			st, err := newStore(c)
+			if err != nil {
+				return nil, err
+			}
+			st.(*store).eager, st.(*store).tight = name == "eager", name == "tight"
+			return st, nil
+		}})
+	}
 }
 
-// TestConformance runs the suite as usual, and with a checkpoint at every
-// occasion.
+// TestConformance runs the suite as usual, with a checkpoint at every occasion,
+// and with checkpoints because the log is full.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	for _, share := range []string{"refs", "exact"} {
@@ -28,8 +30,10 @@ func TestConformance(t *testing.T) {
 			snapshottest.Run(t, snapshottest.Config{Kind: "ranged", Args: map[string]string{"share": share}, Exact: share == "exact"})
 		})
 	}
-	t.Run("eager", func(t *testing.T) {
-		t.Parallel()
-		snapshottest.Run(t, snapshottest.Config{Kind: "eager", Args: map[string]string{"memory": "1M"}, Seeds: 6})
-	})
+	for _, kind := range []string{"eager", "tight"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			snapshottest.Run(t, snapshottest.Config{Kind: kind, Args: map[string]string{"memory": "1M"}, Seeds: 4})
+		})
+	}
 }
