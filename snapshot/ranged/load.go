@@ -149,7 +149,7 @@ func (st *store) Refresh(ctx context.Context) error {
 		return st.reload(ctx)
 	}
 	r := st.recovery(st.chunks.cache)
-	r.state, r.journal, r.lock, r.retire = st.state, st.journal, &st.mu, st.retire
+	r.state, r.journal, r.lock, r.retire, r.near = st.state, st.journal, &st.mu, st.retire, true
 	err := r.follow(ctx)
 	if err == nil {
 		err = r.mend(ctx)

@@ -84,7 +84,7 @@ func (n *node) rec(i int) []byte { return n.b[nodeHeader+i*n.size:][:n.size] }
 // keyAt returns the key of a record.
 func (n *node) keyAt(i int) key {
 	r := n.rec(i)
-	if n.level == 0 && n.kind == mapNode {
+	if n.level == 0 && n.kind != eraNode {
 		return key{get48(r), get48(r[8:])}
 	}
 	return key{get48(r), get48(r[6:])}
@@ -107,7 +107,7 @@ func (n *node) search(k key) int {
 // run returns the first chunk and the number of chunks of a record of a leaf.
 func (n *node) run(i int) (c, count int64) {
 	r := n.rec(i)
-	if n.kind == mapNode {
+	if n.kind != eraNode {
 		return int64(get48(r)), int64(le.Uint16(r[6:]))
 	}
 	return int64(get48(r[6:])), int64(le.Uint16(r[12:]))

@@ -18,21 +18,21 @@ type proof struct {
 	addr      int64
 }
 
+// nearBlocks is how far a Refresh looks, which must not cost more than what it
+// reads; Load looks at everything.
+const nearBlocks = 16
+
 // newestProof looks at all that may be in the log behind an address and returns
 // the frame there that knows most to be durable. Frames of those who have been
 // fenced off since prove nothing.
 func (r *recovery) newestProof(ctx context.Context, addr, ahead int64) (best proof, err error) {
-	err = r.scan(ctx, addr, func(f frame) {
+	look := func(f frame) {
 		if f.token >= r.token && f.seq > r.seq && f.mark > best.mark {
 			best = proof{f.seq, f.mark, f.self}
 		}
-	})
-	if err == nil && ahead != 0 && r.geo.segmentOf(ahead) != r.geo.segmentOf(addr) {
-		err = r.scan(ctx, ahead, func(f frame) {
-			if f.token >= r.token && f.seq > r.seq && f.mark > best.mark {
-				best = proof{f.seq, f.mark, f.self}
-			}
-		})
+	}
+	if err = r.scan(ctx, addr, look); err == nil && !r.near && ahead != 0 && r.geo.segmentOf(ahead) != r.geo.segmentOf(addr) {
+		err = r.scan(ctx, ahead, look)
 	}
 	return best, err
 }
@@ -41,6 +41,9 @@ func (r *recovery) newestProof(ctx context.Context, addr, ahead int64) (best pro
 // segment.
 func (r *recovery) scan(ctx context.Context, addr int64, f func(frame)) error {
 	end := r.geo.start(r.geo.segmentOf(addr) + 1)
+	if r.near {
+		end = min(end, addr+nearBlocks*blockSize)
+	}
 	b := make([]byte, min(end-addr, 1<<20))
 	for addr < end {
 		n := min(int64(len(b)), end-addr)

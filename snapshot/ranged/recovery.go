@@ -19,6 +19,8 @@ type recovery struct {
 	cache *cache
 	*state
 	journal
+	// near: look for proofs close to the end of the log only.
+	near bool
 	// torn: the log has a frame of a commit whose data are not there.
 	torn bool
 	// ring is the checkpoint if one of the two places has not got it.
