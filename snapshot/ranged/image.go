@@ -170,18 +170,20 @@ func (r *reader) nodes(g *geometry, s *space, seg int) {
 		r.fail("the nodes of segment %d are cut short", seg)
 		return
 	}
+	raw := r.b
+	r.b = r.b[words*8:]
 	if used > 0 {
 		s.turn(seg, segNode)
 		x := &s.segs[seg]
 		for i := range x.bits {
-			x.bits[i] = le.Uint64(r.b[8*i:])
+			x.bits[i] = le.Uint64(raw[8*i:])
 		}
-		if x.used = used; count(x.bits) != int64(used) {
+		rest := g.segment / blockSize % 64
+		if x.used = used; count(x.bits) != int64(used) || rest > 0 && x.bits[words-1]>>rest != 0 {
 			r.fail("segment %d has %d nodes, expected %d", seg, count(x.bits), used)
 		}
 		s.nodes += int64(used)
 	}
-	r.b = r.b[words*8:]
 }
 
 // readImage reads the frames of a checkpoint, and returns where they are.

@@ -157,7 +157,11 @@ func (r *reader) upTo(limit int64, what string) int64 {
 }
 
 func (r *reader) bytes(limit int, what string) []byte {
-	n := r.upTo(int64(min(limit, len(r.b))), what)
+	n := r.upTo(int64(limit), what)
+	if n > int64(len(r.b)) {
+		r.fail("%s is %d, of which %d are there", what, n, len(r.b))
+		return nil
+	}
 	p := r.b[:n]
 	r.b = r.b[n:]
 	return p
