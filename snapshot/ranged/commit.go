@@ -91,12 +91,32 @@ func (st *store) Commit(ctx context.Context, token uint64) error {
 	st.turn.Lock()
 	err := st.commit(ctx, token)
 	st.turn.Unlock()
-	if !errors.Is(err, errFull) {
+	full := errors.Is(err, errFull)
+	if !full && (err != nil || !st.over()) {
 		return err
 	}
 	st.making.Lock()
 	defer st.making.Unlock()
-	return st.checkpoint(ctx, token)
+	if full || st.over() {
+		// If it was only for the memory the commit is durable, whatever
+		// becomes of the checkpoint. Step tries again, and tells.
+		if e := st.checkpoint(ctx, token); full {
+			return e
+		}
+	}
+	return err
+}
+
+// over reports whether the memtables take all that they may: the background
+// cannot keep up.
+func (st *store) over() bool {
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	n := st.mem.bytes
+	if st.frozen != nil {
+		n += st.frozen.bytes
+	}
+	return n > 2*st.memLimit()
 }
 
 // commit makes durable what is staged, by a commit in the log.

@@ -165,6 +165,26 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+// TestMemoryOfCommits: without any step commits keep the limit.
+func TestMemoryOfCommits(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 256<<20, 4<<30, map[string]string{"memory": "1M"})
+	rng := rand.New(rand.NewPCG(4, 4))
+	b.create()
+	for range 300 {
+		for range 50 {
+			b.grow(snapshot.Request{Op: snapshot.Write, Chunk: rng.Int64N(b.st.geo.chunks()), N: 1})
+		}
+		b.commit()
+		if b.st.mem.bytes > minMemory/2 {
+			t.Fatalf("%d bytes have changed, expected at most %d", b.st.mem.bytes, minMemory/2)
+		}
+	}
+	if b.st.gen < 3 {
+		t.Errorf("there are %d checkpoints", b.st.gen)
+	}
+}
+
 // TestNoWait: metadata that are not in memory are not waited for.
 func TestNoWait(t *testing.T) {
 	t.Parallel()

@@ -92,10 +92,17 @@ func (n *node) keyAt(i int) key {
 
 // search returns the last record whose key is not behind k, or -1.
 func (n *node) search(k key) int {
+	b, second := n.b[nodeHeader:], 6
+	if n.level == 0 && n.kind != eraNode {
+		second = 8
+	}
 	lo, hi := 0, n.count
 	for lo < hi {
 		m := int(uint(lo+hi) >> 1)
-		if k.less(n.keyAt(m)) {
+		// A record is longer than the eight bytes that are read at once.
+		at := m * n.size
+		x := le.Uint64(b[at:]) & max48
+		if k.a < x || k.a == x && k.b < le.Uint64(b[at+second:])&max48 {
 			hi = m
 		} else {
 			lo = m + 1

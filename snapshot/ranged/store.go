@@ -105,8 +105,8 @@ func (st *store) maxBits() int { return int(st.memory / 8 / (st.geo.perSegment()
 
 func (st *store) Caps() snapshot.Caps { return st.caps }
 
-// read reads from trees. It tells whether they have been replaced meanwhile,
-// and the space of old nodes used again, when an error need not mean anything.
+// outdated reports whether trees have been replaced while they were read. The
+// space of their nodes may have been used again, so an error means nothing.
 func (st *store) outdated(t *trees, err error) bool {
 	if err == nil || errors.Is(err, block.ErrWouldBlock) {
 		return false
@@ -116,8 +116,8 @@ func (st *store) outdated(t *trees, err error) bool {
 	return st.state.trees != t
 }
 
-// thaws reads the bits of a segment if err asks for them. It reports whether
-// to try again.
+// heat reads the bits of a segment if err asks for them. It reports whether to
+// try again.
 func (st *store) heat(ctx context.Context, err error) (bool, error) {
 	var seg coldError
 	if !errors.As(err, &seg) {
