@@ -14,7 +14,9 @@ import (
 // The layout of the device. Numbers are little-endian.
 const (
 	blockSize = 4096
+	// ringSlots are half for checkpoints, half for their copies.
 	ringSlots = 64
+	ringTurns = ringSlots / 2
 	ringStart = blockSize
 	// headerSize is that of a frame, the rest of the block is its payload.
 	headerSize = 96
@@ -27,10 +29,12 @@ const (
 
 // The magic numbers of blocks.
 const (
-	superMagic = "StrRngSB"
-	ringMagic  = "StrRngCP"
-	logMagic   = "StrRngLG"
-	nodeMagic  = "StrRngND"
+	superMagic  = "StrRngSB"
+	ringMagic   = "StrRngCP"
+	logMagic    = "StrRngLG"
+	imageMagic  = "StrRngIM"
+	nodeMagic   = "StrRngND"
+	bitmapMagic = "StrRngBM"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -50,9 +54,13 @@ func newGeometry(uuid [16]byte, size, origin, chunk int64) (geometry, error) {
 	size = size &^ (blockSize - 1)
 	g := geometry{uuid: uuid, chunk: chunk, origin: origin, size: size}
 	g.segment = max(min(int64(1)<<bits.Len64(uint64(max(size/256-1, 1))), maxSegment), minSegment, chunk)
+	g.segment = min(g.segment, maxSlots*chunk)
 	unit := min(g.segment, 1<<20)
 	g.base = (ringStart + ringSlots*blockSize + unit - 1) / unit * unit
 	g.segments = (size - blockSize - g.base) / g.segment
+	if g.chunks() >= max48 || g.size/chunk >= 1<<46 {
+		return g, fmt.Errorf("an origin of %d and a store of %d bytes, expected less than 2^48 chunks and 2^46 places: %w", origin, size, block.ErrInvalid)
+	}
 	if g.segments < minSegments {
 		return g, fmt.Errorf("the device has %d bytes, must be at least %d: %w", size, g.base+minSegments*g.segment+blockSize, block.ErrInvalid)
 	}
@@ -68,6 +76,18 @@ func (g *geometry) start(i int) int64     { return g.base + int64(i)*g.segment }
 func (g *geometry) valid(addr int64) bool {
 	return addr >= g.base && addr < g.start(int(g.segments)) && (addr-g.base)%blockSize == 0
 }
+
+// starts reports whether a segment begins at an address.
+func (g *geometry) starts(addr int64) bool { return g.valid(addr) && (addr-g.base)%g.segment == 0 }
+
+// follow returns where the log goes on after an address.
+func (g *geometry) follow(addr, ahead int64) int64 {
+	if g.lastBlock(addr) {
+		return ahead
+	}
+	return addr + blockSize
+}
+
 func (g *geometry) lastBlock(a int64) bool { return (a+blockSize-g.base)%g.segment == 0 }
 
 // seal sets the checksum of a block, which it returns.
@@ -137,8 +157,12 @@ type frame struct {
 	// from what was left over from before.
 	mount, token uint64
 	// mark is the newest commit that was durable when this one was made.
-	mark       uint64
-	self, next int64
+	mark uint64
+	self int64
+	// next is the address of the next frame of a checkpoint; in the log it is
+	// the start of the segment where the log goes on after this one, so that
+	// the way is known however little of a segment can be read.
+	next int64
 	// index counts the frames of a commit, last is set in the last one.
 	index uint32
 	last  bool
@@ -174,7 +198,7 @@ func (g *geometry) parseFrame(b []byte, magic string, addr int64) (f frame, ok b
 		token: le.Uint64(b[48:]), mark: le.Uint64(b[56:]), self: int64(le.Uint64(b[64:])), next: int64(le.Uint64(b[72:])),
 		index: le.Uint32(b[80:]), last: b[88] == 1}
 	n := le.Uint32(b[84:])
-	if n > payload || f.self != addr || !g.valid(f.next) {
+	if n > payload || f.self != addr || !g.valid(f.next) || magic == logMagic && !g.starts(f.next) {
 		return f, false
 	}
 	f.data = b[headerSize : headerSize+n]
@@ -183,23 +207,26 @@ func (g *geometry) parseFrame(b []byte, magic string, addr int64) (f frame, ok b
 
 // A checkpoint is an entry of the ring.
 type checkpoint struct {
-	sum uint32
 	// gen counts the checkpoints, seq is the commit that this one is.
 	gen, seq, token uint64
 	// log is where the log goes on.
 	log int64
-	// node is the first of nodes blocks with the map.
-	node, nodes int64
+	// ahead is the segment where it goes on after that, 0 if that is not known.
+	ahead int64
+	// prev is the checksum that it continues.
+	prev uint32
+	// image is the first of blocks frames with the rest.
+	image, blocks int64
 }
 
 func (c *checkpoint) encode(g *geometry) []byte {
 	b := make([]byte, blockSize)
 	copy(b, ringMagic)
 	copy(b[16:], g.uuid[:])
-	for i, v := range []uint64{c.gen, c.seq, c.token, uint64(c.log), uint64(c.node), uint64(c.nodes)} {
+	for i, v := range []uint64{c.gen, c.seq, c.token, uint64(c.log), uint64(c.ahead), uint64(c.prev), uint64(c.image), uint64(c.blocks)} {
 		le.PutUint64(b[32+8*i:], v)
 	}
-	c.sum = seal(b)
+	seal(b)
 	return b
 }
 
@@ -208,10 +235,13 @@ func (g *geometry) parseCheckpoint(b []byte, i int) (c checkpoint, ok bool) {
 	if !sealed(b, ringMagic) || !bytes.Equal(b[16:32], g.uuid[:]) {
 		return c, false
 	}
-	c = checkpoint{sum: le.Uint32(b[8:]), gen: le.Uint64(b[32:]), seq: le.Uint64(b[40:]), token: le.Uint64(b[48:]),
-		log: int64(le.Uint64(b[56:])), node: int64(le.Uint64(b[64:])), nodes: int64(le.Uint64(b[72:]))}
+	c = checkpoint{gen: le.Uint64(b[32:]), seq: le.Uint64(b[40:]), token: le.Uint64(b[48:]),
+		log: int64(le.Uint64(b[56:])), ahead: int64(le.Uint64(b[64:])), prev: uint32(le.Uint64(b[72:])),
+		image: int64(le.Uint64(b[80:])), blocks: int64(le.Uint64(b[88:]))}
 	limit := g.segments * g.segment / blockSize
-	return c, c.gen%ringSlots == uint64(i) && g.valid(c.log) && g.valid(c.node) && c.nodes >= 1 && c.nodes <= limit
+	return c, c.gen%ringTurns == uint64(i%ringTurns) && g.valid(c.log) && (c.ahead == 0 || g.starts(c.ahead)) && g.valid(c.image) && c.blocks >= 1 && c.blocks <= limit
 }
 
-func ringSlot(gen uint64) int64 { return ringStart + int64(gen%ringSlots)*blockSize }
+// ringSlot is where a checkpoint is, ringCopy where it is again.
+func ringSlot(gen uint64) int64 { return ringStart + int64(gen%ringTurns)*blockSize }
+func ringCopy(gen uint64) int64 { return ringSlot(gen) + ringTurns*blockSize }

@@ -1,6 +1,7 @@
 package ranged
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
@@ -8,99 +9,106 @@ import (
 	"github.com/strata-storage/strata/snapshot"
 )
 
-// image encodes the state for a checkpoint: entries in the order of chunks,
-// adjacent ones as runs.
-func (s *state) image() []byte {
+// An image is what a checkpoint has besides the trees: a chain of frames.
+// describe encodes the state that a draft was made of.
+func (d *draft) describe(space *space) []byte {
 	w := &writer{}
-	w.num(uint64(s.next), uint64(s.cursor))
-	w.flag(s.dead)
-	w.num(uint64(len(s.live)))
+	w.num(uint64(d.next), uint64(len(d.live)))
 	last := snapshot.ID(0)
-	for _, id := range s.live {
+	for _, id := range d.live {
 		w.num(uint64(id - last))
 		last = id
 	}
-	w.num(uint64(len(s.values)))
-	for _, key := range slices.Sorted(maps.Keys(s.values)) {
-		w.bytes([]byte(key))
-		w.bytes(s.values[key])
+	w.num(uint64(len(d.doomed)))
+	for _, x := range d.doomed {
+		w.num(x.from.a, x.from.b, uint64(x.to))
 	}
-	runs := s.runs()
-	w.num(uint64(len(runs)))
-	at := int64(0)
-	for _, r := range runs {
-		to := uint64(0)
-		if r.to != head {
-			to = uint64(r.to-r.from) + 1
+	w.num(uint64(len(d.values)))
+	for _, name := range slices.Sorted(maps.Keys(d.values)) {
+		w.bytes([]byte(name))
+		w.bytes(d.values[name])
+	}
+	for _, t := range []*tree{d.trees.chunks, d.trees.eras} {
+		if t.root == nil {
+			w.num(0)
+		} else {
+			w.num(uint64(t.root.addr/blockSize), t.root.gen, uint64(t.level))
 		}
-		w.num(uint64(r.chunk-at), uint64(r.n), uint64(r.from), to, uint64(r.where), uint64(r.slot))
-		at = r.chunk
 	}
+	w.num(uint64(d.trees.records), uint64(d.trees.runs))
+	gone := map[int64]bool{}
+	for _, addr := range d.gone {
+		gone[addr] = true
+	}
+	at := 0
+	for i := range d.segs {
+		switch x, now := &d.segs[i], &space.segs[i]; {
+		case x.kind == segData:
+			w.num(uint64(i-at)+1, uint64(segData), uint64(x.used), uint64(x.addr/blockSize))
+			at = i
+		case now.kind == segNode:
+			used, bits := nodesLeft(space.geo, i, now.bits, gone)
+			w.num(uint64(i-at)+1, uint64(segNode), uint64(used))
+			w.b = append(w.b, bits...)
+			at = i
+		}
+	}
+	w.num(0)
 	return w.b
 }
 
-// A run is an entry of n chunks with adjacent places.
-type run struct {
-	entry
-	chunk, n int64
-}
-
-// runs returns the entries in the order of chunks, joined.
-func (s *state) runs() (all []run) {
-	type key struct{ from, to snapshot.ID }
-	open := map[key]int{} // the last run of each range of snapshots
-	for _, c := range slices.Sorted(maps.Keys(s.chunks)) {
-		for _, e := range s.chunks[c] {
-			i, ok := open[key{e.from, e.to}]
-			if ok {
-				r := &all[i]
-				step := r.n
-				if e.where != snapshot.OnStore {
-					step = 0
-				}
-				if r.chunk+r.n == c && r.where == e.where && r.slot+step == e.slot {
-					r.n++
-					continue
-				}
+// nodesLeft encodes the bits of a segment of nodes without those that are gone.
+func nodesLeft(g *geometry, seg int, bits []uint64, gone map[int64]bool) (used int, b []byte) {
+	for w, x := range bits {
+		for j := range int64(64) {
+			if x&(1<<j) == 0 {
+				continue
 			}
-			open[key{e.from, e.to}] = len(all)
-			all = append(all, run{e, c, 1})
+			if gone[g.start(seg)+(int64(w)*64+j)*blockSize] {
+				x &^= 1 << j
+			} else {
+				used++
+			}
 		}
+		b = le.AppendUint64(b, x)
 	}
-	return all
+	return used, b
 }
 
-// parseImage is the opposite of image.
-func parseImage(g *geometry, b []byte) (*state, error) {
-	s := newState(g)
+// parseImage is the opposite of image. The trees are not read.
+func parseImage(g *geometry, c *cache, b []byte) (*state, error) {
+	s := newState(g, c)
 	r := &reader{b: b}
-	s.next = snapshot.ID(r.num())
-	s.cursor = r.upTo(g.chunks(), "a cursor")
-	s.dead = r.upTo(1, "a flag") == 1
+	s.next = snapshot.ID(r.upTo(int64(head)-2, "the next snapshot"))
+	if s.next == 0 {
+		r.fail("the next snapshot is 0")
+	}
 	last := snapshot.ID(0)
 	for range r.upTo(int64(len(r.b)), "a number of snapshots") {
-		d := snapshot.ID(r.num())
-		if d == 0 || d >= s.next-last {
-			r.fail("snapshot %d+%d is out of order, the next one is %d", last, d, s.next)
+		d := snapshot.ID(r.upTo(int64(s.next-last)-1, "a snapshot"))
+		if d == 0 {
+			r.fail("a snapshot follows itself")
 			break
 		}
 		last += d
 		s.live = append(s.live, last)
 	}
-	if s.next == 0 || s.next >= head-1 {
-		r.fail("the next snapshot is %d", s.next)
+	for range r.upTo(int64(len(r.b)), "a number of spans") {
+		x := span{from: key{uint64(r.upTo(max48, "a snapshot")), uint64(r.upTo(max48, "a chunk"))}, to: snapshot.ID(r.upTo(int64(s.next)-1, "a snapshot"))}
+		if snapshot.ID(x.from.a) > x.to {
+			r.fail("a span from %d to %d", x.from.a, x.to)
+		}
+		s.doomed = append(s.doomed, x)
 	}
 	for range r.upTo(int64(len(r.b)), "a number of values") {
-		key := string(r.bytes(64, "the length of a key"))
-		s.put(key, append([]byte{}, r.bytes(snapshot.MaxValue, "the length of a value")...))
+		name := string(r.bytes(64, "the length of a key"))
+		s.put(name, append([]byte{}, r.bytes(snapshot.MaxValue, "the length of a value")...))
 	}
-	at := int64(0)
-	for range r.upTo(int64(len(r.b)), "a number of runs") {
-		at = s.parseRun(r, at)
-		if r.bad != nil {
-			break
-		}
+	for _, t := range []*tree{s.trees.chunks, s.trees.eras} {
+		r.tree(g, t)
 	}
+	s.trees.records, s.trees.runs = r.upTo(max48, "a number of records"), r.upTo(max48, "a number of records")
+	r.segments(g, &s.space)
 	if r.bad == nil && len(r.b) > 0 {
 		r.fail("%d bytes are left over", len(r.b))
 	}
@@ -110,41 +118,88 @@ func parseImage(g *geometry, b []byte) (*state, error) {
 	return s, nil
 }
 
-// parseRun reads a run and returns its chunk.
-func (s *state) parseRun(r *reader, at int64) int64 {
-	g := s.geo
-	c := at + r.upTo(g.chunks()-1-at, "a chunk")
-	n := r.upTo(g.chunks()-c, "a number of chunks")
-	e := entry{from: snapshot.ID(r.num())}
-	switch to := snapshot.ID(r.num()); {
-	case to == 0:
-		e.to = head
-	case e.from >= s.next || to > s.next-e.from:
-		r.fail("%d snapshots from %d, the next one is %d", to, e.from, s.next)
-	default:
-		e.to = e.from + to - 1
+// tree reads where the root of a tree is.
+func (r *reader) tree(g *geometry, t *tree) {
+	at := r.upTo(g.size/blockSize, "a root")
+	if at == 0 {
+		return
 	}
-	e.where = snapshot.Where(r.upTo(2, "a kind of place"))
-	e.slot = r.upTo(g.slots(), "a place")
-	if r.bad == nil && (e.from == 0 || e.from > s.next || e.where == snapshot.OnOrigin || e.where == snapshot.OnStore && n > g.slots()-e.slot) {
-		r.fail("chunk %d: snapshots from %d have %d places of kind %d at %d", c, e.from, n, e.where, e.slot)
+	t.root = &link{addr: at * blockSize, gen: uint64(r.upTo(max48, "a checkpoint"))}
+	t.level = int(r.upTo(maxLevel, "a level"))
+	if !g.valid(t.root.addr) {
+		r.fail("a root is at %d", t.root.addr)
 	}
-	for i := int64(0); i < n && r.bad == nil; i++ {
-		all := s.chunks[c+i]
-		if len(all) > 0 && s.overlap(all, gap{from: e.from, to: e.to}) {
-			r.fail("chunk %d has two entries for snapshots %d to %d", c+i, e.from, e.to)
-			break
+}
+
+// segments reads what the segments are for.
+func (r *reader) segments(g *geometry, s *space) {
+	at := int64(0)
+	for i := 0; r.bad == nil; i++ {
+		d := r.upTo(g.segments, "a segment")
+		if d == 0 {
+			return
 		}
-		s.keep(c+i, insert(slices.Clip(all), e))
-		if e.where != snapshot.OnStore {
-			continue
+		if at += d - 1; at >= g.segments || i > 0 && d == 1 {
+			r.fail("segment %d follows %d", at, at-d+1)
+			return
 		}
-		if s.space.has(e.slot) {
-			s.space.more[e.slot]++
-		} else if err := s.space.claim(e.slot, 1); err != nil {
-			r.fail("chunk %d: %v", c+i, err)
+		switch kind := byte(r.upTo(int64(segData), "a kind of segment")); kind {
+		case segData:
+			s.turn(int(at), segData)
+			x := &s.segs[at]
+			x.bits = nil
+			x.used = int32(r.upTo(g.perSegment(), "a number of places"))
+			x.addr = r.upTo(g.size/blockSize, "a block") * blockSize
+			if partial := int64(x.used) < g.perSegment(); x.used == 0 || partial != (x.addr != 0) || partial && !g.valid(x.addr) {
+				r.fail("segment %d has %d places, which are noted at %d", at, x.used, x.addr)
+			}
+			s.all += int64(x.used)
+		case segNode:
+			r.nodes(g, s, int(at))
+		default:
+			r.fail("segment %d has kind %d", at, kind)
 		}
-		e.slot++
 	}
-	return c
+}
+
+// nodes reads which blocks of a segment are nodes.
+func (r *reader) nodes(g *geometry, s *space, seg int) {
+	used := int32(r.upTo(g.segment/blockSize, "a number of nodes"))
+	words := (g.segment/blockSize + 63) / 64
+	if int64(len(r.b)) < words*8 {
+		r.fail("the nodes of segment %d are cut short", seg)
+		return
+	}
+	raw := r.b
+	r.b = r.b[words*8:]
+	if used > 0 {
+		s.turn(seg, segNode)
+		x := &s.segs[seg]
+		for i := range x.bits {
+			x.bits[i] = le.Uint64(raw[8*i:])
+		}
+		rest := g.segment / blockSize % 64
+		if x.used = used; count(x.bits) != int64(used) || rest > 0 && x.bits[words-1]>>rest != 0 {
+			r.fail("segment %d has %d nodes, expected %d", seg, count(x.bits), used)
+		}
+		s.nodes += int64(used)
+	}
+}
+
+// readImage reads the frames of a checkpoint, and returns where they are.
+func readImage(ctx context.Context, g *geometry, c checkpoint, read func(context.Context, []byte, int64) error) (image []byte, blocks []int64, err error) {
+	addr, prev := c.image, uint32(0)
+	b := make([]byte, blockSize)
+	for i := range c.blocks {
+		if err := read(ctx, b, addr); err != nil {
+			return nil, nil, err
+		}
+		f, ok := g.parseFrame(b, imageMagic, addr)
+		if !ok || f.seq != c.gen || f.index != uint32(i) || f.prev != prev || f.last != (i == c.blocks-1) {
+			return nil, nil, fmt.Errorf("block %d of checkpoint %d, at %d, is not what was written: %w", i, c.gen, addr, snapshot.ErrDamaged)
+		}
+		image, blocks = append(image, f.data...), append(blocks, addr)
+		addr, prev = f.next, f.sum
+	}
+	return image, blocks, nil
 }

@@ -2,11 +2,25 @@ package ranged
 
 import (
 	"context"
-	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
+
+// reserve is how many segments the log and the next checkpoint may need: it
+// writes at most each node anew, and may cut each in two.
+func (st *store) reserve(growth int64) int {
+	s, per := &st.space, st.geo.segment/blockSize
+	changed := st.planned + growth + st.mem.bytes/chunkBytes
+	if st.frozen != nil {
+		changed += st.frozen.bytes / chunkBytes
+	}
+	image := (st.valueBytes*2 + int64(len(st.live)+len(st.doomed))*20 + int64(s.count[segData])*16 + int64(s.count[segNode]+1)*(per/8+8)) / payload
+	blocks := 2*s.nodes + changed/25 + int64(s.count[segData]) + image + 16
+	blocks -= int64(s.count[segNode])*per - s.nodes
+	return max(st.maxLogs()-len(st.logs), 0) + int((max(blocks, 0)+per-1)/per)
+}
 
 func (st *store) Stats() snapshot.Stats {
 	st.mu.RLock()
@@ -16,103 +30,86 @@ func (st *store) Stats() snapshot.Stats {
 	}
 	g, s := &st.geo, &st.space
 	pending := (s.waiting + int64(len(s.freed))) * g.chunk
-	data := s.all*g.chunk - pending
+	data := s.all * g.chunk
 	size := g.segments * g.segment
 	reserve := min(st.reserve(0), s.count[segFree])
 	meta := int64(s.count[segLog]+s.count[segNode]+reserve) * g.segment
-	return snapshot.Stats{Size: size, Free: size - data - meta - pending, Pending: pending, Data: data, Meta: meta,
-		Exceptions: s.all - pending/g.chunk, Commits: st.commits, Visits: st.visits}
+	return snapshot.Stats{Size: size, Free: max(size-data-meta-pending, 0), Pending: pending, Data: data, Meta: meta,
+		Exceptions: s.all, Commits: st.commits, Visits: st.visits}
 }
 
-func (st *store) Usage(_ context.Context, ids []snapshot.ID) ([]snapshot.Usage, error) {
+func (st *store) Usage(ctx context.Context, ids []snapshot.ID) ([]snapshot.Usage, error) {
 	st.mu.RLock()
-	defer st.mu.RUnlock()
 	for _, id := range ids {
 		if err := st.exists(id); err != nil {
+			st.mu.RUnlock()
 			return nil, err
 		}
 	}
+	st.mu.RUnlock()
 	all := make([]snapshot.Usage, len(ids))
-	for _, entries := range st.chunks {
-		for _, e := range entries {
-			if e.where != snapshot.OnStore {
-				continue
-			}
-			alone := st.alone(e)
-			for i, id := range ids {
-				switch {
-				case id == snapshot.Origin || id < e.from || id > e.to:
-				case alone:
-					all[i].Exclusive += st.geo.chunk
-				default:
-					all[i].Shared += st.geo.chunk
-				}
+	err := st.each(ctx, func(roll *roll, g group) {
+		for i := range g.list {
+			if e := &g.list[i]; e.where == snapshot.OnStore {
+				roll.charge(all, ids, g, i, st.geo.chunk)
 			}
 		}
-	}
-	return all, nil
+	})
+	return all, err
 }
 
-// Check reads the device as Load does, and verifies the map in memory. If
-// nothing is staged both must be the same.
-func (st *store) Check(ctx context.Context, report func(error)) error {
-	st.turn.Lock()
-	defer st.turn.Unlock()
-	if st.state == nil {
-		if _, err := st.readSuper(ctx); err != nil {
-			report(err)
-			return nil
+// charge adds an entry to the usage of those who use it.
+func (s *roll) charge(all []snapshot.Usage, ids []snapshot.ID, g group, entry int, chunk int64) {
+	e := &g.list[entry]
+	alone := s.alone(g.list, entry)
+	for i, id := range ids {
+		switch {
+		case id == snapshot.Origin || id < e.from || id > e.to:
+		case alone:
+			all[i].Exclusive += g.n * chunk
+		default:
+			all[i].Shared += g.n * chunk
 		}
 	}
-	r := &recovery{geo: &st.geo, dev: st.cfg.Device}
-	if err := r.load(ctx); err != nil {
-		report(err)
-		return nil
-	}
-	r.check(report)
-	if st.state == nil {
-		return nil
-	}
+}
+
+// each calls f with all groups of the map, as it is at one moment.
+func (st *store) each(ctx context.Context, f func(*roll, group)) error {
+	// No other checkpoint is made, so the nodes stay.
+	st.making.Lock()
+	defer st.making.Unlock()
 	st.mu.RLock()
-	defer st.mu.RUnlock()
-	st.check(report)
-	if len(st.staged.b) == 0 && st.pending == nil && string(st.image()) != string(r.image()) {
-		report(fmt.Errorf("commit %d in memory and commit %d on the device are not the same", st.seq, r.seq))
+	t, roll, recent := st.state.trees, st.roll, newMemtable()
+	recent.chunks, recent.extents = maps.Clone(st.mem.chunks), maps.Clone(st.mem.extents)
+	if st.frozen != nil {
+		recent.under(st.frozen)
+	}
+	st.mu.RUnlock()
+	return eachGroup(ctx, t.chunks, recent, func(g group) { f(&roll, g) })
+}
+
+// eachGroup calls f with the groups of a tree that has a memtable over it.
+func eachGroup(ctx context.Context, t *tree, recent *memtable, f func(group)) error {
+	for _, c := range slices.Sorted(maps.Keys(recent.chunks)) {
+		if list := recent.chunks[c]; len(list) > 0 {
+			f(group{c, 1, list})
+		}
+	}
+	end := t.cache.geo.chunks()
+	for c := int64(0); c < end; {
+		g, err := t.find(ctx, c, nil, 0)
+		if err != nil {
+			return err
+		}
+		g.n = min(g.n, end-c)
+		for at := c; len(g.list) > 0 && at < c+g.n; {
+			n := recent.clear(at, c+g.n-at)
+			if n > 0 {
+				f(group{at, n, moved(nil, g.list, at-c)})
+			}
+			at += n + 1
+		}
+		c += g.n
 	}
 	return nil
-}
-
-// check verifies the invariants of a state.
-func (s *state) check(report func(error)) {
-	used := map[int64]int64{}
-	entries := int64(0)
-	for c, all := range s.chunks {
-		last := snapshot.ID(0)
-		entries += int64(len(all))
-		for _, e := range all {
-			if e.from <= last || e.to < e.from || e.to != head && e.to >= s.next || e.from > s.next {
-				report(fmt.Errorf("chunk %d: the entry for snapshots %d to %d follows %d", c, e.from, e.to, last))
-			}
-			if last = e.to; e.where == snapshot.OnStore {
-				used[e.slot]++
-			}
-			if !s.dead && s.users(e.from, e.to) == 0 {
-				report(fmt.Errorf("chunk %d: nobody uses the entry for snapshots %d to %d", c, e.from, e.to))
-			}
-		}
-	}
-	if entries != s.entries {
-		report(fmt.Errorf("there are %d entries, %d are counted", entries, s.entries))
-	}
-	for slot, n := range used {
-		if !s.space.has(slot) || int64(s.space.more[slot]) != n-1 {
-			report(fmt.Errorf("place %d is used %d times, counted %d times", slot, n, s.space.more[slot]+1))
-		}
-	}
-	if n := int64(len(used)+len(s.space.freed)) + s.space.waiting; n != s.space.all {
-		report(fmt.Errorf("%d places are in use, %d are taken", n, s.space.all))
-	}
-	if !slices.IsSorted(s.live) {
-		report(fmt.Errorf("snapshots are out of order"))
-	}
 }

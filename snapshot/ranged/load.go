@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/snapshot"
@@ -69,6 +68,7 @@ func (st *store) readSuper(ctx context.Context) (blank bool, err error) {
 	return blank, err
 }
 
+// format writes a store without snapshots. The superblock comes last.
 func (st *store) format(ctx context.Context) error {
 	dev := st.cfg.Device
 	var uuid [16]byte
@@ -78,15 +78,18 @@ func (st *store) format(ctx context.Context) error {
 		return err
 	}
 	st.geo = g
-	st.state, st.journal = newState(&st.geo), journal{}
+	st.state, st.journal = newState(&st.geo, st.newCache()), journal{}
 	log, _ := st.space.segment(segLog)
 	st.logs, st.log = []int{log}, g.start(log)
-	b := &batch{seq: 1}
-	if err := st.makeCheckpoint(b); err != nil {
+	if err := (write{ringStart, make([]byte, ringSlots*blockSize)}).do(ctx, dev); err != nil {
 		return err
 	}
-	st.pending = b
-	if err := st.finish(ctx); err != nil {
+	d := st.freeze()
+	if err := st.build(ctx, d); err != nil {
+		return err
+	}
+	st.draft = d
+	if err := st.install(ctx); err != nil {
 		return err
 	}
 	super := g.superblock()
@@ -99,246 +102,60 @@ func (st *store) format(ctx context.Context) error {
 	return dev.Flush(ctx)
 }
 
-// reload reads the newest checkpoint and the log. A commit at the end of the
-// log whose data did not arrive is no commit: it is wiped out, lest it become
-// one when the same data are written again.
+func (st *store) newCache() *cache {
+	return &cache{geo: &st.geo, dev: st.cfg.Device, limit: st.memory / 2}
+}
+
+func (st *store) recovery(c *cache) *recovery {
+	return &recovery{geo: &st.geo, dev: st.cfg.Device, cache: c}
+}
+
+// reload reads the newest checkpoint and the log.
 func (st *store) reload(ctx context.Context) error {
-	r := &recovery{geo: &st.geo, dev: st.cfg.Device}
+	r := st.recovery(st.newCache())
 	if err := r.load(ctx); err != nil {
 		return err
 	}
-	if r.torn && !st.cfg.ReadOnly {
-		if err := st.cfg.Device.WriteAt(ctx, make([]byte, blockSize), r.log, 0); err != nil {
-			return err
-		}
-		if err := st.cfg.Device.Flush(ctx); err != nil {
+	if !st.cfg.ReadOnly {
+		if err := r.mend(ctx); err != nil {
 			return err
 		}
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.state, st.journal = r.state, r.journal
-	st.staged, st.data, st.walking, st.planned = writer{}, false, false, 0
+	st.staged, st.data, st.planned, st.draft, st.stale = writer{}, false, 0, nil, false
+	st.swept = 0
 	return nil
 }
 
-// Refresh reads all of it anew.
+// Refresh reads on where this store has come to in the log; or from the newest
+// checkpoint, if there is another one, as what came before it may be gone.
 func (st *store) Refresh(ctx context.Context) error {
+	st.making.Lock()
+	defer st.making.Unlock()
 	st.turn.Lock()
 	defer st.turn.Unlock()
-	return st.reload(ctx)
-}
-
-// Close makes a checkpoint unless the log is short.
-func (st *store) Close(ctx context.Context) error {
-	st.turn.Lock()
-	defer st.turn.Unlock()
-	if st.state == nil || st.cfg.ReadOnly || st.fenced {
-		return nil
+	b := make([]byte, blockSize)
+	for _, off := range []int64{ringSlot(st.gen + 1), ringCopy(st.gen + 1)} {
+		if err := st.cfg.Device.ReadAt(ctx, b, off, 0); err != nil {
+			return err
+		}
+		if c, ok := st.geo.parseCheckpoint(b, int((st.gen+1)%ringTurns)); ok && c.gen > st.gen {
+			st.stale = true
+		}
 	}
-	const short = 64
-	if st.pending == nil && len(st.staged.b) == 0 && st.blocks <= short {
-		return nil
+	if st.stale || st.draft != nil {
+		return st.reload(ctx)
 	}
-	return st.commit(ctx, 0, st.blocks > short)
-}
-
-// A recovery reads what is on a device.
-type recovery struct {
-	geo *geometry
-	dev block.Device
-	*state
-	journal
-	// upTo, if not 0, is the last commit to replay; torn says that the log
-	// has one more, whose data are not there.
-	upTo uint64
-	torn bool
-}
-
-func (r *recovery) load(ctx context.Context) error {
-	if err := r.replay(ctx); err != nil || !r.torn {
-		return err
+	r := st.recovery(st.chunks.cache)
+	r.state, r.journal, r.lock, r.retire, r.near = st.state, st.journal, &st.mu, st.retire, true
+	err := r.follow(ctx)
+	if err == nil {
+		err = r.mend(ctx)
 	}
-	r.upTo = r.seq - 1
-	err := r.replay(ctx)
-	r.torn = true
+	st.mu.Lock()
+	st.journal, st.stale, st.swept = r.journal, err != nil, 0
+	st.mu.Unlock()
 	return err
-}
-
-// replay reads the newest checkpoint and the log.
-func (r *recovery) replay(ctx context.Context) error {
-	c, err := r.newest(ctx)
-	if err != nil {
-		return err
-	}
-	r.journal = journal{log: c.log, prev: c.sum, gen: c.gen, durable: c.seq, mark: c.seq, sums: c.seq, token: c.token}
-	if err := r.readNodes(ctx, c); err != nil {
-		return err
-	}
-	r.seq = c.seq
-	here := r.geo.segmentOf(c.log)
-	if r.space.kind[here] != segFree {
-		return fmt.Errorf("the log begins in segment %d, which is in use: %w", here, snapshot.ErrDamaged)
-	}
-	r.space.turn(here, segLog)
-	r.logs = []int{here}
-	for r.upTo == 0 || r.seq < r.upTo {
-		more, err := r.next(ctx)
-		if err != nil || !more {
-			return err
-		}
-	}
-	return nil
-}
-
-// newest finds the newest checkpoint in the ring.
-func (r *recovery) newest(ctx context.Context) (best checkpoint, err error) {
-	b := make([]byte, ringSlots*blockSize)
-	if err := r.dev.ReadAt(ctx, b, ringStart, 0); err != nil {
-		return best, err
-	}
-	for i := range ringSlots {
-		if c, ok := r.geo.parseCheckpoint(b[i*blockSize:][:blockSize], i); ok && c.gen > best.gen {
-			best = c
-		}
-	}
-	if best.gen == 0 {
-		return best, fmt.Errorf("there is no checkpoint: %w", snapshot.ErrDamaged)
-	}
-	return best, nil
-}
-
-// readNodes reads the map of a checkpoint.
-func (r *recovery) readNodes(ctx context.Context, c checkpoint) error {
-	var image []byte
-	var nodes []int
-	addr, prev := c.node, uint32(0)
-	b := make([]byte, blockSize)
-	for i := range c.nodes {
-		if err := r.dev.ReadAt(ctx, b, addr, 0); err != nil {
-			return err
-		}
-		f, ok := r.geo.parseFrame(b, nodeMagic, addr)
-		if !ok || f.seq != c.gen || f.index != uint32(i) || f.prev != prev || f.last != (i == c.nodes-1) {
-			return fmt.Errorf("block %d of checkpoint %d, at %d, is not what was written: %w", i, c.gen, addr, snapshot.ErrDamaged)
-		}
-		if seg := r.geo.segmentOf(addr); len(nodes) == 0 || nodes[len(nodes)-1] != seg {
-			nodes = append(nodes, seg)
-		}
-		image = append(image, f.data...)
-		addr, prev = f.next, f.sum
-	}
-	s, err := parseImage(r.geo, image)
-	if err != nil {
-		return err
-	}
-	for _, seg := range nodes {
-		if s.space.kind[seg] != segFree {
-			return fmt.Errorf("segment %d has data and a checkpoint: %w", seg, snapshot.ErrDamaged)
-		}
-		s.space.turn(seg, segNode)
-	}
-	r.state, r.nodes = s, nodes
-	return nil
-}
-
-// next replays a commit, if there is one.
-func (r *recovery) next(ctx context.Context) (more bool, err error) {
-	addr, prev := r.log, r.prev
-	var p []byte
-	var logs []int
-	b := make([]byte, blockSize)
-	var f frame
-	for i := uint32(0); i == 0 || !f.last; i++ {
-		if err := r.dev.ReadAt(ctx, b, addr, 0); err != nil {
-			return false, err
-		}
-		var ok bool
-		f, ok = r.geo.parseFrame(b, logMagic, addr)
-		if !ok || f.prev != prev || f.seq != r.seq+1 || f.index != i || i > uint32(r.geo.segments*r.geo.segment/blockSize) {
-			return false, nil
-		}
-		p = append(p, f.data...)
-		if seg := r.geo.segmentOf(f.next); seg != r.geo.segmentOf(addr) {
-			logs = append(logs, seg)
-		}
-		addr, prev = f.next, f.sum
-	}
-	sums := map[int64]uint32{}
-	if err := r.redoAll(p, sums); err != nil {
-		return false, err
-	}
-	r.seq++
-	for _, seg := range logs {
-		if r.space.kind[seg] != segFree {
-			return false, fmt.Errorf("the log goes on in segment %d, which is in use: %w", seg, snapshot.ErrDamaged)
-		}
-		r.space.turn(seg, segLog)
-	}
-	// Commits that a later one knows to be durable need not be looked at, and
-	// must not be: their places may have been written in place since.
-	if r.torn, err = r.lost(ctx, f, addr, prev, sums); err != nil || r.torn {
-		return false, err
-	}
-	r.logs = append(r.logs, logs...)
-	r.log, r.prev, r.token = addr, prev, max(r.token, f.token)
-	r.blocks += int64(f.index) + 1
-	r.durable, r.mark = f.seq, f.mark
-	if len(sums) > 0 {
-		r.sums = f.seq
-	}
-	return true, nil
-}
-
-// redoAll carries out the records of a commit, and collects the checksums of
-// the places that are in use after it.
-func (r *recovery) redoAll(p []byte, sums map[int64]uint32) error {
-	in := &reader{b: p}
-	for len(in.b) > 0 {
-		x := in.record(r.geo)
-		if in.bad != nil {
-			return fmt.Errorf("commit %d: %w", r.seq+1, in.bad)
-		}
-		if err := r.redo(&x); err != nil {
-			return fmt.Errorf("commit %d: %w", r.seq+1, err)
-		}
-		for i, sum := range x.sums {
-			if x.op == opSet {
-				sums[x.slot+int64(i)] = sum
-			}
-			for _, g := range x.gaps {
-				sums[g.slot+int64(i)] = sum
-			}
-		}
-		for i, sum := range x.spareSums {
-			sums[x.spare+int64(i)] = sum
-		}
-	}
-	for _, slot := range r.space.freed {
-		delete(sums, slot)
-	}
-	r.space.release(r.space.freed)
-	r.space.freed = nil
-	return nil
-}
-
-// lost reports whether data of a commit have not arrived.
-func (r *recovery) lost(ctx context.Context, f frame, addr int64, prev uint32, sums map[int64]uint32) (bool, error) {
-	b := make([]byte, blockSize)
-	if err := r.dev.ReadAt(ctx, b, addr, 0); err != nil {
-		return false, err
-	}
-	if n, ok := r.geo.parseFrame(b, logMagic, addr); ok && n.prev == prev && n.seq == f.seq+1 && n.mark >= f.seq {
-		return false, nil
-	}
-	p := make([]byte, r.geo.chunk)
-	for slot, want := range sums {
-		if err := r.dev.ReadAt(ctx, p, r.geo.off(slot), 0); err != nil {
-			return false, err
-		}
-		if crc32.Checksum(p, castagnoli) != want {
-			return true, nil
-		}
-	}
-	return false, nil
 }

@@ -9,28 +9,38 @@ import (
 	"github.com/strata-storage/strata/snapshot"
 )
 
-// A draft is the store's part of a plan.
-type draft struct {
-	record
+// A plan is the store's part of one.
+type plan struct {
+	// slot is the new place, spare that of a copy for the snapshots behind
+	// the view; -1 is none. gaps have the places of a detachment.
+	slot, spare int64
+	gaps        []gap
 	// slots are all that were taken, growth bounds the entries to come.
 	slots  []int64
 	growth int64
 }
 
-func (st *store) Plan(_ context.Context, r snapshot.Request) (*snapshot.Plan, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
+func (st *store) Plan(ctx context.Context, r snapshot.Request) (p *snapshot.Plan, err error) {
+	err = st.with(ctx, r.Chunk, r.N, maxPieces, func(at *reading) error {
+		p, err = st.plan(r, at)
+		return err
+	})
+	return p, err
+}
+
+func (st *store) plan(r snapshot.Request, at *reading) (*snapshot.Plan, error) {
 	if err := st.exists(r.View); err != nil {
 		return nil, err
 	}
 	p := &snapshot.Plan{Request: r}
-	d := &draft{record: record{view: r.View, chunk: r.Chunk, slot: -1, spare: -1}}
+	p.N = min(p.N, at.end()-p.Chunk)
+	d := &plan{slot: -1, spare: -1}
 	p.Private = d
 	var err error
 	if r.Op == snapshot.Detach {
-		err = st.planDetach(p, d)
+		err = st.planDetach(p, d, at)
 	} else {
-		err = st.planOwn(p, d)
+		err = st.planOwn(p, d, at)
 	}
 	if err == nil && d.growth > 0 && st.space.count[segFree] < st.reserve(d.growth) {
 		err = fmt.Errorf("the store has no room for more of its map: %w", block.ErrNoSpace)
@@ -41,7 +51,6 @@ func (st *store) Plan(_ context.Context, r snapshot.Request) (*snapshot.Plan, er
 	}
 	// A place too long for the others is cut.
 	st.trim(p, d)
-	d.n = p.N
 	if len(p.Copies) > 0 || r.Op != snapshot.Detach {
 		st.planned += d.growth
 	}
@@ -50,7 +59,7 @@ func (st *store) Plan(_ context.Context, r snapshot.Request) (*snapshot.Plan, er
 
 // take allocates places for all chunks of the plan, which becomes shorter if
 // there are fewer in a row.
-func (st *store) take(p *snapshot.Plan, d *draft) (int64, error) {
+func (st *store) take(p *snapshot.Plan, d *plan) (int64, error) {
 	first, n, err := st.space.alloc(p.N, st.reserve(d.growth))
 	if err != nil {
 		return 0, err
@@ -63,7 +72,7 @@ func (st *store) take(p *snapshot.Plan, d *draft) (int64, error) {
 }
 
 // trim gives back what was taken for chunks that are not in the plan any more.
-func (st *store) trim(p *snapshot.Plan, d *draft) {
+func (st *store) trim(p *snapshot.Plan, d *plan) {
 	var firsts []int64
 	if d.slot >= 0 {
 		firsts = append(firsts, d.slot)
@@ -88,10 +97,10 @@ func (st *store) trim(p *snapshot.Plan, d *draft) {
 
 // planDetach finds the gaps between entries. Chunks with the same gaps make one
 // plan.
-func (st *store) planDetach(p *snapshot.Plan, d *draft) error {
-	d.op, d.gaps = opDetach, st.gaps(p.Chunk)
+func (st *store) planDetach(p *snapshot.Plan, d *plan, at *reading) error {
+	d.gaps = st.gaps(at.at(p.Chunk))
 	n := int64(1)
-	for n < p.N && slices.Equal(st.gaps(p.Chunk+n), d.gaps) {
+	for n < p.N && slices.Equal(st.gaps(at.at(p.Chunk+n)), d.gaps) {
 		n++
 	}
 	p.N = n
@@ -124,19 +133,18 @@ func (st *store) planDetach(p *snapshot.Plan, d *draft) error {
 }
 
 // planOwn is for Write and Clear.
-func (st *store) planOwn(p *snapshot.Plan, d *draft) error {
-	d.op, d.where = opSet, snapshot.Hole
+func (st *store) planOwn(p *snapshot.Plan, d *plan, at *reading) error {
 	v := internal(p.View)
-	at := st.at(p.View, p.Chunk)
-	p.Old, p.OldShared = at.Place, st.shared(v, p.Chunk)
-	split := st.copies(v, p.Chunk)
+	list := at.at(p.Chunk)
+	p.Old, p.OldShared = st.segment(list, p.View, 0).Place, st.shared(list, v)
+	split := st.copies(list, v)
 	n := int64(1)
-	for want := at.Place; n < p.N && !split; n++ {
+	for want := p.Old; n < p.N && !split; n++ {
 		if want.Where == snapshot.OnStore {
 			want.Off += st.geo.chunk
 		}
-		c := p.Chunk + n
-		if st.at(p.View, c).Place != want || st.shared(v, c) != p.OldShared || st.copies(v, c) {
+		list := at.at(p.Chunk + n)
+		if st.segment(list, p.View, 0).Place != want || st.shared(list, v) != p.OldShared || st.copies(list, v) {
 			break
 		}
 	}
@@ -147,7 +155,7 @@ func (st *store) planOwn(p *snapshot.Plan, d *draft) error {
 		if err != nil {
 			return err
 		}
-		d.where, d.slot, p.Target = snapshot.OnStore, first, st.geo.off(first)
+		d.slot, p.Target = first, st.geo.off(first)
 	}
 	if split {
 		first, err := st.take(p, d)
@@ -155,58 +163,88 @@ func (st *store) planOwn(p *snapshot.Plan, d *draft) error {
 			return err
 		}
 		d.spare = first
-		p.Copies = []snapshot.Copy{{From: at.Place, To: []int64{st.geo.off(first)}}}
+		p.Copies = []snapshot.Copy{{From: p.Old, To: []int64{st.geo.off(first)}}}
 	}
 	return nil
 }
 
 // shared reports whether other views have the place that v has.
-func (st *store) shared(v snapshot.ID, c int64) bool {
-	all := st.chunks[c]
+func (st *store) shared(all []entry, v snapshot.ID) bool {
 	switch i := find(all, v); {
 	case i >= 0:
-		return all[i].where == snapshot.OnStore && !st.alone(all[i])
+		return all[i].where == snapshot.OnStore && !st.alone(all, i)
 	case v == head:
-		return st.onOrigin(c) > 0
+		return st.onOrigin(all) > 0
 	}
 	return true // with the origin, or another snapshot
 }
 
 // copies reports whether v leaving its place costs a copy.
-func (st *store) copies(v snapshot.ID, c int64) bool {
-	all := st.chunks[c]
+func (st *store) copies(all []entry, v snapshot.ID) bool {
 	i := find(all, v)
-	return st.exact && i >= 0 && all[i].where == snapshot.OnStore && st.splits(all[i], v)
+	return st.exact && i >= 0 && all[i].where == snapshot.OnStore && st.splits(&all[i], v)
 }
 
-func (st *store) Apply(_ context.Context, p *snapshot.Plan) error {
-	d := p.Private.(*draft)
-	r := d.record
-	want := [2]int64{}
-	switch {
-	case p.Op == snapshot.Detach:
-		r.sums, want[0] = p.Copies[0].Sums, p.N
-	case p.Op == snapshot.Write:
-		r.sums, want[0] = p.Sums, p.N
+func (st *store) Apply(ctx context.Context, p *snapshot.Plan) error {
+	d := p.Private.(*plan)
+	sums := map[int64]uint32{}
+	note := func(slot int64, all []uint32) bool {
+		for i, s := range all {
+			sums[slot+int64(i)] = s
+		}
+		return int64(len(all)) == p.N
 	}
-	if r.spare >= 0 {
-		r.spareSums, want[1] = p.Copies[0].Sums, p.N
+	good := true
+	for i, c := range p.Copies {
+		for j := range c.To {
+			slot := d.spare
+			if p.Op == snapshot.Detach {
+				slot = d.gaps[j].slot
+			}
+			good = note(slot, p.Copies[i].Sums) && good
+		}
 	}
-	if int64(len(r.sums)) != want[0] || int64(len(r.spareSums)) != want[1] {
-		return fmt.Errorf("a plan of %d chunks has %d and %d checksums: %w", p.N, len(r.sums), len(r.spareSums), block.ErrInvalid)
+	if p.Op == snapshot.Write {
+		good = note(d.slot, p.Sums) && good
 	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.planned -= d.growth
-	st.stage(&r)
-	st.data = st.data || want[0]+want[1] > 0
-	return nil
+	if !good {
+		return fmt.Errorf("a plan of %d chunks has other numbers of checksums: %w", p.N, block.ErrInvalid)
+	}
+	return st.with(ctx, p.Chunk, p.N, maxRun, func(at *reading) error {
+		c := st.change(at, sums)
+		for i := range p.N {
+			c.add(p.Chunk+i, st.applied(p, d, at.at(p.Chunk+i), i))
+		}
+		if err := c.stage(); err != nil {
+			return err
+		}
+		st.planned -= d.growth
+		st.data = st.data || len(sums) > 0
+		// A copy that turned out not to be needed.
+		st.space.release(slices.DeleteFunc(d.slots, func(s int64) bool { return c.used[s] }))
+		return nil
+	})
+}
+
+// applied returns the entries of the i-th chunk after a plan.
+func (st *store) applied(p *snapshot.Plan, d *plan, old []entry, i int64) []entry {
+	if p.Op == snapshot.Detach {
+		return st.detached(old, d.gaps, i, fresh)
+	}
+	e, spare := entry{where: snapshot.Hole, born: fresh}, int64(-1)
+	if d.slot >= 0 {
+		e.where, e.slot = snapshot.OnStore, d.slot+i
+	}
+	if d.spare >= 0 {
+		spare = d.spare + i
+	}
+	return st.replaced(old, internal(p.View), e, spare)
 }
 
 func (st *store) Abandon(p *snapshot.Plan) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	d := p.Private.(*draft)
+	d := p.Private.(*plan)
 	st.planned -= d.growth
 	st.space.release(d.slots)
 }

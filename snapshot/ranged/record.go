@@ -3,45 +3,40 @@ package ranged
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
 
 // Operations of records.
 const (
-	opSet byte = 1 + iota
-	opDetach
-	opHome
+	opMap byte = 1 + iota
 	opCreate
 	opDelete
-	opPrune
+	opCursor
 	opPut
 )
 
 // maxRun bounds the chunks of a record, as the engine bounds those of a plan.
 const maxRun = 1024
 
-// A record is a change of the state. Carried out in the same order on the same
-// state, records have the same effect.
+// fresh marks entries whose place this record is the first to use.
+const fresh = ^uint64(0)
+
+// A record is a change of the state. Those of the map say what is, not what was
+// done, so that to carry them out nothing has to be read.
 type record struct {
-	op       byte
-	view     snapshot.ID
-	chunk, n int64
-	where    snapshot.Where
-	// slot is the new place, spare that of a copy for the snapshots behind
-	// view; -1 is none.
-	slot, spare int64
-	gaps        []gap
-	// sums are the checksums of the chunks at slot or in the gaps, spareSums
-	// of those at spare.
-	sums, spareSums []uint32
-	ids             []snapshot.ID
-	// chunks were looked at; cursor is the next one, dead says that there is
-	// more to look at.
-	chunks []int64
-	cursor int64
-	dead   bool
-	key    string
+	op byte
+	// The group has the new entries; freed are the places of the first chunk
+	// that are not used any more, those of the others are behind them.
+	group
+	freed []int64
+	// sums are the checksums of the fresh places, chunk by chunk.
+	sums []uint32
+	ids  []snapshot.ID
+	// cursor is where the walk over the eras has come.
+	cursor key
+	name   string
 	value  []byte
 }
 
@@ -65,12 +60,6 @@ func (w *writer) bytes(p []byte) {
 	w.b = append(w.b, p...)
 }
 
-func (w *writer) sums(all []uint32) {
-	for _, s := range all {
-		w.b = le.AppendUint32(w.b, s)
-	}
-}
-
 func (w *writer) flag(v bool) {
 	if v {
 		w.num(1)
@@ -83,41 +72,55 @@ func (w *writer) flag(v bool) {
 func (r *record) encode(w *writer) {
 	w.num(uint64(r.op))
 	switch r.op {
-	case opSet:
-		w.num(uint64(r.view), uint64(r.chunk), uint64(r.n), uint64(r.where), uint64(r.slot+1), uint64(r.spare+1))
-		if r.slot >= 0 {
-			w.sums(r.sums)
-		}
-		if r.spare >= 0 {
-			w.sums(r.spareSums)
-		}
-	case opDetach:
-		w.num(uint64(r.chunk), uint64(r.n), uint64(len(r.gaps)))
-		for _, g := range r.gaps {
-			w.num(uint64(g.from), uint64(g.to), uint64(g.slot))
-		}
-		w.sums(r.sums)
-	case opHome:
-		w.num(uint64(r.view), uint64(r.chunk), uint64(r.n))
+	case opMap:
+		r.encodeMap(w)
 	case opCreate, opDelete:
 		w.num(uint64(len(r.ids)))
 		for _, id := range r.ids {
 			w.num(uint64(id))
 		}
-	case opPrune:
-		w.num(uint64(r.cursor))
-		w.flag(r.dead)
-		w.num(uint64(len(r.chunks)))
-		last := int64(0)
-		for _, c := range r.chunks {
-			w.num(uint64(c - last))
-			last = c
-		}
+	case opCursor:
+		w.num(r.cursor.a, r.cursor.b)
 	case opPut:
-		w.bytes([]byte(r.key))
+		w.bytes([]byte(r.name))
 		w.flag(r.value != nil)
 		w.bytes(r.value)
 	}
+}
+
+func (r *record) encodeMap(w *writer) {
+	w.num(uint64(r.chunk), uint64(r.n), uint64(len(r.list)))
+	for i := range r.list {
+		e := &r.list[i]
+		to, kind := uint64(0), uint64(e.where)
+		if e.to != head {
+			to = uint64(e.to-e.from) + 1
+		}
+		if e.born == fresh {
+			kind |= 4
+		}
+		w.num(uint64(e.from), to, kind)
+		if e.where == snapshot.OnStore {
+			w.num(uint64(e.slot))
+		}
+	}
+	w.num(uint64(len(r.freed)))
+	for _, slot := range r.freed {
+		w.num(uint64(slot))
+	}
+	for _, s := range r.sums {
+		w.b = le.AppendUint32(w.b, s)
+	}
+}
+
+// newPlaces returns the fresh places of the first chunk, each once.
+func newPlaces(list []entry) (slots []int64) {
+	for i := range list {
+		if e := &list[i]; e.born == fresh && e.where == snapshot.OnStore && !slices.Contains(slots, e.slot) {
+			slots = append(slots, e.slot)
+		}
+	}
+	return slots
 }
 
 // reader decodes what writer encodes. After an error all values are zero.
@@ -154,81 +157,30 @@ func (r *reader) upTo(limit int64, what string) int64 {
 }
 
 func (r *reader) bytes(limit int, what string) []byte {
-	n := r.upTo(int64(min(limit, len(r.b))), what)
+	n := r.upTo(int64(limit), what)
+	if n > int64(len(r.b)) {
+		r.fail("%s is %d, of which %d are there", what, n, len(r.b))
+		return nil
+	}
 	p := r.b[:n]
 	r.b = r.b[n:]
 	return p
 }
 
-func (r *reader) sums(n int64) []uint32 {
-	if int64(len(r.b)) < 4*n {
-		r.fail("%d checksums are cut short", n)
-		return nil
-	}
-	all := make([]uint32, n)
-	for i := range all {
-		all[i] = le.Uint32(r.b[4*i:])
-	}
-	r.b = r.b[4*n:]
-	return all
-}
-
-// run reads chunks of the origin.
-func (r *reader) run(g *geometry) (c, n int64) {
-	c = r.upTo(g.chunks()-1, "a chunk")
-	n = r.upTo(min(g.chunks()-c, maxRun), "a number of chunks")
-	if n == 0 {
-		r.fail("there are no chunks in a record")
-	}
-	return c, n
-}
-
-// place reads a slot for n chunks, or -1.
-func (r *reader) place(g *geometry, n int64) int64 { return r.upTo(g.slots()-n+1, "a place") - 1 }
-
 // record decodes the next record.
 func (r *reader) record(g *geometry) (x record) {
-	x = record{op: byte(r.upTo(255, "an operation")), slot: -1, spare: -1}
+	x = record{op: byte(r.upTo(255, "an operation"))}
 	switch x.op {
-	case opSet:
-		x.view = snapshot.ID(r.num())
-		x.chunk, x.n = r.run(g)
-		x.where = snapshot.Where(r.upTo(2, "a kind of place"))
-		x.slot, x.spare = r.place(g, x.n), r.place(g, x.n)
-		if x.where == snapshot.OnOrigin || x.where == snapshot.OnStore != (x.slot >= 0) {
-			r.fail("chunk %d gets a place of kind %d", x.chunk, x.where)
-		}
-		if x.slot >= 0 {
-			x.sums = r.sums(x.n)
-		}
-		if x.spare >= 0 {
-			x.spareSums = r.sums(x.n)
-		}
-	case opDetach:
-		x.chunk, x.n = r.run(g)
-		for range r.upTo(int64(len(r.b)), "a number of ranges") {
-			gap := gap{snapshot.ID(r.num()), snapshot.ID(r.num()), r.upTo(g.slots()-x.n, "a place")}
-			x.gaps = append(x.gaps, gap)
-		}
-		x.sums = r.sums(x.n)
-	case opHome:
-		x.view = snapshot.ID(r.num())
-		x.chunk = r.upTo(g.chunks()-1, "a chunk")
-		x.n = r.upTo(g.chunks()-x.chunk, "a number of chunks")
+	case opMap:
+		r.mapRecord(g, &x)
 	case opCreate, opDelete:
 		for range r.upTo(int64(len(r.b)), "a number of snapshots") {
 			x.ids = append(x.ids, snapshot.ID(r.num()))
 		}
-	case opPrune:
-		x.cursor = r.upTo(g.chunks(), "a cursor")
-		x.dead = r.upTo(1, "a flag") == 1
-		last := int64(0)
-		for range r.upTo(int64(len(r.b)), "a number of chunks") {
-			last += r.upTo(g.chunks()-1-last, "a chunk")
-			x.chunks = append(x.chunks, last)
-		}
+	case opCursor:
+		x.cursor = key{uint64(r.upTo(max48, "a snapshot")), uint64(r.upTo(max48, "a chunk"))}
 	case opPut:
-		x.key = string(r.bytes(64, "the length of a key"))
+		x.name = string(r.bytes(64, "the length of a key"))
 		has := r.upTo(1, "a flag") == 1
 		if v := r.bytes(snapshot.MaxValue, "the length of a value"); has {
 			x.value = append([]byte{}, v...)
@@ -237,4 +189,38 @@ func (r *reader) record(g *geometry) (x record) {
 		r.fail("unknown operation %d", x.op)
 	}
 	return x
+}
+
+func (r *reader) mapRecord(g *geometry, x *record) {
+	x.chunk = r.upTo(g.chunks()-1, "a chunk")
+	if x.n = r.upTo(min(g.chunks()-x.chunk, maxRun), "a number of chunks"); x.n == 0 {
+		r.fail("there are no chunks in a record")
+	}
+	for range r.upTo(int64(len(r.b)), "a number of entries") {
+		e := entry{from: snapshot.ID(r.upTo(max48, "a snapshot")), to: head}
+		if to := r.upTo(max48, "a number of snapshots"); to > 0 {
+			e.to = e.from + snapshot.ID(to) - 1
+		}
+		kind := r.upTo(7, "a kind of place")
+		e.where = snapshot.Where(kind & 3)
+		if kind&4 != 0 {
+			e.born = fresh
+		}
+		if e.where == snapshot.OnStore {
+			e.slot = r.upTo(g.slots()-x.n, "a place")
+		}
+		x.list = append(x.list, e)
+	}
+	for range r.upTo(int64(len(r.b)), "a number of places") {
+		x.freed = append(x.freed, r.upTo(g.slots()-x.n, "a place"))
+	}
+	n := int64(len(newPlaces(x.list))) * x.n
+	if int64(len(r.b)) < 4*n {
+		r.fail("%d checksums are cut short", n)
+		return
+	}
+	for i := range n {
+		x.sums = append(x.sums, le.Uint32(r.b[4*i:]))
+	}
+	r.b = r.b[4*n:]
 }

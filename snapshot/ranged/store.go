@@ -1,27 +1,9 @@
-// Package ranged is the default kind of snapshot store. An entry of its map
-// gives a range of consecutive snapshots the place of a chunk, so one copy
-// serves any number of snapshots, and taking one costs the same however many
-// there are. The origin counts as the newest of them, so that it can have
-// places on the store as well.
-//
-// Each commit appends what has changed to a log, with the checksums of the data
-// it is about: data and log become durable by one flush, and a commit whose data
-// did not arrive is not one. From time to time a commit writes the whole map
-// instead, a checkpoint, and the log starts anew. The format is described in
-// docs/format-ranged.md.
-//
-// The map is kept in memory as a whole, some hundred bytes for each chunk and
-// range; a checkpoint writes and loading reads all of it. There is no tree on
-// the device yet. What deleted snapshots used is found by a walk over the map.
-//
-// With share=exact each copy belongs to one entry, so that a write to a snapshot
-// in the middle of one costs a copy more; with share=refs, the default, entries
-// share copies.
 package ranged
 
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -29,14 +11,18 @@ import (
 	"sync"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/units"
 	"github.com/strata-storage/strata/snapshot"
 )
 
 func init() {
 	snapshot.Register(snapshot.Kind{
 		Name: "ranged", New: newStore, Caps: capabilities,
-		Doc:   "Any number of writable snapshots, with a log and checksums.",
-		Args:  []snapshot.Arg{{Name: "share", Default: "refs", Doc: "refs or exact: whether several ranges of snapshots share a copy"}},
+		Doc: "Any number of writable snapshots, with a log, checksums and trees.",
+		Args: []snapshot.Arg{
+			{Name: "share", Default: "refs", Doc: "refs or exact: whether several ranges of snapshots share a copy"},
+			{Name: "memory", Default: "64M", Doc: "bytes of metadata to keep in memory, at least 1M"},
+		},
 		Match: func(head []byte) bool { return bytes.HasPrefix(head, []byte(superMagic)) },
 	})
 }
@@ -45,13 +31,24 @@ var capabilities = snapshot.Caps{
 	Chunk: snapshot.DefaultChunk, Persistent: true, Writable: true, Redirect: true, Home: true, Values: true, Sums: true, Cluster: true,
 }
 
+// Memory: the default, and the least.
+const (
+	defaultMemory = 64 << 20
+	minMemory     = 1 << 20
+)
+
 type store struct {
 	cfg   snapshot.Config
 	caps  snapshot.Caps
 	exact bool
-	geo   geometry
-	mount uint64
+	// eager: a checkpoint is always due; tight: the log has room for
+	// four blocks. For tests.
+	eager, tight bool
+	memory       int64
+	geo          geometry
+	mount        uint64
 
+	// mu is never held while anything is read or written.
 	mu sync.RWMutex
 	*state
 	// staged are the records since the last commit was made, data says that
@@ -60,24 +57,35 @@ type store struct {
 	data   bool
 	// planned bounds the entries that open plans may add.
 	planned int64
-	// walk are the chunks that Step has yet to look at.
-	walk            []int64
-	walking         bool
+	// swept is the deletion for which the memtables were looked through.
+	swept           uint64
 	visits, commits int64
 
-	// turn is held by who commits; what follows is his, but may be read under
-	// mu.
-	turn sync.Mutex
+	// making is held by who makes a checkpoint, turn by who commits, in that
+	// order and before mu. What follows belongs to them, but may be read
+	// under mu.
+	making sync.Mutex
+	draft  *draft
+	turn   sync.Mutex
 	journal
+	// stale: a Refresh has failed half-way.
+	stale bool
 }
 
 func newStore(cfg snapshot.Config) (snapshot.Store, error) {
-	st := &store{cfg: cfg, caps: capabilities}
+	st := &store{cfg: cfg, caps: capabilities, memory: defaultMemory}
 	for name, value := range cfg.Args {
-		if name != "share" || value != "refs" && value != "exact" {
-			return nil, fmt.Errorf("argument %s=%q of a ranged store, expected share=refs or share=exact: %w", name, value, block.ErrInvalid)
+		var err error
+		switch {
+		case name == "share" && (value == "refs" || value == "exact"):
+			st.exact = value == "exact"
+		case name == "memory":
+			if st.memory, err = units.ParseBytes(value); err != nil || st.memory < minMemory {
+				return nil, fmt.Errorf("argument memory=%q of a ranged store, expected a size of at least 1M: %w", value, block.ErrInvalid)
+			}
+		default:
+			return nil, fmt.Errorf("argument %s=%q of a ranged store, expected share=refs, share=exact or memory=SIZE: %w", name, value, block.ErrInvalid)
 		}
-		st.exact = value == "exact"
 	}
 	if b := cfg.Device.Info().MinBlock; b > blockSize {
 		return nil, fmt.Errorf("the device has blocks of %d bytes, a ranged store needs %d or less: %w", b, blockSize, block.ErrInvalid)
@@ -88,70 +96,58 @@ func newStore(cfg snapshot.Config) (snapshot.Store, error) {
 	return st, nil
 }
 
+// memLimit is what a memtable may take before a checkpoint is due. There can be
+// two of them. The other half of the memory is for nodes.
+func (st *store) memLimit() int64 { return st.memory / 4 }
+
+// maxBits is for how many segments bits are kept beyond need.
+func (st *store) maxBits() int { return int(st.memory / 8 / (st.geo.perSegment()/8 + 64)) }
+
 func (st *store) Caps() snapshot.Caps { return st.caps }
 
-// maxLook bounds the chunks that Map looks at.
-const maxLook = 256
-
-func (st *store) Map(_ context.Context, v snapshot.ID, c, n int64, _ block.Flags) (snapshot.Segment, error) {
+// outdated reports whether trees have been replaced while they were read. The
+// space of their nodes may have been used again, so an error means nothing.
+func (st *store) outdated(t *trees, err error) bool {
+	if err == nil || errors.Is(err, block.ErrWouldBlock) {
+		return false
+	}
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	if err := st.exists(v); err != nil {
-		return snapshot.Segment{}, err
-	}
-	if len(st.chunks) == 0 {
-		return snapshot.Segment{N: n, Writable: v == snapshot.Origin && len(st.live) == 0}, nil
-	}
-	seg := st.at(v, c)
-	want := seg
-	for n = min(n, maxLook); seg.N < n; seg.N++ {
-		if want.Where == snapshot.OnStore {
-			want.Off += st.geo.chunk
-		}
-		if st.at(v, c+seg.N) != want {
-			break
-		}
-	}
-	return seg, nil
+	return st.state.trees != t
 }
 
-// at is Map for one chunk.
-func (st *store) at(v snapshot.ID, c int64) snapshot.Segment {
-	seg := snapshot.Segment{N: 1}
-	all := st.chunks[c]
-	i := find(all, internal(v))
-	if i < 0 {
-		seg.Writable = v == snapshot.Origin && st.onOrigin(c) == 0
-		return seg
+// heat reads the bits of a segment if err asks for them. It reports whether to
+// try again.
+func (st *store) heat(ctx context.Context, err error) (bool, error) {
+	var seg coldError
+	if !errors.As(err, &seg) {
+		return false, err
 	}
-	e := all[i]
-	if seg.Where = e.where; e.where == snapshot.OnStore {
-		seg.Off = st.geo.off(e.slot)
-		// A log that may be replayed has the checksum of what was born after
-		// the mark.
-		seg.Writable = e.born <= st.mark && st.alone(e)
+	st.mu.RLock()
+	addr, used, bits := st.space.segs[seg].addr, st.space.segs[seg].used, st.space.segs[seg].bits
+	st.mu.RUnlock()
+	if bits != nil {
+		return true, nil
 	}
-	return seg
-}
-
-// alone reports whether an entry has one user, who shares its place with nobody.
-func (st *store) alone(e entry) bool {
-	return st.users(e.from, e.to) == 1 && st.space.more[e.slot] == 0
+	words, err := st.geo.readBitmap(ctx, st.cfg.Device, int(seg), addr, used)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	x := &st.space.segs[seg]
+	switch {
+	case x.addr != addr || x.bits != nil:
+		return true, nil // another checkpoint has moved it
+	case err == nil:
+		x.bits = words
+	}
+	return err == nil, err
 }
 
 // stage carries out a record and notes it for the next commit.
-func (st *store) stage(r *record) {
-	st.do(r)
-	r.encode(&st.staged)
-}
-
-func (st *store) Home(_ context.Context, v snapshot.ID, c, n int64) error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if err := st.exists(v); err != nil {
+func (st *store) stage(r *record) error {
+	if err := st.do(r); err != nil {
 		return err
 	}
-	st.stage(&record{op: opHome, view: v, chunk: c, n: n})
+	r.encode(&st.staged)
 	return nil
 }
 
@@ -162,8 +158,10 @@ func (st *store) Create(_ context.Context, of snapshot.ID) (snapshot.ID, error) 
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	id := st.next
-	st.stage(&record{op: opCreate, ids: []snapshot.ID{id}})
-	return id, nil
+	if id >= head-1 {
+		return 0, fmt.Errorf("there have been %d snapshots: %w", id-1, snapshot.ErrTooMany)
+	}
+	return id, st.stage(&record{op: opCreate, ids: []snapshot.ID{id}})
 }
 
 func (st *store) Delete(_ context.Context, ids []snapshot.ID) error {
@@ -174,9 +172,7 @@ func (st *store) Delete(_ context.Context, ids []snapshot.ID) error {
 			return fmt.Errorf("deleting snapshot %d: %w", id, snapshot.ErrNoSnapshot)
 		}
 	}
-	st.stage(&record{op: opDelete, ids: slices.Clone(ids)})
-	st.walking = false
-	return nil
+	return st.stage(&record{op: opDelete, ids: slices.Clone(ids)})
 }
 
 func (st *store) Snapshots() []snapshot.ID {
@@ -185,43 +181,13 @@ func (st *store) Snapshots() []snapshot.ID {
 	return slices.Clone(st.live)
 }
 
-// Step looks at the chunks one after the other, for entries without users.
-func (st *store) Step(_ context.Context, budget int) (snapshot.Progress, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if !st.dead {
-		return snapshot.Progress{}, nil
-	}
-	if !st.walking {
-		st.walk = slices.Sorted(maps.Keys(st.chunks))
-		i, _ := slices.BinarySearch(st.walk, st.cursor)
-		st.walk, st.walking = st.walk[i:], true
-	}
-	r := record{op: opPrune, cursor: st.geo.chunks()}
-	for ; budget > 0 && len(st.walk) > 0; budget-- {
-		if c := st.walk[0]; st.useless(c) {
-			r.chunks = append(r.chunks, c)
-		}
-		st.walk = st.walk[1:]
-		st.visits++
-	}
-	if r.dead = len(st.walk) > 0; r.dead {
-		r.cursor = st.walk[0]
-	}
-	st.walking = r.dead
-	st.stage(&r)
-	done := int64(len(st.chunks) - len(st.walk))
-	return snapshot.Progress{Done: max(done, 1), Total: max(int64(len(st.chunks)), 1), More: r.dead}, nil
-}
-
 func (st *store) Put(_ context.Context, key string, value []byte) error {
 	if len(key) > 64 || len(value) > snapshot.MaxValue {
 		return fmt.Errorf("a key of %d bytes with a value of %d, expected at most 64 and %d: %w", len(key), len(value), snapshot.MaxValue, block.ErrInvalid)
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.stage(&record{op: opPut, key: key, value: bytes.Clone(value)})
-	return nil
+	return st.stage(&record{op: opPut, name: key, value: bytes.Clone(value)})
 }
 
 func (st *store) Values() iter.Seq2[string, []byte] {

@@ -1,0 +1,177 @@
+package ranged
+
+import (
+	"context"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// Map joins up to maxPieces groups of entries, and looks at up to maxLook
+// chunks that are not in the trees alone.
+const (
+	maxPieces = 256
+	maxLook   = 64 << 10
+)
+
+func (st *store) Map(ctx context.Context, v snapshot.ID, c, n int64, flags block.Flags) (seg snapshot.Segment, err error) {
+	var buf [8]entry
+	for piece := range maxPieces {
+		next, err := st.piece(ctx, v, c+seg.N, n-seg.N, buf[:0], flags)
+		switch {
+		case err != nil && piece == 0:
+			return seg, err
+		case err != nil:
+			return seg, nil // what was found is something
+		case piece == 0:
+			seg = next
+		default:
+			want := seg
+			if want.Where == snapshot.OnStore {
+				want.Off += seg.N * st.geo.chunk
+			}
+			if next.Place != want.Place || next.Writable != want.Writable {
+				return seg, nil
+			}
+			seg.N += next.N
+		}
+		if seg.N >= n {
+			return seg, nil
+		}
+	}
+	return seg, nil
+}
+
+// piece is Map for the chunks of a group, at most n.
+func (st *store) piece(ctx context.Context, v snapshot.ID, c, n int64, buf []entry, flags block.Flags) (snapshot.Segment, error) {
+	for {
+		st.mu.RLock()
+		if err := st.exists(v); err != nil {
+			st.mu.RUnlock()
+			return snapshot.Segment{}, err
+		}
+		if list, ok := st.recent(c); ok {
+			seg := st.segment(list, v, st.mark)
+			st.mu.RUnlock()
+			return seg, nil
+		}
+		if n = min(n, maxLook); n > 1 {
+			n = st.frozen.clear(c, st.mem.clear(c, n))
+		}
+		t, roll, mark := st.state.trees, st.roll, st.mark
+		st.mu.RUnlock()
+		g, err := t.chunks.find(ctx, c, buf, flags)
+		if err != nil {
+			if st.outdated(t, err) {
+				continue
+			}
+			return snapshot.Segment{}, err
+		}
+		seg := roll.segmentOf(&st.geo, g.list, v, mark)
+		seg.N = min(g.n, n)
+		return seg, nil
+	}
+}
+
+func (st *store) segment(list []entry, v snapshot.ID, mark uint64) snapshot.Segment {
+	return st.segmentOf(&st.geo, list, v, mark)
+}
+
+// segmentOf returns where a view has a chunk with some entries. The log that
+// may be replayed has the checksum of what was born after the mark, so that
+// may not be written in place.
+func (s *roll) segmentOf(g *geometry, list []entry, v snapshot.ID, mark uint64) snapshot.Segment {
+	seg := snapshot.Segment{N: 1}
+	i := find(list, internal(v))
+	if i < 0 {
+		seg.Writable = v == snapshot.Origin && s.onOrigin(list) == 0
+		return seg
+	}
+	e := &list[i]
+	if seg.Where = e.where; e.where == snapshot.OnStore {
+		seg.Off = g.off(e.slot)
+		seg.Writable = e.born <= mark && s.alone(list, i)
+	}
+	return seg
+}
+
+// A reading has the entries of some chunks as the trees have them.
+type reading struct {
+	st     *store
+	t      *trees
+	chunk  int64
+	groups []group
+	next   int
+}
+
+// read reads n chunks, or less if they are in more than most groups.
+func (st *store) read(ctx context.Context, c, n int64, most int) (*reading, error) {
+	for {
+		st.mu.RLock()
+		r := &reading{st: st, t: st.state.trees, chunk: c}
+		st.mu.RUnlock()
+		var err error
+		for at := c; at < c+n && err == nil && len(r.groups) < most; {
+			var g group
+			g, err = r.t.chunks.find(ctx, at, nil, 0)
+			g.n = min(g.n, c+n-at)
+			r.groups = append(r.groups, g)
+			at += g.n
+		}
+		switch {
+		case err == nil:
+			return r, nil
+		case !st.outdated(r.t, err):
+			return nil, err
+		}
+	}
+}
+
+// end returns the first chunk that was not read.
+func (r *reading) end() int64 {
+	g := &r.groups[len(r.groups)-1]
+	return g.chunk + g.n
+}
+
+// at returns the entries of a chunk as they are now. The caller has mu and goes
+// forward.
+func (r *reading) at(c int64) []entry {
+	if list, ok := r.st.recent(c); ok {
+		return list
+	}
+	if r.next > 0 && c < r.groups[r.next].chunk {
+		r.next = 0
+	}
+	for c >= r.groups[r.next].chunk+r.groups[r.next].n {
+		r.next++
+	}
+	g := &r.groups[r.next]
+	if len(g.list) == 0 || c == g.chunk {
+		return g.list
+	}
+	return moved(make([]entry, 0, len(g.list)), g.list, c-g.chunk)
+}
+
+// with reads n chunks, or less if they are in more than most groups, and calls f with them, under mu. f must change
+// nothing when it returns that bits of a segment are cold: it is called again
+// then.
+func (st *store) with(ctx context.Context, c, n int64, most int, f func(r *reading) error) error {
+	for {
+		r, err := st.read(ctx, c, n, most)
+		if err != nil {
+			return err
+		}
+		st.mu.Lock()
+		current := st.state.trees == r.t
+		if current {
+			err = f(r)
+		}
+		st.mu.Unlock()
+		if !current {
+			continue
+		}
+		if again, err := st.heat(ctx, err); !again {
+			return err
+		}
+	}
+}
