@@ -29,13 +29,13 @@ func (s *Set) plan(ctx context.Context, r Request) (*Plan, error) {
 	return p, err
 }
 
-// carryOut does what a plan says, with the data for the places of Write, and
-// ends it.
-func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte) error {
+// carryOut does what a plan says, with the data for the places of Write, which
+// are written with flags, and ends it.
+func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte, flags block.Flags) error {
 	err := s.copyChunks(ctx, p)
 	if err == nil && p.Op == Write && !p.More {
 		p.Sums = s.sums(data)
-		err = writeDevice(ctx, s.dev, data, p.Target, 0)
+		err = writeDevice(ctx, s.dev, data, p.Target, flags)
 	}
 	if err == nil {
 		err = s.store.Apply(ctx, p)

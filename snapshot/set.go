@@ -47,6 +47,8 @@ type Set struct {
 	home    homecoming
 	worker  worker
 	low     atomic.Bool
+	// unready is how many writes do not try to be redirected at once.
+	unready atomic.Int32
 	counts  counts
 }
 

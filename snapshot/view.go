@@ -59,7 +59,10 @@ func (v *view) WriteAt(ctx context.Context, p []byte, off int64, flags block.Fla
 			return err
 		}
 	}
-	return v.change(ctx, flags, func() error { return v.set.write(ctx, v.id, p, off, flags) })
+	if flags&block.NoWait != 0 {
+		return v.writeNow(ctx, p, off, flags)
+	}
+	return v.change(ctx, flags, func() error { return v.set.write(ctx, v.id, p, off) })
 }
 
 func (v *view) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
@@ -76,7 +79,7 @@ func (v *view) Zero(ctx context.Context, off, n int64, flags block.Flags) error 
 	if n == 0 {
 		return nil
 	}
-	return v.change(ctx, flags&^block.NoWait, func() error { return v.set.zero(ctx, v.id, off, n, flags) })
+	return v.change(ctx, flags, func() error { return v.set.zero(ctx, v.id, off, n, flags) })
 }
 
 func (v *view) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
@@ -87,7 +90,7 @@ func (v *view) Trim(ctx context.Context, off, n int64, flags block.Flags) error 
 	if err := v.info.CheckChange(off, n); err != nil || n == 0 {
 		return err
 	}
-	return v.change(ctx, flags&^block.NoWait, func() error { return v.set.trim(ctx, v.id, off, n) })
+	return v.change(ctx, flags, func() error { return v.set.trim(ctx, v.id, off, n) })
 }
 
 // maxTries bounds how often a request looks for space.
@@ -102,7 +105,7 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
-		if err := s.enter(ctx, &s.writes, flags); err != nil {
+		if err := s.enter(ctx, &s.writes, 0); err != nil {
 			return err
 		}
 		err := s.mayWrite(v)

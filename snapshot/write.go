@@ -24,10 +24,7 @@ func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flag
 	return true, err
 }
 
-func (s *Set) write(ctx context.Context, v ID, p []byte, off int64, flags block.Flags) error {
-	if flags&block.NoWait != 0 {
-		return block.ErrWouldBlock
-	}
+func (s *Set) write(ctx context.Context, v ID, p []byte, off int64) error {
 	for len(p) > 0 {
 		c, end := s.span(off, int64(len(p)))
 		n := min((c+s.within(c, end))<<s.shift-off, int64(len(p)))
@@ -70,7 +67,7 @@ func (s *Set) writeShared(ctx context.Context, v ID, p []byte, off int64) (done 
 			return done, err
 		}
 		n := min((c+seg.N)<<s.shift-off, int64(len(p))) - done
-		if err := s.writeInPlace(ctx, seg, p[done:done+n], off+done); err != nil {
+		if err := s.writeInPlace(ctx, seg, p[done:done+n], off+done, 0); err != nil {
 			return done, err
 		}
 		done += n
@@ -80,13 +77,13 @@ func (s *Set) writeShared(ctx context.Context, v ID, p []byte, off int64) (done 
 
 // writeInPlace writes to places that the view may write as they are, on the
 // strength of what is durable.
-func (s *Set) writeInPlace(ctx context.Context, seg Segment, p []byte, off int64) error {
+func (s *Set) writeInPlace(ctx context.Context, seg Segment, p []byte, off int64, flags block.Flags) error {
 	if seg.Where == OnStore {
-		err := writeDevice(ctx, s.dev, p, seg.Off+off&s.mask, 0)
+		err := writeDevice(ctx, s.dev, p, seg.Off+off&s.mask, flags)
 		s.toStore.dirty()
 		return err
 	}
-	err := writeDevice(ctx, s.origin, p, off, 0)
+	err := writeDevice(ctx, s.origin, p, off, flags)
 	s.toOrigin.dirty()
 	s.unshared.set(s.span(off, int64(len(p))))
 	return err
@@ -102,7 +99,7 @@ func (s *Set) writeHeld(ctx context.Context, v ID, p []byte, off int64) error {
 		}
 		n := min((c+seg.N)<<s.shift-off, int64(len(p)))
 		if seg.Writable {
-			err = s.writeInPlace(ctx, seg, p[:n], off)
+			err = s.writeInPlace(ctx, seg, p[:n], off, 0)
 		} else {
 			n, err = s.redirect(ctx, v, p[:n], off)
 		}
@@ -156,7 +153,7 @@ func (s *Set) detach(ctx context.Context, c, n int64) error {
 			return err
 		}
 		if len(p.Copies) > 0 {
-			if err := s.carryOut(ctx, p, nil); err != nil {
+			if err := s.carryOut(ctx, p, nil, 0); err != nil {
 				return err
 			}
 		}
@@ -197,14 +194,14 @@ func (s *Set) redirect(ctx context.Context, v ID, p []byte, off int64) (int64, e
 			return 0, err
 		}
 		if plan.More {
-			if err := s.carryOut(ctx, plan, nil); err != nil {
+			if err := s.carryOut(ctx, plan, nil, 0); err != nil {
 				return 0, err
 			}
 			continue
 		}
 		if !partial {
 			size := plan.N << s.shift
-			return size, s.carryOut(ctx, plan, p[:size])
+			return size, s.carryOut(ctx, plan, p[:size], 0)
 		}
 		size := min(int64(len(p)), s.caps.Chunk-skip)
 		buffer, free := s.buffer(1)
@@ -214,6 +211,6 @@ func (s *Set) redirect(ctx context.Context, v ID, p []byte, off int64) (int64, e
 			return 0, err
 		}
 		copy(buffer[skip:], p[:size])
-		return size, s.carryOut(ctx, plan, buffer)
+		return size, s.carryOut(ctx, plan, buffer, 0)
 	}
 }

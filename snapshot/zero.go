@@ -92,7 +92,7 @@ func (s *Set) clearHeld(ctx context.Context, v ID, c, n int64, flags block.Flags
 	if err != nil {
 		return 0, err
 	}
-	if err := s.carryOut(ctx, p, nil); err != nil || p.More {
+	if err := s.carryOut(ctx, p, nil, 0); err != nil || p.More {
 		return 0, err
 	}
 	return p.N, nil
@@ -128,5 +128,5 @@ func (s *Set) writeZeros(ctx context.Context, v ID, off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	return s.write(ctx, v, make([]byte, n), off, 0)
+	return s.write(ctx, v, make([]byte, n), off)
 }
