@@ -8,16 +8,21 @@ import (
 	"github.com/strata-storage/strata/snapshot"
 )
 
+// slack is how many segments data leave free beyond the reserve, as that grows
+// with the map. Data that are scattered over all segments would not come back.
+func (st *store) slack() int { return 2 + int(st.geo.segments/32) }
+
 // reserve is how many segments the log and the next checkpoint may need: it
-// writes at most each node anew, and may cut each in two.
+// writes at most each node anew, and may cut each in two, and the bits of each
+// segment.
 func (st *store) reserve(growth int64) int {
 	s, per := &st.space, st.geo.segment/blockSize
 	changed := st.planned + growth + st.mem.bytes/chunkBytes
 	if st.frozen != nil {
 		changed += st.frozen.bytes / chunkBytes
 	}
-	image := (st.valueBytes*2 + int64(len(st.live)+len(st.doomed))*20 + int64(s.count[segData])*16 + int64(s.count[segNode]+1)*(per/8+8)) / payload
-	blocks := 2*s.nodes + changed/25 + int64(s.count[segData]) + image + 16
+	image := (st.valueBytes*2 + int64(len(st.live)+len(st.doomed))*20 + st.geo.segments*16 + int64(s.count[segNode]+1)*(per/8+8)) / payload
+	blocks := 2*s.nodes + changed/25 + st.geo.segments + image + 16
 	blocks -= int64(s.count[segNode])*per - s.nodes
 	return max(st.maxLogs()-len(st.logs), 0) + int((max(blocks, 0)+per-1)/per)
 }

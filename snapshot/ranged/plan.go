@@ -60,7 +60,7 @@ func (st *store) plan(r snapshot.Request, at *reading) (*snapshot.Plan, error) {
 // take allocates places for all chunks of the plan, which becomes shorter if
 // there are fewer in a row.
 func (st *store) take(p *snapshot.Plan, d *plan) (int64, error) {
-	first, n, err := st.space.alloc(p.N, st.reserve(d.growth))
+	first, n, err := st.space.alloc(p.N, st.reserve(d.growth)+st.slack())
 	if err != nil {
 		return 0, err
 	}

@@ -124,6 +124,7 @@ func (r *recovery) ruined(b []byte, i uint64) bool {
 // enter makes a segment one of the log.
 func (r *recovery) enter(addr int64) error {
 	seg := r.geo.segmentOf(addr)
+	r.space.abandon(seg)
 	if r.space.segs[seg].kind != segFree {
 		return fmt.Errorf("the log goes on in segment %d, which is in use: %w", seg, snapshot.ErrDamaged)
 	}

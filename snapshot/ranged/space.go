@@ -173,6 +173,18 @@ func (s *space) release(slots []int64) {
 	}
 }
 
+// abandon makes a segment of data free that the map does not use. Who used it
+// last has told others that it is free, so nobody waits for readers.
+func (s *space) abandon(i int) {
+	if x := &s.segs[i]; x.kind != segData || x.used > 0 {
+		return
+	}
+	for slot := int64(i) * s.per; slot < int64(i+1)*s.per; slot++ {
+		delete(s.busy, slot)
+	}
+	s.turn(i, segFree)
+}
+
 // open reports whether a segment may have a free slot, for data that leave
 // reserve segments free.
 func (s *space) open(i, reserve int) bool {
