@@ -1,6 +1,8 @@
 package snapshot
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -114,6 +116,27 @@ func Detect(head []byte) (Kind, bool) {
 		}
 	}
 	return Kind{}, false
+}
+
+// explain tells of a device on which the kind finds no store whether there is
+// one of another kind.
+func (s *Set) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, ErrNoStore) {
+		return err
+	}
+	info := s.dev.Info()
+	n := min(info.Size, 64<<10)
+	if info.MaxBlock > 0 {
+		n = min(n, int64(info.MaxBlock))
+	}
+	head := make([]byte, n-n%int64(max(info.MinBlock, 1)))
+	if s.dev.ReadAt(ctx, head, 0, 0) != nil {
+		return err
+	}
+	if k, ok := Detect(head); ok && k.Name != s.o.Kind {
+		return fmt.Errorf("the device holds a store of the kind %q, expected %q: %w", k.Name, s.o.Kind, ErrMismatch)
+	}
+	return err
 }
 
 func kindOf(name string) (Kind, error) {

@@ -70,6 +70,7 @@ func Run(t *testing.T, c Config) {
 	t.Run("Batch", func(t *testing.T) { t.Parallel(); testBatch(t, c, caps) })
 	t.Run("Suspend", func(t *testing.T) { t.Parallel(); testSuspend(t, c) })
 	t.Run("Full", func(t *testing.T) { t.Parallel(); testFull(t, c, caps) })
+	t.Run("Drop", func(t *testing.T) { t.Parallel(); testDrop(t, c, caps) })
 	for _, p := range policies(caps) {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
@@ -91,6 +92,9 @@ func Run(t *testing.T, c Config) {
 // tell logs a figure, and appends it to the file that SNAPSHOTTEST_STATES names,
 // from which .ci/run makes sums.
 func tell(t *testing.T, n int64, what string) {
+	if n == 0 {
+		return // other tests were chosen
+	}
 	line := fmt.Sprintf("%d %s, %s", n, what, t.Name())
 	t.Log(line)
 	name := os.Getenv("SNAPSHOTTEST_STATES")
@@ -132,6 +136,7 @@ type lab struct {
 	origin, store *blocktest.Disk
 	policy        snapshot.Policy
 	full          snapshot.WhenFull
+	notify        func(snapshot.Event)
 	// background work is done by itself.
 	background bool
 	// wrap is put around the devices when they are opened.
@@ -154,7 +159,7 @@ func (l *lab) device(d *blocktest.Disk) block.Device {
 
 func (l *lab) options() snapshot.Options {
 	o := snapshot.Options{Kind: l.c.Kind, Args: l.c.Args, Chunk: l.c.Chunk, Policy: l.policy,
-		WhenFull: l.full, Manual: !l.background}
+		WhenFull: l.full, Manual: !l.background, Notify: l.notify}
 	if l.c.volatile {
 		o.Format = snapshot.Always
 	}
