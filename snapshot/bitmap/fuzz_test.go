@@ -150,19 +150,26 @@ func FuzzJournal(f *testing.F) {
 	})
 }
 
-// A leaf that is anything is refused, or the store is as sound as Check says.
+// A leaf of which some bytes are anything is refused, or the store is as sound
+// as Check says. Three bytes are an offset and a value.
 func FuzzLeaf(f *testing.F) {
 	st, good := filled(f)
 	must(f, st.Close(f.Context()))
 	l := &st.l
 	at := st.buckets[0].nodes[0]
-	f.Add(good[at*pageSize+pageHead:][:pageSize-pageHead])
-	f.Add(make([]byte, 64))
-	f.Fuzz(func(t *testing.T, p []byte) {
+	f.Add([]byte{})
+	f.Add([]byte{48, 0, 1})                      // one exception only
+	f.Add([]byte{40, 0, 1})                      // another leaf
+	f.Add([]byte{leafHead + 16, 0, 1, 99, 0, 7}) // another mask, another place
+	f.Fuzz(func(t *testing.T, edits []byte) {
 		disk := slices.Clone(good)
-		q := disk[at*pageSize:][:pageSize]
-		copy(q, page(p))
-		seal(q, leafPage, at, 1, l.id())
+		p := disk[at*pageSize:][:pageSize]
+		for e := range slices.Chunk(edits[:min(len(edits), 60)], 3) {
+			if len(e) == 3 {
+				p[(int(e[0])|int(e[1])<<8)%pageSize] = e[2]
+			}
+		}
+		seal(p, leafPage, at, 1, l.id())
 		st, err := load(t, config(disk))
 		all := problems(t, st)
 		if (err == nil) != (len(all) == 0) {

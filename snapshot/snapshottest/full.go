@@ -78,6 +78,13 @@ func testDrop(t *testing.T, c Config, caps snapshot.Caps) {
 	}{{"kept", 0}, {"low", -1}, {"used", -9}, {"high", 127}, {"low too", -1}} {
 		must(t, s.Create(ctx, x.name, snapshot.CreateOptions{Priority: x.priority}))
 	}
+	if caps.Persistent && caps.Values {
+		// Priorities are kept.
+		must(t, s.Close())
+		var err error
+		s, err = l.open(t)
+		must(t, err)
+	}
 	used, err := s.Open(ctx, "used", snapshot.OpenOptions{})
 	must(t, err)
 	// All have the same chunks, so that one after the other is of no avail.
