@@ -344,16 +344,21 @@ func TestMany(t *testing.T) {
 	for range maxSnapshots {
 		create(t, st)
 	}
-	if _, err := st.Create(t.Context(), snapshot.Origin); !errors.Is(err, snapshot.ErrTooMany) {
-		t.Errorf("one more: %v, expected %v", err, snapshot.ErrTooMany)
+	refused := func(live, deleted int) {
+		t.Helper()
+		_, err := st.Create(t.Context(), snapshot.Origin)
+		text := fmt.Sprintf("there are %d snapshots and %d that are being deleted, a bitmap store has at most 64: "+
+			"the store has no room for another snapshot", live, deleted)
+		if !errors.Is(err, snapshot.ErrTooMany) || err.Error() != text {
+			t.Errorf("one more: %v, expected %s", err, text)
+		}
 	}
+	refused(64, 0)
 	for _, id := range st.Snapshots() {
 		change(t, st, snapshot.Write, id, 5, 1)
 	}
 	must(t, st.Delete(t.Context(), st.Snapshots()[:1]))
-	if _, err := st.Create(t.Context(), snapshot.Origin); !errors.Is(err, snapshot.ErrTooMany) {
-		t.Errorf("while one is being deleted: %v, expected %v", err, snapshot.ErrTooMany)
-	}
+	refused(63, 1)
 	for more := true; more; {
 		p, err := st.Step(t.Context(), 1)
 		must(t, err)
