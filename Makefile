@@ -6,13 +6,13 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 # Other people's programs that the tests and benchmarks talk to.
 PEERS = nbdkit libnbd-bin python3-libnbd qemu-utils qemu-system-x86 nbd-server nbd-client \
-        fio gnutls-bin openssl e2fsprogs fdisk parted gdisk util-linux cpio busybox-static gcc libc6-dev
+        fio gnutls-bin openssl e2fsprogs fdisk parted gdisk util-linux cpio busybox-static dmsetup gcc libc6-dev
 
 # Pinned linters; they are no part of the module.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: build run test quick lint fuzz bench docs peers clean
+.PHONY: build run test quick lint fuzz nightly bench docs peers clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/strata
@@ -37,6 +37,13 @@ lint:
 FUZZTIME ?= 10s
 fuzz:
 	@./.ci/fuzz $(GO) $(FUZZTIME)
+
+# What CI has no time for: NIGHTLY times as many random histories and power cuts,
+# more than a million states of snapshot stores, and of the time for fuzzing.
+NIGHTLY ?= 100
+nightly:
+	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/...
+	@./.ci/fuzz $(GO) $$(($(NIGHTLY) * 5))s
 
 bench: build peers
 	$(GO) run ./internal/bench -strata $(BIN)

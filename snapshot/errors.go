@@ -12,8 +12,6 @@ var (
 	ErrTooMany error = &meaning{"the store has no room for another snapshot", block.ErrNoSpace}
 	// ErrBusy: something else must end first.
 	ErrBusy error = &meaning{"busy", block.ErrPermission}
-	// ErrLost: the snapshot was given up when the store was full.
-	ErrLost error = &meaning{"the snapshot was invalidated", block.ErrIO}
 	// ErrNoStore: the device holds no store.
 	ErrNoStore error = &meaning{"there is no snapshot store on the device", block.ErrInvalid}
 	// ErrMismatch: the store is for something else.

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -124,12 +125,28 @@ const headSize = 64 << 10
 // there is none that is known.
 func Identify(ctx context.Context, dev block.Device) (string, error) {
 	info := dev.Info()
-	head := make([]byte, min(info.Size, headSize))
+	n := min(info.Size, headSize)
+	if info.MaxBlock > 0 {
+		n = min(n, int64(info.MaxBlock))
+	}
+	head := make([]byte, n-n%int64(max(info.MinBlock, 1)))
 	if err := dev.ReadAt(ctx, head, 0, 0); err != nil {
 		return "", err
 	}
 	k, _ := Detect(head)
 	return k.Name, nil
+}
+
+// explain tells of a device on which the kind finds no store whether there is
+// one of another kind.
+func (s *Set) explain(ctx context.Context, err error) error {
+	if !errors.Is(err, ErrNoStore) {
+		return err
+	}
+	if kind, e := Identify(ctx, s.dev); e == nil && kind != "" && kind != s.o.Kind {
+		return fmt.Errorf("the device holds a store of the kind %q, expected %q: %w", kind, s.o.Kind, ErrMismatch)
+	}
+	return err
 }
 
 func kindOf(name string) (Kind, error) {

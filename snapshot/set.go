@@ -137,7 +137,7 @@ func (s *Set) Resume(ctx context.Context) error {
 
 func (s *Set) load(ctx context.Context) error {
 	if err := s.store.Load(ctx); err != nil {
-		return err
+		return s.explain(ctx, err)
 	}
 	s.caps = s.store.Caps()
 	if s.party.lazy != nil && !s.caps.Cluster {

@@ -434,8 +434,18 @@ func TestLossy(t *testing.T) {
 	}
 }
 
+func TestTimesVariable(t *testing.T) {
+	for value, want := range map[string]int{"": 3, "1": 3, "20": 60, "0": 3, "-1": 3, "many": 3} {
+		t.Setenv("BLOCKTEST_TIMES", value)
+		if n := Times(3); n != want {
+			t.Errorf("BLOCKTEST_TIMES=%s: 3 become %d, expected %d", value, n, want)
+		}
+	}
+}
+
 func TestSeedVariable(t *testing.T) {
 	t.Setenv("BLOCKTEST_SEED", "17")
+	t.Setenv("BLOCKTEST_TIMES", "")
 	s := &suite{seeds: 4}
 	if seeds, err := s.chosenSeeds(); err != nil || len(seeds) != 1 || seeds[0] != 17 {
 		t.Errorf("seeds %v, %v", seeds, err)

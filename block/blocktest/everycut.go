@@ -22,24 +22,29 @@ import (
 //
 // A failure names the moment. BLOCKTEST_CUT=17/torn runs the outcome "torn" of
 // the 17th moment only.
-func EveryCut(t testing.TB, setup func(m *Machine) (work, check func() error)) {
+//
+// EveryCut returns how many states of the disks the power cuts have left, each
+// of which check has seen.
+func EveryCut(t testing.TB, setup func(m *Machine) (work, check func() error)) (states int) {
 	t.Helper()
 	if value := os.Getenv("BLOCKTEST_CUT"); value != "" {
 		c, err := parseCut(value)
 		if err == nil {
-			_, err = c.run(setup)
+			_, states, err = c.run(setup)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		return
+		return states
 	}
-	if err := everyCut(setup); err != nil {
+	states, err := everyCut(setup)
+	if err != nil {
 		t.Fatal(err)
 	}
+	return states
 }
 
-func everyCut(setup func(m *Machine) (work, check func() error)) error {
+func everyCut(setup func(m *Machine) (work, check func() error)) (states int, err error) {
 	const thorough = 200
 	all := []Outcome{Dropped, Kept, Torn, Mixed, Reordered, Skipped}
 	for n := 1; ; n++ {
@@ -49,14 +54,14 @@ func everyCut(setup func(m *Machine) (work, check func() error)) error {
 		}
 		hit := false
 		for _, o := range outcomes {
-			reached, err := cut{n, o}.run(setup)
+			reached, seen, err := cut{n, o}.run(setup)
 			if err != nil {
-				return err
+				return states, err
 			}
-			hit = hit || reached
+			hit, states = hit || reached, states+seen
 		}
 		if !hit {
-			return nil
+			return states, nil
 		}
 	}
 }
@@ -82,8 +87,9 @@ func parseCut(s string) (cut, error) {
 	return cut{}, fmt.Errorf("BLOCKTEST_CUT is %q, want a number and an outcome, as in 17/torn", s)
 }
 
-// run reports whether the power went before work ended.
-func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached bool, err error) {
+// run reports whether the power went before work ended, and how many states
+// check has seen.
+func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached bool, states int, err error) {
 	m := NewMachine(uint64(c.at)<<8 | uint64(c.outcome))
 	work, check := setup(m)
 	m.Survive(c.outcome)
@@ -91,9 +97,10 @@ func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached boo
 	err = work()
 	reached, moment := m.moment()
 	if err != nil && !reached {
-		return false, fmt.Errorf("the work failed although the power was on: %w", err)
+		return false, 0, fmt.Errorf("the work failed although the power was on: %w", err)
 	}
 	m.Restart()
+	states = 1
 	if c.outcome == Mixed || c.outcome == Torn {
 		again := 1 + c.at%5
 		m.CutAfter(again)
@@ -102,15 +109,16 @@ func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached boo
 		if cutAgain {
 			moment += fmt.Sprintf(", and again after the restart, during change %d of the check (%s)", again, second)
 			m.Restart()
+			states++
 			err = check()
 		}
 	} else {
 		err = check()
 	}
 	if err != nil {
-		return reached, fmt.Errorf("power cut %v, %s: %w\nTo see only this one, set BLOCKTEST_CUT=%v", c, moment, err, c)
+		return reached, states, fmt.Errorf("power cut %v, %s: %w\nTo see only this one, set BLOCKTEST_CUT=%v", c, moment, err, c)
 	}
-	return reached, nil
+	return reached, states, nil
 }
 
 // moment tells whether and when the power was cut.

@@ -23,7 +23,7 @@ func RunCuts(t *testing.T, create func(m *Machine) (open func() (block.Device, e
 	if testing.Short() {
 		seeds = 1
 	}
-	for seed := range seeds {
+	for seed := range Times(seeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			EveryCut(t, cutHistory(t.Context(), uint64(seed), create))
 		})

@@ -23,7 +23,7 @@ func (s *suite) chosenSeeds() ([]uint64, error) {
 		return []uint64{seed}, nil
 	}
 	seeds := []uint64{rand.Uint64N(1 << 32)}
-	for i := range s.seeds {
+	for i := range Times(s.seeds) {
 		seeds = append(seeds, uint64(i+1))
 	}
 	return seeds, nil

@@ -2,15 +2,16 @@ package bitmap
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
 	"testing"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/snapshot"
+	_ "github.com/strata-storage/strata/snapshot/legacy"
 )
 
 const (
@@ -115,29 +116,58 @@ func shape(t testing.TB, st *store) string {
 	return b.String()
 }
 
-// Each bit of the metadata that is not what it was is found.
+// structures returns the blocks of each kind of metadata that are in use: what
+// is in the journal counts there, and not at home.
+func structures(st *store) map[string][]int64 {
+	l := &st.l
+	all := map[string][]int64{
+		"superblock": {0}, "copy of the superblock": {l.last}, "header 0": {firstHeader}, "header 1": {firstHeader + 1},
+		"state": {l.state, l.state + 1}, "directory": {l.dir}, "bitmap": {l.bits},
+	}
+	for _, b := range st.buckets {
+		all["leaves"] = append(all["leaves"], b.nodes...)
+	}
+	for name, blocks := range all {
+		all[name] = slices.DeleteFunc(blocks, func(at int64) bool { return st.j.logged[at] != nil })
+	}
+	for at := range st.j.at {
+		all["journal"] = append(all["journal"], firstJournal+at)
+	}
+	return all
+}
+
+// Each bit of the metadata that is not what it was is found, in pages at home
+// and in the journal.
 func TestBitFlips(t *testing.T) {
 	t.Parallel()
 	st, disk := filled(t)
+	inJournal := structures(st)
+	must(t, st.checkpoint(t.Context()))
+	for name, blocks := range structures(st) {
+		t.Run(name, func(t *testing.T) { flipBits(t, st, disk, blocks) })
+	}
+	st, disk = filled(t)
+	for _, name := range []string{"journal", "header 0", "header 1", "leaves"} {
+		t.Run(name+" with a transaction", func(t *testing.T) {
+			if len(inJournal[name]) == 0 {
+				t.Error("there is none")
+			}
+			flipBits(t, st, disk, structures(st)[name])
+		})
+	}
+}
+
+// flipBits changes bits of some blocks, those of the head in particular, one at
+// a time.
+func flipBits(t *testing.T, st *store, disk []byte, blocks []int64) {
 	if all := problems(t, st); len(all) > 0 {
 		t.Fatal(all)
 	}
-	l := &st.l
-	pages := []int64{0, 1, 2, l.last, l.state, l.state + 1, l.dir, l.bits}
-	for at := range st.j.at {
-		pages = append(pages, firstJournal+at)
-	}
-	for _, b := range st.buckets {
-		pages = append(pages, b.nodes...)
-	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	for _, at := range pages {
-		if st.j.logged[at] != nil {
-			continue // the page at home is not in use
-		}
+	for _, at := range blocks {
 		for k := range 40 {
 			bit := rng.IntN(pageSize * 8)
-			if k < 8 {
+			if k < 16 {
 				bit = rng.IntN(pageHead * 8)
 			}
 			disk[at*pageSize+int64(bit/8)] ^= 1 << (bit % 8)
@@ -152,6 +182,60 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
+// Of a device that became shorter nothing is used, wherever it was cut off.
+func TestTruncated(t *testing.T) {
+	t.Parallel()
+	st, good := filled(t)
+	must(t, st.Close(t.Context()))
+	for _, n := range []int64{0, 1, 511, 512, 4095, 4096, 8191, 8192, 3 * 4096, st.l.state * pageSize, st.l.dir * pageSize,
+		st.l.data, testStore / 2, testStore - 4096, testStore - 1} {
+		want := snapshot.ErrDamaged
+		if n < 2*pageSize {
+			want = snapshot.ErrNoStore
+		}
+		for _, readOnly := range []bool{false, true} {
+			disk := slices.Clone(good[:n])
+			cfg := config(disk)
+			cfg.ReadOnly = readOnly
+			st, err := load(t, cfg)
+			if !errors.Is(err, want) {
+				t.Errorf("the first %d bytes of a store: %v, expected %v", n, err, want)
+			}
+			must(t, st.Close(t.Context()))
+			if !bytes.Equal(disk, good[:n]) {
+				t.Errorf("the first %d bytes of a store were changed", n)
+			}
+		}
+	}
+}
+
+// A store of another kind is called one.
+func TestOtherKind(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct{ is, want string }{{"bitmap", "legacy"}, {"legacy", "bitmap"}} {
+		disk := make([]byte, testStore)
+		open := func(kind string, f snapshot.Format) error {
+			s, err := snapshot.New(block.FromBytes(make([]byte, testOrigin)), block.FromBytes(disk), snapshot.Options{Kind: kind, Format: f, Manual: true})
+			must(t, err)
+			return errors.Join(s.Resume(t.Context()), s.Close())
+		}
+		must(t, open(x.is, snapshot.Always))
+		before := slices.Clone(disk)
+		for _, f := range []snapshot.Format{snapshot.Never, snapshot.IfBlank} {
+			err := open(x.want, f)
+			text := fmt.Sprintf("the device holds a store of the kind %q, expected %q: the snapshot store does not fit", x.is, x.want)
+			if !errors.Is(err, snapshot.ErrMismatch) || err.Error() != text {
+				t.Errorf("the error is\n%v\nexpected\n%s", err, text)
+			}
+		}
+		if !bytes.Equal(before, disk) {
+			t.Error("the store of another kind was changed")
+		}
+	}
+}
+
+var checksum = regexp.MustCompile(`\b[0-9a-f]{8}\b`)
+
 // What is not a store, or one for something else, has a clear error.
 func TestBadStores(t *testing.T) {
 	t.Parallel()
@@ -162,26 +246,38 @@ func TestBadStores(t *testing.T) {
 		name string
 		do   func(disk []byte, cfg *snapshot.Config) []byte
 		want error
+		text string
 	}{
-		{"good", func(p []byte, _ *snapshot.Config) []byte { return p }, nil},
-		{"copy", func(p []byte, _ *snapshot.Config) []byte { clear(p[:pageSize]); return p }, nil},
-		{"blank", func(p []byte, _ *snapshot.Config) []byte { clear(p); return p }, snapshot.ErrNoStore},
+		{"good", func(p []byte, _ *snapshot.Config) []byte { return p }, nil, ""},
+		{"copy", func(p []byte, _ *snapshot.Config) []byte { clear(p[:pageSize]); return p }, nil, ""},
+		{"blank", func(p []byte, _ *snapshot.Config) []byte { clear(p); return p }, snapshot.ErrNoStore,
+			"block 0 has no superblock: there is no snapshot store on the device"},
 		{"garbage", func(p []byte, _ *snapshot.Config) []byte {
 			for i := range p {
 				p[i] = byte(i * 7)
 			}
 			return p
-		}, snapshot.ErrNoStore},
-		{"tiny", func(p []byte, _ *snapshot.Config) []byte { return p[:512] }, snapshot.ErrNoStore},
-		{"truncated", func(p []byte, _ *snapshot.Config) []byte { return p[:len(p)/2] }, snapshot.ErrDamaged},
-		{"both superblocks", func(p []byte, _ *snapshot.Config) []byte { p[60] ^= 1; p[len(p)-1] ^= 1; return p }, snapshot.ErrDamaged},
-		{"both headers", func(p []byte, _ *snapshot.Config) []byte { p[pageSize+40] ^= 1; p[2*pageSize+40] ^= 1; return p }, snapshot.ErrDamaged},
-		{"state", func(p []byte, _ *snapshot.Config) []byte { p[st.l.state*pageSize+99] ^= 1; return p }, snapshot.ErrDamaged},
-		{"bitmap", func(p []byte, _ *snapshot.Config) []byte { p[st.l.bits*pageSize+99] ^= 1; return p }, snapshot.ErrDamaged},
-		{"version", func(p []byte, _ *snapshot.Config) []byte { p[48] = 2; reseal(p, 0); return p }, snapshot.ErrMismatch},
-		{"chunk", func(p []byte, c *snapshot.Config) []byte { c.Chunk = 8192; return p }, snapshot.ErrMismatch},
-		{"origin", func(p []byte, c *snapshot.Config) []byte { c.OriginSize /= 2; return p }, snapshot.ErrMismatch},
-		{"no chunk size", func(p []byte, _ *snapshot.Config) []byte { p[52], p[53] = 3, 0; reseal(p, 0); return p }, nil},
+		}, snapshot.ErrNoStore,
+			"block 0 has no superblock: there is no snapshot store on the device"},
+		{"tiny", func(p []byte, _ *snapshot.Config) []byte { return p[:512] }, snapshot.ErrNoStore,
+			"the device has 512 bytes: there is no snapshot store on the device"},
+		{"truncated", func(p []byte, _ *snapshot.Config) []byte { return p[:len(p)/2] }, snapshot.ErrDamaged,
+			"the device has 3145728 bytes, expected 6291456: the snapshot store is damaged"},
+		{"both superblocks", func(p []byte, _ *snapshot.Config) []byte { p[60] ^= 1; p[len(p)-1] ^= 1; return p }, snapshot.ErrDamaged,
+			"the superblock: block 0: its checksum is *, expected *: the snapshot store is damaged"},
+		{"both headers", func(p []byte, _ *snapshot.Config) []byte { p[pageSize+40] ^= 1; p[2*pageSize+40] ^= 1; return p }, snapshot.ErrDamaged,
+			"both headers of the journal are damaged: the snapshot store is damaged"},
+		{"state", func(p []byte, _ *snapshot.Config) []byte { p[st.l.state*pageSize+99] ^= 1; return p }, snapshot.ErrDamaged,
+			"the list of snapshots: block 103: its checksum is *, expected *: the snapshot store is damaged"},
+		{"bitmap", func(p []byte, _ *snapshot.Config) []byte { p[st.l.bits*pageSize+99] ^= 1; return p }, snapshot.ErrDamaged,
+			"block 128: its checksum is *, expected *: the snapshot store is damaged"},
+		{"version", func(p []byte, _ *snapshot.Config) []byte { p[48] = 2; reseal(p, 0); return p }, snapshot.ErrMismatch,
+			"the store has version 2, expected 1: the snapshot store does not fit"},
+		{"chunk", func(p []byte, c *snapshot.Config) []byte { c.Chunk = 8192; return p }, snapshot.ErrMismatch,
+			"the store has chunks of 4096 bytes, expected 8192: the snapshot store does not fit"},
+		{"origin", func(p []byte, c *snapshot.Config) []byte { c.OriginSize /= 2; return p }, snapshot.ErrMismatch,
+			"the store is for an origin of 1048576 bytes, expected 524288: the snapshot store does not fit"},
+		{"no chunk size", func(p []byte, _ *snapshot.Config) []byte { p[52], p[53] = 3, 0; reseal(p, 0); return p }, nil, ""},
 	} {
 		cfg := config(nil)
 		disk := x.do(slices.Clone(good), &cfg)
@@ -189,6 +285,9 @@ func TestBadStores(t *testing.T) {
 		st, err := load(t, cfg)
 		if !errors.Is(err, x.want) || x.want == nil && err != nil {
 			t.Errorf("%s: %v, expected %v", x.name, err, x.want)
+		}
+		if err != nil && checksum.ReplaceAllString(err.Error(), "*") != x.text {
+			t.Errorf("%s: the error is\n%v\nexpected\n%s", x.name, err, x.text)
 		}
 		if len(disk) >= pageSize && err != nil && !errors.Is(err, snapshot.ErrMismatch) && len(problems(t, st)) == 0 {
 			t.Errorf("%s: the checker finds nothing", x.name)
@@ -245,16 +344,21 @@ func TestMany(t *testing.T) {
 	for range maxSnapshots {
 		create(t, st)
 	}
-	if _, err := st.Create(t.Context(), snapshot.Origin); !errors.Is(err, snapshot.ErrTooMany) {
-		t.Errorf("one more: %v, expected %v", err, snapshot.ErrTooMany)
+	refused := func(live, deleted int) {
+		t.Helper()
+		_, err := st.Create(t.Context(), snapshot.Origin)
+		text := fmt.Sprintf("there are %d snapshots and %d that are being deleted, a bitmap store has at most 64: "+
+			"the store has no room for another snapshot", live, deleted)
+		if !errors.Is(err, snapshot.ErrTooMany) || err.Error() != text {
+			t.Errorf("one more: %v, expected %s", err, text)
+		}
 	}
+	refused(64, 0)
 	for _, id := range st.Snapshots() {
 		change(t, st, snapshot.Write, id, 5, 1)
 	}
 	must(t, st.Delete(t.Context(), st.Snapshots()[:1]))
-	if _, err := st.Create(t.Context(), snapshot.Origin); !errors.Is(err, snapshot.ErrTooMany) {
-		t.Errorf("while one is being deleted: %v, expected %v", err, snapshot.ErrTooMany)
-	}
+	refused(63, 1)
 	for more := true; more; {
 		p, err := st.Step(t.Context(), 1)
 		must(t, err)
@@ -267,40 +371,4 @@ func TestMany(t *testing.T) {
 	if all := problems(t, st); len(all) > 0 {
 		t.Error(all)
 	}
-}
-
-// FuzzLoad changes pages, with good checksums or bad ones: three bytes for the
-// page, the offset and the value, and whether to seal it.
-func FuzzLoad(f *testing.F) {
-	st, good := filled(f)
-	l := &st.l
-	pages := []int64{0, 1, 2, firstJournal, firstJournal + 1, l.state, l.state + 1, l.dir, l.bits, l.last}
-	for _, n := range []int64{0, 1, 2} {
-		pages = append(pages, st.buckets[n].nodes...)
-	}
-	f.Add([]byte{0, 48, 0, 3}, true)
-	f.Add([]byte{5, 72, 0, 255, 7, 32, 0, 9}, true)
-	f.Add([]byte{10, 40, 0, 1, 10, 60, 0, 255}, true)
-	f.Fuzz(func(t *testing.T, edits []byte, sealed bool) {
-		disk := slices.Clone(good)
-		for e := range slices.Chunk(edits[:min(len(edits), 400)], 4) {
-			if len(e) < 4 {
-				break
-			}
-			at := pages[int(e[0])%len(pages)]
-			p := disk[at*pageSize:][:pageSize]
-			p[(int(e[1])|int(e[2])<<8)%pageSize] = e[3]
-			if sealed {
-				seal(p, cmp.Or(p[3], 'S'), at, le.Uint64(p[16:]), l.id())
-			}
-		}
-		st, err := load(t, config(disk))
-		if err == nil {
-			shape(t, st)
-			_ = problems(t, st)
-			_ = st.Close(t.Context())
-			return
-		}
-		_ = problems(t, st)
-	})
 }

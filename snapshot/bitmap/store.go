@@ -307,7 +307,8 @@ func (st *store) Create(_ context.Context, of snapshot.ID) (snapshot.ID, error) 
 			return id, nil
 		}
 	}
-	return 0, fmt.Errorf("there are %d snapshots, and %d more are being deleted: %w", len(st.snaps), maxSnapshots-len(st.snaps), snapshot.ErrTooMany)
+	return 0, fmt.Errorf("there are %d snapshots and %d that are being deleted, a bitmap store has at most %d: %w",
+		len(st.snaps), maxSnapshots-len(st.snaps), maxSnapshots, snapshot.ErrTooMany)
 }
 
 func (st *store) Snapshots() []snapshot.ID {

@@ -134,13 +134,15 @@ func (st *store) writeHeader(ctx context.Context, valid bool) error {
 // so that it is always a list of exceptions whose data are durable.
 func (st *store) extend(ctx context.Context, staged []entry) error {
 	d, dev := &st.disk, st.cfg.Device
-	if len(staged) == 0 {
-		return dev.Flush(ctx)
-	}
-	if d.litter {
+	if d.litter && !st.cfg.ReadOnly {
 		if err := st.writeArea(ctx, d.area, d.last, 0); err != nil {
 			return err
 		}
+	}
+	if len(staged) == 0 {
+		err := dev.Flush(ctx)
+		d.litter = d.litter && (err != nil || st.cfg.ReadOnly)
+		return err
 	}
 	n := min(len(staged), int(st.perArea)-len(d.last))
 	all := slices.Concat(d.last, staged[:n])

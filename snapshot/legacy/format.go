@@ -118,8 +118,10 @@ func (l layout) parseArea(p []byte) (all []entry, litter bool, err error) {
 		switch {
 		case e.new == 0:
 			return all, !block.IsZero(q), nil
+		case e.new < 0 || e.new >= l.total:
+			return nil, false, fmt.Errorf("chunk %d lies at %d, the device has only %d chunks: %w", uint64(e.old), uint64(e.new), l.total, snapshot.ErrDamaged)
 		case !l.isData(e.new):
-			return nil, false, fmt.Errorf("chunk %d lies at %d, where no data can be: %w", uint64(e.old), uint64(e.new), snapshot.ErrDamaged)
+			return nil, false, fmt.Errorf("chunk %d lies at %d, where metadata are: %w", uint64(e.old), e.new, snapshot.ErrDamaged)
 		case e.old < 0 || e.old >= l.origin:
 			return nil, false, fmt.Errorf("there is an exception for chunk %d, the origin has %d: %w", uint64(e.old), l.origin, snapshot.ErrMismatch)
 		}

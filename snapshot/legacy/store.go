@@ -197,13 +197,14 @@ func (l layout) readList(ctx context.Context, dev block.Device) (chunks map[int6
 }
 
 // Close writes nothing if there is a lock, which may be lost: the engine has
-// committed what it could.
+// committed what it could. Otherwise it leaves nothing behind the end of the
+// list, which the kernel could take for a part of it when it goes on.
 func (st *store) Close(ctx context.Context) error {
 	if !st.loaded || st.cfg.ReadOnly || st.disk.shared {
 		return nil
 	}
 	st.mu.RLock()
-	clean := len(st.staged) == 0 && st.live == st.disk.holds && st.disk.valid == (st.live != 0)
+	clean := len(st.staged) == 0 && st.live == st.disk.holds && st.disk.valid == (st.live != 0) && !st.disk.litter
 	st.mu.RUnlock()
 	if clean {
 		return nil

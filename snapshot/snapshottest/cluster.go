@@ -15,7 +15,7 @@ import (
 // testCluster plays histories on several sets of the same devices, which share
 // a lock: what one does the others see.
 func testCluster(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
-	for seed := range uint64(max(c.Seeds/3, 2)) {
+	for seed := range uint64(blocktest.Times(max(c.Seeds/3, 2))) {
 		h := generate(2000+seed, c, caps, 30)
 		run := func(h history) error { return playTogether(t, c, policy, seed, h) }
 		if err := run(h); err != nil {

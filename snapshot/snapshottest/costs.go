@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/block/blocktest"
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -228,47 +227,4 @@ func testSuspend(t *testing.T, c Config) {
 		}
 	}
 	must(t, s.Close())
-}
-
-// testFull fills the store.
-func testFull(t *testing.T, c Config, caps snapshot.Caps) {
-	for _, policy := range []snapshot.WhenFull{snapshot.Preserve, snapshot.DropLowest, snapshot.Invalidate} {
-		t.Run(policy.String(), func(t *testing.T) {
-			t.Parallel()
-			small := c
-			small.Origin = c.Store + 1<<20
-			l := newLab(small, blocktest.NewMachine(1), snapshot.CopyOut)
-			l.full = policy
-			s := l.format(t)
-			must(t, s.Create(t.Context(), "a", snapshot.CreateOptions{Priority: -1}))
-			var full error
-			written := int64(0)
-			for ; written+c.Chunk <= small.Origin && full == nil; written += c.Chunk {
-				p := make([]byte, c.Chunk)
-				blocktest.Fill(p, written, 1)
-				full = s.Origin().WriteAt(t.Context(), p, written, 0)
-			}
-			switch {
-			case policy == snapshot.Preserve && !errors.Is(full, block.ErrNoSpace):
-				t.Errorf("a full store: %v, expected %v", full, block.ErrNoSpace)
-			case policy == snapshot.Preserve:
-				d, err := s.Open(t.Context(), "a", snapshot.OpenOptions{})
-				must(t, err)
-				got := make([]byte, small.Origin)
-				must(t, d.ReadAt(t.Context(), got, 0, 0))
-				if !block.IsZero(got) {
-					t.Error("the snapshot has changed")
-				}
-				must(t, d.Close())
-				must(t, s.Delete(t.Context(), "a"))
-				work(t, s)
-				fill(t, s.Origin(), 0, small.Origin, 2)
-			case full != nil:
-				t.Errorf("a full store that may drop snapshots: %v", full)
-			case len(s.List()) != 0:
-				t.Errorf("there are snapshots left: %v", s.List())
-			}
-			finish(t, s)
-		})
-	}
 }

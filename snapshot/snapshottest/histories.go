@@ -14,7 +14,7 @@ import (
 // testHistories plays random histories and compares every view with the model
 // after each of some actions.
 func testHistories(t *testing.T, c Config, p snapshot.Policy, caps snapshot.Caps) {
-	for seed := range uint64(c.Seeds) {
+	for seed := range uint64(blocktest.Times(c.Seeds)) {
 		h := generate(seed, c, caps, 60)
 		run := func(h history) error { return playAndVerify(t, c, p, h) }
 		if err := run(h); err != nil {
@@ -104,21 +104,16 @@ func testFaults(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Ca
 func testPowerCuts(t *testing.T, c Config, policy snapshot.Policy, caps snapshot.Caps) {
 	ctx := t.Context()
 	c = c.small()
-	for seed := range uint64(max(c.Seeds/3, 2)) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			t.Parallel()
-			h := generate(1000+seed, c, caps, 22)
-			blocktest.EveryCut(t, func(m *blocktest.Machine) (func() error, func() error) {
-				return cutting(ctx, t, newLab(c, m, policy), h)
-			})
-		})
+	all := scripts(c, caps)
+	for seed := range uint64(blocktest.Times(max(c.Seeds/3, 2))) {
+		all[fmt.Sprint(seed)] = generate(1000+seed, c, caps, 22)
 	}
-	for name, h := range scripts(c, caps) {
+	for name, h := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			blocktest.EveryCut(t, func(m *blocktest.Machine) (func() error, func() error) {
+			c.states.Add(int64(blocktest.EveryCut(t, func(m *blocktest.Machine) (func() error, func() error) {
 				return cutting(ctx, t, newLab(c, m, policy), h)
-			})
+			})))
 		})
 	}
 }
