@@ -186,6 +186,24 @@ func (r *recorder) compare(ctx context.Context, dev block.Device, over func(*rec
 	return durable, nil
 }
 
+// current compares the disk with what the server that is running has answered,
+// flushed or not.
+func (r *recorder) current(ctx context.Context, dev block.Device) error {
+	p := make([]byte, len(r.blocks)*recordBlock)
+	if err := dev.ReadAt(ctx, p, 0, 0); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := range r.blocks {
+		now := recorded{changes: r.blocks[b].from(r.blocks[b].acked)}
+		if err := now.check(b, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // idle reports whether no change of a block is under way.
 func (x *recorded) idle() bool { return x.changes[len(x.changes)-1].number == x.acked }
 
