@@ -51,8 +51,11 @@ func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record
 	r := &record{Name: name, Priority: o.Priority, Created: o.Created.UnixNano()}
 	if o.Of != "" {
 		of, err := s.names.get(o.Of)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
+		case !s.caps.Clones:
+			return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
 		}
 		if !s.caps.Clones {
 			return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)

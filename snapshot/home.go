@@ -67,9 +67,12 @@ func (s *Set) homeStep(ctx context.Context) (more bool, err error) {
 			continue
 		}
 		n := min(s.within(c, c+seg.N), left)
-		held, err := s.lock(ctx, c, c+n, false)
+		held, err := s.lockNext(ctx, batch, c, c+n)
 		if err != nil {
 			return true, err
+		}
+		if held == nil {
+			break
 		}
 		batch = append(batch, stretch{c, n, held})
 		c, left = c+n, left-n

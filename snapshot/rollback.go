@@ -244,9 +244,12 @@ func (s *Set) rollbackStep(ctx context.Context, m *rollback) error {
 			continue
 		}
 		n = min(n, left)
-		held, err := s.lock(ctx, c, c+n, false)
+		held, err := s.lockNext(ctx, batch, c, c+n)
 		if err != nil {
 			return err
+		}
+		if held == nil {
+			break
 		}
 		if done, _ := m.merged(c, n); done {
 			// A write was faster. The rest is for the next look.

@@ -81,9 +81,10 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	if o, err = o.validate(origin.Info(), store.Info()); err != nil {
 		return nil, err
 	}
-	s := &Set{o: o, origin: origin, dev: store, size: origin.Info().Size}
+	s := &Set{o: o, size: origin.Info().Size}
+	s.origin, s.dev = s.fenced(origin), s.fenced(store)
 	s.store, err = kind.New(Config{
-		Device: block.Keep(store), OriginSize: s.size, Chunk: o.Chunk, Format: o.Format,
+		Device: block.Keep(s.dev), OriginSize: s.size, Chunk: o.Chunk, Format: o.Format,
 		ReadOnly: o.ReadOnly, Args: o.Args, Retire: s.pins.retire,
 	})
 	if err != nil {

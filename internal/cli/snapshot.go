@@ -14,8 +14,8 @@ func (e *Env) snapshot() *cobra.Command {
 		Short: "Take, list, compare and delete snapshots of a disk in use",
 		Long: "Works on the snapshots of an EXPORT of the running server whose device is made\n" +
 			"by snapshots(ORIGIN, STORE). The snapshot NAME of it is the export EXPORT@NAME.\n" +
-			"All but dump and restore, and check with two arguments, ask the server through\n" +
-			"its control socket; clients go on meanwhile.",
+			"All but dump and restore, and check of a store, ask the server through its control\n" +
+			"socket; clients go on meanwhile.",
 		Example: "  strata serve 'vm=snapshots(\"disk.img\", \"disk.snaps\")'\n" +
 			"  strata snapshot create vm monday\n" +
 			"  strata copy nbd://localhost/vm@monday backup.img",

@@ -11,57 +11,9 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/config"
-	"github.com/strata-storage/strata/internal/daemon"
 	"github.com/strata-storage/strata/snapshot"
 	"github.com/strata-storage/strata/snapshot/stream"
 )
-
-func (e *Env) snapshotCheck() *cobra.Command {
-	return e.onSnapshots(&cobra.Command{
-		Use:   "check EXPORT | ORIGIN STORE",
-		Short: "Look for damage in a store",
-		Long: "Reads all metadata of a store and prints what is wrong with them: of an EXPORT of\n" +
-			"the running server, whose writes wait meanwhile, or of a STORE that no server has\n" +
-			"open, with its ORIGIN. What the loss of power may leave is sound. It changes\n" +
-			"nothing. The exit code is 1 if there is a problem.",
-		Example: "  strata snapshot check vm\n" +
-			"  strata snapshot check disk.img disk.snaps",
-	}, arguments(1, 2, "an export, or an origin and a store"), func(ctx context.Context, c *daemon.Client, args []string) error {
-		problems, err := e.problems(ctx, c, args)
-		if err != nil {
-			return err
-		}
-		what := args[len(args)-1]
-		for _, p := range problems {
-			fmt.Fprintf(e.Stdout, "%s: %s\n", what, p)
-		}
-		if len(problems) > 0 {
-			return errSilent
-		}
-		_, err = fmt.Fprintf(e.Stdout, "%s: sound\n", what)
-		return err
-	})
-}
-
-func (e *Env) problems(ctx context.Context, c *daemon.Client, args []string) (problems []string, err error) {
-	if len(args) == 1 {
-		k, err := c.CheckSnapshots(ctx, args[0])
-		if err != nil {
-			return nil, err
-		}
-		return k.Problems, nil
-	}
-	err = e.withStore(ctx, args, func(s *snapshot.Set) error {
-		// What cannot be loaded is checked as far as possible.
-		loading := s.Resume(ctx)
-		err := s.Check(ctx, func(p error) { problems = append(problems, p.Error()) })
-		if loading != nil && len(problems) == 0 {
-			problems = append(problems, loading.Error())
-		}
-		return err
-	})
-	return problems, err
-}
 
 // withStore opens an origin and its store for reading. The set has not been
 // resumed.

@@ -160,3 +160,19 @@ func want(t testing.TB, got string, texts ...string) {
 		}
 	}
 }
+
+// until waits for what another process does.
+func until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("waited in vain for ", what)
+		}
+	}
+}

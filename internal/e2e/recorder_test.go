@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -24,6 +25,8 @@ type recorder struct {
 	number uint64 // of changes
 	done   int    // of them, since work was called
 	blocks []recorded
+	// snapshots are what those that were taken may hold, by their names.
+	snapshots map[string][]recorded
 }
 
 // recorded is what is known about a block.
@@ -43,15 +46,16 @@ type change struct {
 
 // newRecorder is for a disk that reads as zeros.
 func newRecorder(blocks int) *recorder {
-	r := &recorder{blocks: make([]recorded, blocks)}
+	r := &recorder{blocks: make([]recorded, blocks), snapshots: map[string][]recorded{}}
 	for i := range r.blocks {
 		r.blocks[i].changes = []change{{zero: true}}
 	}
 	return r
 }
 
-// work makes requests until they fail, as they do when the server is gone. It
-// calls kill once when so many changes have returned.
+// work makes requests until they fail, as they do when the server is gone, or
+// ctx ends, which interrupts none. It calls kill once when so many changes have
+// returned.
 func (r *recorder) work(ctx context.Context, dev block.Device, seed uint64, changes int, kill func()) {
 	r.done = 0
 	const writers = 4
@@ -61,11 +65,11 @@ func (r *recorder) work(ctx context.Context, dev block.Device, seed uint64, chan
 		// Every writer has blocks of its own: their changes do not overlap.
 		rnd := rand.New(rand.NewPCG(seed, uint64(w)))
 		wg.Go(func() {
-			for {
+			for ctx.Err() == nil {
 				n := rnd.IntN(8) + 1
-				err := r.change(ctx, dev, w*share+rnd.IntN(share-n), n, rnd)
+				err := r.change(context.WithoutCancel(ctx), dev, w*share+rnd.IntN(share-n), n, rnd)
 				if err == nil && rnd.IntN(20) == 0 {
-					err = r.flush(ctx, dev)
+					err = r.flush(context.WithoutCancel(ctx), dev)
 				}
 				if err != nil {
 					return
@@ -151,25 +155,122 @@ func (r *recorder) killed() {
 // come from the last change that was made durable, or from a later one. It
 // returns how many blocks hold something durable.
 func (r *recorder) verify(ctx context.Context, dev block.Device) (durable int, err error) {
+	return r.compare(ctx, dev, func(*recorded) bool { return true })
+}
+
+// compare is verify of the disk of another server: changes that are under way
+// may still come.
+func (r *recorder) compare(ctx context.Context, dev block.Device, over func(*recorded) bool) (durable int, err error) {
 	p := make([]byte, len(r.blocks)*recordBlock)
 	if err := dev.ReadAt(ctx, p, 0, 0); err != nil {
 		return 0, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for b := range r.blocks {
 		x := &r.blocks[b]
-		x.changes = slices.DeleteFunc(x.changes, func(c change) bool { return c.number < x.durable })
+		over := over(x)
+		x.changes = x.from(x.durable)
 		// A later flush cannot cover what went down with the old server.
 		x.acked = x.durable
 		if x.durable > 0 {
 			durable++
 		}
-		for off := b * recordBlock; off < (b+1)*recordBlock; off += recordSector {
-			if got := p[off : off+recordSector]; !x.allows(off, got) {
-				return 0, fmt.Errorf("the sector at %d holds %x..., which is none of the changes %+v from the durable one on", off, got[:16], x.changes)
-			}
+		if err := x.check(b, p); err != nil {
+			return 0, err
+		}
+		if over {
+			x.settle(b, p)
 		}
 	}
 	return durable, nil
+}
+
+// current compares the disk with what the server that is running has answered,
+// flushed or not.
+func (r *recorder) current(ctx context.Context, dev block.Device) error {
+	p := make([]byte, len(r.blocks)*recordBlock)
+	if err := dev.ReadAt(ctx, p, 0, 0); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := range r.blocks {
+		now := recorded{changes: r.blocks[b].from(r.blocks[b].acked)}
+		if err := now.check(b, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idle reports whether no change of a block is under way.
+func (x *recorded) idle() bool { return x.changes[len(x.changes)-1].number == x.acked }
+
+// from returns the changes from a number on.
+func (x *recorded) from(number uint64) []change {
+	i, _ := slices.BinarySearchFunc(x.changes, number, func(c change, n uint64) int { return cmp.Compare(c.number, n) })
+	return slices.Clone(x.changes[i:])
+}
+
+// check looks whether every sector of block b of a disk is that of a change.
+func (x *recorded) check(b int, disk []byte) error {
+	for off := b * recordBlock; off < (b+1)*recordBlock; off += recordSector {
+		if got := disk[off : off+recordSector]; !x.allows(off, got) {
+			return fmt.Errorf("the sector at %d holds %x..., which is none of the changes %+v", off, got[:16], x.changes)
+		}
+	}
+	return nil
+}
+
+// settle forgets the changes but the one that block b holds, if it is one: the
+// others will not come back.
+func (x *recorded) settle(b int, disk []byte) {
+	for _, c := range slices.Backward(x.changes) {
+		one := recorded{changes: []change{c}}
+		if one.check(b, disk) == nil {
+			x.changes, x.acked, x.durable = one.changes, c.number, c.number
+			return
+		}
+	}
+}
+
+// snapshot calls take, which takes a snapshot, and notes what that may hold:
+// what was answered before, or what was under way until it returned.
+func (r *recorder) snapshot(name string, take func() error) error {
+	r.mu.Lock()
+	acked := make([]uint64, len(r.blocks))
+	for b := range r.blocks {
+		acked[b] = r.blocks[b].acked
+	}
+	r.mu.Unlock()
+	if err := take(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	blocks := make([]recorded, len(r.blocks))
+	for b := range r.blocks {
+		blocks[b].changes = r.blocks[b].from(acked[b])
+	}
+	r.snapshots[name] = blocks
+	return nil
+}
+
+// verifySnapshot compares the blocks of a snapshot with what was noted.
+func (r *recorder) verifySnapshot(name string, disk []byte) error {
+	r.mu.Lock()
+	blocks := r.snapshots[name]
+	r.mu.Unlock()
+	if blocks == nil {
+		return fmt.Errorf("snapshot %s was not taken", name)
+	}
+	for b := range blocks {
+		if err := blocks[b].check(b, disk); err != nil {
+			return fmt.Errorf("snapshot %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 func (x *recorded) allows(off int, got []byte) bool {

@@ -157,9 +157,10 @@ func TestSnapshotsOfTwoServers(t *testing.T) {
 }
 
 // lockServer starts a server of locks and returns their address up to the name.
-func lockServer(t *testing.T) string {
+func lockServer(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := command(t, "strata", "lock-server", "--listen", "127.0.0.1:0", "--state", filepath.Join(t.TempDir(), "locks"))
+	args = append([]string{"lock-server", "--listen", "127.0.0.1:0", "--state", filepath.Join(t.TempDir(), "locks")}, args...)
+	cmd := command(t, "strata", args...)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

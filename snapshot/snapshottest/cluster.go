@@ -1,6 +1,7 @@
 package snapshottest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -115,6 +116,76 @@ func testFenced(t *testing.T, c Config, policy snapshot.Policy) {
 	expectView(t, b, c.known(ctx, b, "s"), 0, c.Origin, 1)
 	check(t, b)
 	must(t, b.Close())
+}
+
+// testFencedInside takes the lock away from a set in the middle of a request.
+// From then on it writes nothing, and the other takes over.
+func testFencedInside(t *testing.T, c Config, policy snapshot.Policy) {
+	ctx := t.Context()
+	l := newLab(c, blocktest.NewMachine(1), policy)
+	must(t, l.format(t).Close())
+	var shared lock.Local
+	open := func(l *lab) *snapshot.Set {
+		o := l.options()
+		o.Lock = shared.Join()
+		s, err := l.make(o)
+		must(t, err)
+		must(t, s.Resume(ctx))
+		return s
+	}
+	g := new(guarded)
+	watched := *l
+	watched.wrap = func(d block.Device) block.Device { return &guard{block.Pass{Device: d}, g} }
+	a, b := open(&watched), open(l)
+	fill(t, a.Origin(), 0, c.Origin, 1)
+	must(t, a.Create(ctx, "s", snapshot.CreateOptions{}))
+	must(t, a.Origin().Flush(ctx))
+	g.reading = func() {
+		shared.Revoke()
+		fill(t, b.Origin(), 0, 4*c.Chunk, 3)
+		must(t, b.Origin().Flush(ctx))
+	}
+	// A part of a chunk that is shared: the rest is read.
+	unit := max(int64(c.MinBlock), 512)
+	if err := a.Origin().WriteAt(ctx, make([]byte, unit), unit, block.FUA); err == nil {
+		t.Error("a write that lost the lock succeeded")
+	}
+	a.Close()
+	if g.late > 0 {
+		t.Errorf("%d writes to the devices after the lock was lost", g.late)
+	}
+	expect(t, b.Origin(), 0, 4*c.Chunk, 3)
+	expectView(t, b, c.known(ctx, b, "s"), 0, c.Origin, 1)
+	check(t, b)
+	must(t, b.Close())
+}
+
+// A guard sees what a set does to a device. The first read calls reading, once
+// that is set; writes from then on are late.
+type guard struct {
+	block.Pass
+	*guarded
+}
+
+type guarded struct {
+	reading func()
+	over    bool
+	late    int
+}
+
+func (g *guard) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if g.reading != nil && !g.over {
+		g.over = true
+		g.reading()
+	}
+	return g.Device.ReadAt(ctx, p, off, flags)
+}
+
+func (g *guard) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if g.over {
+		g.late++
+	}
+	return g.Device.WriteAt(ctx, p, off, flags)
 }
 
 func (p *player) dropAll() {

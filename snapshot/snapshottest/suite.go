@@ -81,6 +81,7 @@ func Run(t *testing.T, c Config) {
 			if caps.Cluster {
 				t.Run("Cluster", func(t *testing.T) { t.Parallel(); testCluster(t, c, p, caps) })
 				t.Run("Fenced", func(t *testing.T) { t.Parallel(); testFenced(t, c, p) })
+				t.Run("FencedInside", func(t *testing.T) { t.Parallel(); testFencedInside(t, c, p) })
 			}
 			if caps.Persistent {
 				t.Run("PowerCuts", func(t *testing.T) { t.Parallel(); testPowerCuts(t, c, p, caps) })
