@@ -38,8 +38,10 @@ FUZZTIME ?= 10s
 fuzz:
 	@./.ci/fuzz $(GO) $(FUZZTIME)
 
+# What to measure: serve, snapshots or all.
+PART ?= all
 bench: build peers
-	$(GO) run ./internal/bench -strata $(BIN)
+	$(GO) run ./internal/bench -strata $(BIN) -part $(PART)
 
 docs:
 	$(GO) generate ./...
