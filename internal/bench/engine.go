@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,8 +26,8 @@ type engineFigures struct {
 	// of a large one, and of one with many snapshots.
 	commit, small, large, many time.Duration
 	// pause is the p99, over snapshots taken, of the longest that a write in
-	// flight took.
-	pause time.Duration
+	// flight took; noPause the same for times between.
+	pause, noPause time.Duration
 	// deleting is how long Delete took, rate how many exceptions the
 	// background freed in a second, and the others are ratios of times.
 	deleting               time.Duration
@@ -38,8 +39,8 @@ type engineFigures struct {
 	memory                 float64 // bytes for each
 	lookup                 time.Duration
 	amplification          float64
-	barriers               float64 // for each flush of a client
-	handOver               time.Duration
+	barriers               float64       // for each flush of a client
+	handOver, slowHandOver time.Duration // median and p99
 	deleted, snapshotsMany int
 }
 
@@ -161,8 +162,11 @@ func (l *snapLab) measureEngine(ctx context.Context) error {
 	return nil
 }
 
-// creations is how often a snapshot is taken for a figure.
-const creations = 100
+// creations is how often a snapshot is taken for a figure, with a gap between.
+const (
+	creations   = 100
+	creationGap = 10 * time.Millisecond
+)
 
 func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error) {
 	var rigs []*rig
@@ -233,22 +237,29 @@ func (l *snapLab) enginePause(ctx context.Context, e *engineFigures) error {
 					return err
 				}
 				written[lane] = append(written[lane], span{start, time.Now()})
+				// Or else it is preempted in the middle of a write, when its
+				// turn is over.
+				runtime.Gosched()
 			}
 			return nil
 		})
 	}()
-	var taken []span
+	var taken, between []span
 	for range creations {
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(creationGap / 2)
+		middle := time.Now()
+		time.Sleep(creationGap / 2)
 		start := time.Now()
 		if err = r.snapshot(ctx); err != nil {
 			break
 		}
-		taken = append(taken, span{start, time.Now()})
+		end := time.Now()
+		taken, between = append(taken, span{start, end}), append(between, span{middle, middle.Add(min(end.Sub(start), creationGap/2))})
 	}
 	stop.Store(true)
-	e.pause = quantile(longest(taken, written), 0.99)
-	return errors.Join(err, <-writing, r.close())
+	err = errors.Join(err, <-writing)
+	e.pause, e.noPause = quantile(longest(taken, written), 0.99), quantile(longest(between, written), 0.99)
+	return errors.Join(err, r.close())
 }
 
 // longest is, for each of taken, the longest of all requests that it was under

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -14,11 +15,11 @@ import (
 // smallChunk is the size of the chunks where their number matters.
 const smallChunk = 512
 
-// alternate writes every other of the first 2n chunks, so that none can be
-// joined with its neighbour.
-func (r *rig) alternate(ctx context.Context, n int) error {
+// alternate writes every other of 2n chunks, so that none can be joined with its
+// neighbour, behind so many that are left out.
+func (r *rig) alternate(ctx context.Context, from, n int) error {
 	p := make([]byte, smallChunk)
-	err := parallel(n, inFlight, func(i int) error { return r.disk.WriteAt(ctx, p, int64(i)*2*smallChunk, 0) })
+	err := parallel(n, inFlight, func(i int) error { return r.disk.WriteAt(ctx, p, int64(from+i)*2*smallChunk, 0) })
 	return errors.Join(err, r.disk.Flush(ctx))
 }
 
@@ -31,7 +32,7 @@ func (l *snapLab) layered(ctx context.Context, snapshots, exceptions int, manual
 		return nil, err
 	}
 	for range snapshots {
-		if err := errors.Join(r.snapshot(ctx), r.alternate(ctx, exceptions)); err != nil {
+		if err := errors.Join(r.snapshot(ctx), r.alternate(ctx, 0, exceptions)); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 	}
@@ -87,17 +88,25 @@ func (l *snapLab) engineDelete(ctx context.Context, e *engineFigures) error {
 // batchSize is how many snapshots are deleted in one pass.
 const batchSize = 100
 
-// engineBatch compares the deletion of many snapshots with that of one that has
-// as many exceptions.
+// engineBatch compares the deletion of many snapshots, each with exceptions of
+// its own, with that of one that has all of them.
 func (l *snapLab) engineBatch(ctx context.Context, e *engineFigures) error {
-	each := max(l.o.exceptions/20/batchSize, 1)
+	all := max(l.o.exceptions/20/batchSize, 1) * batchSize
 	var times [2]time.Duration
-	for i, n := range [][2]int{{batchSize, each}, {1, batchSize * each}} {
-		r, err := l.layered(ctx, n[0]+1, n[1], true)
+	for i, n := range []int{batchSize, 1} {
+		r, err := l.layered(ctx, 1, all, true)
 		if err != nil {
 			return err
 		}
-		_, times[i], err = r.free(ctx, 2, n[0]+1)
+		for j := 0; j < n && err == nil; j++ {
+			err = errors.Join(r.snapshot(ctx), r.alternate(ctx, all/n*j, all/n))
+		}
+		if err == nil {
+			_, times[i], err = r.free(ctx, 2, n+1)
+		}
+		if left := r.set.Stats().Store.Exceptions; left != int64(all) {
+			err = errors.Join(err, fmt.Errorf("%d exceptions are left, not %d", left, all))
+		}
 		if err := errors.Join(err, r.close()); err != nil {
 			return err
 		}
@@ -163,6 +172,7 @@ func (r *rig) foreground(ctx context.Context, written int, f func() error) (time
 					return err
 				}
 				took[lane] = append(took[lane], time.Since(start))
+				runtime.Gosched() // not in the middle of a request
 			}
 			return nil
 		})

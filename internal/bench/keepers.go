@@ -112,7 +112,7 @@ const exportName = "disk"
 func openOurs(ctx context.Context, l *lab, dir, args string) (stack, error) {
 	l.count++
 	s := &ourStack{l: l, plain: args == "", origin: filepath.Join(dir, "origin.img"), store: filepath.Join(dir, "store")}
-	control := filepath.Join(l.o.dir, fmt.Sprintf("c%d", l.count))
+	control := filepath.Join(l.run, fmt.Sprintf("c%d", l.count))
 	if _, err := os.Stat(s.origin); err != nil {
 		if err := copyFile(s.origin, l.image); err != nil {
 			return nil, err

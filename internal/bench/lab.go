@@ -16,13 +16,14 @@ import (
 // A lab is the place where measurements are made.
 type lab struct {
 	o     options
+	run   string // folder for sockets and logs
 	image string // random bytes, what every disk holds at first
 	certs string // folder with certificates as all programs want them
 	count int
 }
 
 func newLab(o options) (*lab, error) {
-	l := &lab{o: o, image: filepath.Join(o.dir, "image"), certs: filepath.Join(o.dir, "certs")}
+	l := &lab{o: o, run: o.dir, image: filepath.Join(o.dir, "image"), certs: filepath.Join(o.dir, "certs")}
 	var seed [32]byte
 	if err := makeFile(l.image, io.LimitReader(rand.NewChaCha8(seed), int64(o.size)<<20)); err != nil {
 		return nil, err

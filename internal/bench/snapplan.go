@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 )
 
@@ -46,15 +47,21 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 		if err != nil {
 			return nil, err
 		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, err
+		}
 		defer os.RemoveAll(dir)
 		sites, dirs[onDisk] = append(sites, onDisk), dir
 	}
-	for _, site := range sites {
+	for i, site := range sites {
+		run := o.dir
 		o.dir = dirs[site]
 		lab, err := newLab(o)
 		if err != nil {
 			return nil, err
 		}
+		// The names of sockets must be short, so those stay in memory.
+		lab.run, lab.count = run, i*1000
 		if err := (&snapLab{lab, site, report.snaps}).measureAll(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", site, err)
 		}

@@ -53,7 +53,7 @@ func (s *snapReport) add(r snapRow) {
 	s.rows = append(s.rows, r)
 	fmt.Printf("%-44s", r.title())
 	for _, name := range keeperNames(r.figures) {
-		fmt.Printf("  %s %.2f", name, r.overRaw(name))
+		fmt.Printf("  %s %.2f %s", name, r.overRaw(name), micros(r.figures[name].cpu))
 		if v, ok := r.space[name]; ok && name != rawName {
 			fmt.Printf(" (%.2fx space)", v)
 		}
@@ -187,6 +187,7 @@ func (e *engineFigures) write(b *bytes.Buffer, site string) {
 		{"... of 64 TiB", fmt.Sprintf("%.3f ms", millis(e.large))},
 		{fmt.Sprintf("... of 1 GiB with %d snapshots", e.snapshotsMany), fmt.Sprintf("%.3f ms", millis(e.many))},
 		{"longest write during that, p99 of snapshots", fmt.Sprintf("%.2f ms", millis(e.pause))},
+		{"... between", fmt.Sprintf("%.2f ms", millis(e.noPause))},
 		{fmt.Sprintf("delete a snapshot with %d exceptions: return", e.deleted), fmt.Sprintf("%.2f ms", millis(e.deleting))},
 		{"... in the background", fmt.Sprintf("%.0f k exceptions/s", e.rate/1e3)},
 		{"... with six times as many in the store", fmt.Sprintf("%.2fx the time", e.tree)},
@@ -198,7 +199,8 @@ func (e *engineFigures) write(b *bytes.Buffer, site string) {
 		{"read one of them that holds no data", fmt.Sprintf("%d ns", e.lookup.Nanoseconds())},
 		{"written for 32 first writes and a flush, over the data", fmt.Sprintf("%.2fx", e.amplification)},
 		{"flushes of the store for each of a client", fmt.Sprintf("%.2f", e.barriers)},
-		{"a write that gets the lock from another process' hands, p99", fmt.Sprintf("%.1f ms", millis(e.handOver))},
+		{"a write for which the lock changes hands while snapshots are being deleted: median", fmt.Sprintf("%.1f ms", millis(e.handOver))},
+		{"... p99", fmt.Sprintf("%.1f ms", millis(e.slowHandOver))},
 	} {
 		fmt.Fprintf(b, "| %s | %s |\n", row[0], row[1])
 	}

@@ -38,7 +38,7 @@ var snapTargets = []target{
 	{"Open after a crash, 10 million exceptions", 0.5, true, "%.2f s", opening},
 	{"Memory for each exception", 32, true, "%.0f B", engineOf(func(e *engineFigures) float64 { return e.memory })},
 	{"Lookup, 10 million exceptions", 0.5, true, "%.2f µs", engineOf(func(e *engineFigures) float64 { return float64(e.lookup) / 1e3 })},
-	{"Lock changes hands, p99", 10, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.handOver) })},
+	{"Lock changes hands, median", 10, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.handOver) })},
 }
 
 // sameTime is how much two times that should be the same may differ.
