@@ -96,6 +96,16 @@ func (r *rig) snapshot(ctx context.Context) error {
 	return r.set.Create(ctx, snapshotName(r.next), snapshot.CreateOptions{})
 }
 
+// snapshots takes n of them.
+func (r *rig) snapshots(ctx context.Context, n int) error {
+	return r.store.lazily(ctx, func() (err error) {
+		for i := 0; i < n && err == nil; i++ {
+			err = r.snapshot(ctx)
+		}
+		return err
+	})
+}
+
 // work does all background work.
 func (r *rig) work(ctx context.Context) error {
 	for {
@@ -109,6 +119,17 @@ func (r *rig) work(ctx context.Context) error {
 type counted struct {
 	block.Pass
 	bytes, flushes atomic.Int64
+	// lazy: flushes do nothing, which is quicker where only what comes
+	// afterwards is measured.
+	lazy atomic.Bool
+}
+
+// lazily calls f without flushes, and flushes.
+func (c *counted) lazily(ctx context.Context, f func() error) error {
+	c.lazy.Store(true)
+	err := f()
+	c.lazy.Store(false)
+	return errors.Join(err, c.Flush(ctx))
 }
 
 func (c *counted) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
@@ -117,6 +138,9 @@ func (c *counted) WriteAt(ctx context.Context, p []byte, off int64, flags block.
 }
 
 func (c *counted) Flush(ctx context.Context) error {
+	if c.lazy.Load() {
+		return nil
+	}
 	c.flushes.Add(1)
 	return c.Pass.Flush(ctx)
 }
@@ -182,10 +206,8 @@ func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error
 		}
 		rigs = append(rigs, r)
 	}
-	for range manySnapshots {
-		if err := rigs[2].snapshot(ctx); err != nil {
-			return err
-		}
+	if err := rigs[2].snapshots(ctx, manySnapshots); err != nil {
+		return err
 	}
 	e.snapshotsMany = manySnapshots
 	f, err := os.Create(filepath.Join(l.o.dir, "commits"))

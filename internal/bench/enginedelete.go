@@ -31,10 +31,14 @@ func (l *snapLab) layered(ctx context.Context, snapshots, exceptions int, manual
 	if err != nil {
 		return nil, err
 	}
-	for range snapshots {
-		if err := errors.Join(r.snapshot(ctx), r.alternate(ctx, 0, exceptions)); err != nil {
-			return nil, errors.Join(err, r.close())
+	err = r.store.lazily(ctx, func() (err error) {
+		for i := 0; i < snapshots && err == nil; i++ {
+			err = errors.Join(r.snapshot(ctx), r.alternate(ctx, 0, exceptions))
 		}
+		return err
+	})
+	if err != nil {
+		return nil, errors.Join(err, r.close())
 	}
 	return r, nil
 }
@@ -98,9 +102,12 @@ func (l *snapLab) engineBatch(ctx context.Context, e *engineFigures) error {
 		if err != nil {
 			return err
 		}
-		for j := 0; j < n && err == nil; j++ {
-			err = errors.Join(r.snapshot(ctx), r.alternate(ctx, all/n*j, all/n))
-		}
+		err = r.store.lazily(ctx, func() (err error) {
+			for j := 0; j < n && err == nil; j++ {
+				err = errors.Join(r.snapshot(ctx), r.alternate(ctx, all/n*j, all/n))
+			}
+			return err
+		})
 		if err == nil {
 			_, times[i], err = r.free(ctx, 2, n+1)
 		}

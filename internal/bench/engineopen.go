@@ -48,15 +48,15 @@ func (l *snapLab) crashed(ctx context.Context, size int64, n int, o snapshot.Opt
 		return "", err
 	}
 	const batch = 100_000
-	for from := 0; from < n; from += batch {
-		err := parallel(min(batch, n-from), 2, func(i int) error {
-			return r.disk.Zero(ctx, int64(from+i)*2*chunk, chunk, 0)
-		})
-		if err := errors.Join(err, r.disk.Flush(ctx)); err != nil {
-			return "", err
+	return r.path, r.store.lazily(ctx, func() (err error) {
+		for from := 0; from < n && err == nil; from += batch {
+			err = parallel(min(batch, n-from), 2, func(i int) error {
+				return r.disk.Zero(ctx, int64(from+i)*2*chunk, chunk, 0)
+			})
+			err = errors.Join(err, r.disk.Flush(ctx))
 		}
-	}
-	return r.path, nil
+		return err
+	})
 }
 
 // lookUp is how long a read of an exception without data takes, which is mostly

@@ -20,10 +20,16 @@ func keepers() []keeper {
 	return installed([]keeper{rawFile, staged, redirect, copyOut, overlays, subclusters, internals})
 }
 
-// alone are contenders with one snapshot each, and bitmap with them.
-func alone() (all []contender) {
+// diskRounds bounds the rounds on a disk, where a round takes long.
+const diskRounds = 3
+
+// alone are contenders with one snapshot each, and bitmap with them. Internal
+// snapshots begin with a copy of the disk, which takes too long on one.
+func alone(site string) (all []contender) {
 	for _, k := range append(keepers(), bitmap) {
-		all = append(all, contender{k, 1})
+		if site != onDisk || k.name != internals.name {
+			all = append(all, contender{k, 1})
+		}
 	}
 	return all
 }
@@ -53,8 +59,8 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 		defer os.RemoveAll(dir)
 		sites, dirs[onDisk] = append(sites, onDisk), dir
 	}
+	run := o.dir
 	for i, site := range sites {
-		run := o.dir
 		o.dir = dirs[site]
 		lab, err := newLab(o)
 		if err != nil {
@@ -62,6 +68,9 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 		}
 		// The names of sockets must be short, so those stay in memory.
 		lab.run, lab.count = run, i*1000
+		if site == onDisk {
+			lab.o.rounds = min(o.rounds, diskRounds)
+		}
 		if err := (&snapLab{lab, site, report.snaps}).measureAll(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", site, err)
 		}
@@ -71,7 +80,7 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 
 func (l *snapLab) measureAll(ctx context.Context) error {
 	for _, kind := range []string{firstWrites, flushedWrites} {
-		if err := l.measureFirst(ctx, kind, alone()); err != nil {
+		if err := l.measureFirst(ctx, kind, alone(l.site)); err != nil {
 			return err
 		}
 	}
@@ -93,7 +102,7 @@ func (l *snapLab) measureAll(ctx context.Context) error {
 
 // keeperNames are those in the order of the plan.
 func keeperNames(figures map[string]figure) (names []string) {
-	for _, c := range slices.Concat(alone(), crowds()) {
+	for _, c := range slices.Concat(alone(onTmpfs), crowds()) {
 		if _, ok := figures[c.label()]; ok && !slices.Contains(names, c.label()) {
 			names = append(names, c.label())
 		}
