@@ -45,8 +45,10 @@ nightly:
 	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/...
 	@./.ci/fuzz $(GO) $$(($(NIGHTLY) * 5))s
 
+# What to measure: serve, snapshots or all.
+PART ?= all
 bench: build peers
-	$(GO) run ./internal/bench -strata $(BIN)
+	$(GO) run ./internal/bench -strata $(BIN) -part $(PART)
 
 docs:
 	$(GO) generate ./...

@@ -12,10 +12,15 @@ import (
 
 // fio generates a load with fio's nbd engine.
 func (l *lab) fio(ctx context.Context, r *running, ld load) (figure, int64, error) {
-	cmd := exec.CommandContext(ctx, "fio", "--name=bench", "--ioengine=nbd", "--uri="+r.uri,
-		"--rw="+ld.rw, fmt.Sprintf("--bs=%d", ld.bs), fmt.Sprintf("--iodepth=%d", ld.depth), fmt.Sprintf("--numjobs=%d", ld.conns),
-		"--thread", "--group_reporting", "--time_based", fmt.Sprintf("--runtime=%d", l.o.seconds), fmt.Sprintf("--size=%dM", l.o.size),
-		"--randrepeat=0", "--output-format=json")
+	return runFio(ctx, r.uri, ld, "--time_based", fmt.Sprintf("--runtime=%d", l.o.seconds), fmt.Sprintf("--size=%dM", l.o.size))
+}
+
+// runFio runs fio with what bounds it.
+func runFio(ctx context.Context, uri string, ld load, bounds ...string) (figure, int64, error) {
+	args := append([]string{"--name=bench", "--ioengine=nbd", "--uri=" + uri,
+		"--rw=" + ld.rw, fmt.Sprintf("--bs=%d", ld.bs), fmt.Sprintf("--iodepth=%d", ld.depth), fmt.Sprintf("--numjobs=%d", ld.conns),
+		"--thread", "--group_reporting", "--randrepeat=0", "--output-format=json"}, bounds...)
+	cmd := exec.CommandContext(ctx, "fio", args...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

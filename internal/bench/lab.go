@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -14,18 +16,16 @@ import (
 // A lab is the place where measurements are made.
 type lab struct {
 	o     options
+	run   string // folder for sockets and logs
 	image string // random bytes, what every disk holds at first
 	certs string // folder with certificates as all programs want them
 	count int
 }
 
 func newLab(o options) (*lab, error) {
-	l := &lab{o: o, image: filepath.Join(o.dir, "image"), certs: filepath.Join(o.dir, "certs")}
+	l := &lab{o: o, run: o.dir, image: filepath.Join(o.dir, "image"), certs: filepath.Join(o.dir, "certs")}
 	var seed [32]byte
-	random := rand.NewChaCha8(seed)
-	data := make([]byte, o.size<<20)
-	random.Read(data)
-	if err := os.WriteFile(l.image, data, 0o600); err != nil {
+	if err := makeFile(l.image, io.LimitReader(rand.NewChaCha8(seed), int64(o.size)<<20)); err != nil {
 		return nil, err
 	}
 	if out, err := exec.Command(o.strata, "cert", l.certs).CombinedOutput(); err != nil {
@@ -34,12 +34,23 @@ func newLab(o options) (*lab, error) {
 	return l, nil
 }
 
-func copyFile(to, from string) error {
-	data, err := os.ReadFile(from)
+// makeFile makes a file of what r gives, or replaces what it holds.
+func makeFile(path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, 0o600)
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+func copyFile(to, from string) error {
+	f, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return makeFile(to, f)
 }
 
 // A figure is one measurement, or the medians of several.
@@ -129,10 +140,6 @@ func (l *lab) fill(ctx context.Context, r *running) error {
 
 // drive puts a load on a server.
 func (l *lab) drive(ctx context.Context, r *running, ld load) (figure, error) {
-	before, err := groupUsage(r.group)
-	if err != nil {
-		return figure{}, err
-	}
 	generate := l.fio
 	switch {
 	case r.name == limitName:
@@ -140,7 +147,16 @@ func (l *lab) drive(ctx context.Context, r *running, ld load) (figure, error) {
 	case r.place.transport == overTLS:
 		generate = l.generator
 	}
-	f, total, err := generate(ctx, r, ld)
+	return charge(r, func() (figure, int64, error) { return generate(ctx, r, ld) })
+}
+
+// charge adds what the server uses to the figures of a load.
+func charge(r *running, generate func() (f figure, total int64, err error)) (figure, error) {
+	before, err := groupUsage(r.group)
+	if err != nil {
+		return figure{}, err
+	}
+	f, total, err := generate()
 	if err != nil {
 		return figure{}, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"image/color"
 
 	"gonum.org/v1/plot"
@@ -9,23 +8,36 @@ import (
 	"gonum.org/v1/plot/vg"
 )
 
-// draw draws the throughput of every row over that of its best peer.
-func (r *report) draw(path string) error {
+// A bar of a picture.
+type bar struct {
+	label string
+	value float64
+}
+
+// bars are the throughput of every row over that of its best peer.
+func (r *report) bars() (all []bar) {
+	for _, s := range r.sections {
+		for _, row := range s.rows {
+			all = append(all, bar{s.group.title + ": " + row.load.String(), row.ratios().value})
+		}
+	}
+	return all
+}
+
+// draw draws bars, the first one on top, with a line at 1.
+func draw(path, title string, bars []bar) error {
 	var labels []string
 	var better, worse plotter.Values
-	for i := len(r.sections) - 1; i >= 0; i-- {
-		s := r.sections[i]
-		for j := len(s.rows) - 1; j >= 0; j-- {
-			labels = append(labels, fmt.Sprintf("%s: %s", s.group.title, s.rows[j].load))
-			if v := s.rows[j].ratios().value; v >= 1 {
-				better, worse = append(better, v), append(worse, 0)
-			} else {
-				better, worse = append(better, 0), append(worse, v)
-			}
+	for i := len(bars) - 1; i >= 0; i-- {
+		labels = append(labels, bars[i].label)
+		if v := bars[i].value; v >= 1 {
+			better, worse = append(better, v), append(worse, 0)
+		} else {
+			better, worse = append(better, 0), append(worse, v)
 		}
 	}
 	p := plot.New()
-	p.Title.Text = "Throughput over that of the best peer"
+	p.Title.Text = title
 	p.X.Min = 0
 	for _, bars := range []struct {
 		values plotter.Values

@@ -20,6 +20,7 @@ type report struct {
 	copies   *copySection
 	idle     *idle
 	layers   []passCost
+	snaps    *snapReport
 	took     time.Duration
 }
 
@@ -127,25 +128,28 @@ func (r row) best(better func(a, b figure) bool) string {
 func (r *report) write(dir string) error {
 	var b bytes.Buffer
 	r.head(&b)
-	r.writeTargets(&b)
+	r.writeTargets(&b, targets, "The numbers that the project has set itself, against the best peer of each row where they are ratios. What bounds a row is computed from the figures below; how, the notes tell.")
 	for _, s := range r.sections {
 		s.write(&b)
 	}
 	r.copies.write(&b)
 	r.idle.write(&b)
 	r.writeLayers(&b)
+	if err := writePage(dir, "benchmarks", b.Bytes()); err != nil {
+		return err
+	}
+	return draw(filepath.Join(dir, "benchmarks.svg"), "Throughput over that of the best peer", r.bars())
+}
+
+// writePage writes a page of figures with its notes, if there are any.
+func writePage(dir, name string, page []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), b.Bytes(), 0o644); err != nil {
-		return err
+	if notes, err := os.ReadFile(filepath.Join(dir, name+"-notes.md")); err == nil {
+		page = append(page, notes...)
 	}
-	if reasons, err := os.ReadFile(filepath.Join(dir, "benchmarks-notes.md")); err == nil {
-		if err := os.WriteFile(filepath.Join(dir, "benchmarks.md"), append(b.Bytes(), reasons...), 0o644); err != nil {
-			return err
-		}
-	}
-	return r.draw(filepath.Join(dir, "benchmarks.svg"))
+	return os.WriteFile(filepath.Join(dir, name+".md"), page, 0o644)
 }
 
 func (r *report) head(b *bytes.Buffer) {

@@ -85,7 +85,7 @@ var (
 )
 
 func strataCommand(l *lab, p place, disk string) []string {
-	args := []string{l.o.strata, "serve", "--control", filepath.Join(l.o.dir, fmt.Sprintf("control%d", p.port))}
+	args := []string{l.o.strata, "serve", "--control", filepath.Join(l.run, fmt.Sprintf("control%d", p.port))}
 	switch p.transport {
 	case overUnix:
 		args = append(args, "--listen", "unix://"+p.socket)
@@ -159,7 +159,7 @@ type running struct {
 // start starts a server and waits until it listens.
 func (l *lab) start(ctx context.Context, s server, t transport) (*running, error) {
 	l.count++
-	p := place{transport: t, socket: filepath.Join(l.o.dir, fmt.Sprintf("s%d", l.count)), port: l.freePort()}
+	p := place{transport: t, socket: filepath.Join(l.run, fmt.Sprintf("s%d", l.count)), port: l.freePort()}
 	if s.file {
 		p.image = filepath.Join(l.o.dir, fmt.Sprintf("disk%d.img", l.count))
 		if err := copyFile(p.image, l.image); err != nil {
@@ -170,7 +170,7 @@ func (l *lab) start(ctx context.Context, s server, t transport) (*running, error
 	r := &running{server: s, place: p, uri: p.uri(l, s.export), done: make(chan struct{})}
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	log, err := os.Create(filepath.Join(l.o.dir, fmt.Sprintf("log%d", l.count)))
+	log, err := os.Create(filepath.Join(l.run, fmt.Sprintf("log%d", l.count)))
 	if err != nil {
 		return nil, err
 	}

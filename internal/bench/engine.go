@@ -1,0 +1,302 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+	_ "github.com/strata-storage/strata/snapshot/kinds" // those to measure
+	"github.com/strata-storage/strata/source"
+)
+
+// engineFigures are what is measured within this process, with the default kind
+// of store in a file.
+type engineFigures struct {
+	// A commit of one block by itself, and taking a snapshot of a small disk,
+	// of a large one, and of one with many snapshots.
+	commit, small, large, many time.Duration
+	// pause is the p99, over snapshots taken, of the longest that a write in
+	// flight took; noPause the same for times between.
+	pause, noPause time.Duration
+	// deleting is how long Delete took, rate how many exceptions the
+	// background freed in a second, and the others are ratios of times.
+	deleting               time.Duration
+	rate                   float64
+	batch, tree, latency   float64
+	suspending             time.Duration
+	opening                time.Duration
+	exceptions             int     // that were opened
+	memory                 float64 // bytes for each
+	lookup                 time.Duration
+	amplification          float64
+	barriers               float64       // for each flush of a client
+	handOver, slowHandOver time.Duration // median and p99
+	deleted, snapshotsMany int
+}
+
+const (
+	smallDisk = 1 << 30
+	largeDisk = 64 << 40
+	// manySnapshots is how many are many.
+	manySnapshots = 10_000
+	defaultStore  = "ranged"
+)
+
+// A rig is a set that is measured within this process.
+type rig struct {
+	set   *snapshot.Set
+	disk  block.Device
+	path  string // of the store
+	next  int
+	store *counted
+}
+
+// newRig makes a set of an origin that reads as zeros and a new store in a file.
+func (l *snapLab) newRig(ctx context.Context, size int64, o snapshot.Options) (*rig, error) {
+	l.count++
+	r := &rig{path: filepath.Join(l.o.dir, fmt.Sprintf("rig%d", l.count))}
+	return r, r.open(ctx, size, o)
+}
+
+func (r *rig) open(ctx context.Context, size int64, o snapshot.Options) error {
+	origin, err := source.Null(ctx, source.NullOptions{Size: size})
+	if err != nil {
+		return err
+	}
+	const room = 16 << 30 // sparse
+	store, err := source.File(ctx, source.FileOptions{Path: r.path, Create: true, Size: room, Shared: o.Lock != nil})
+	if err != nil {
+		return err
+	}
+	r.store = &counted{Pass: block.Pass{Device: store}}
+	o.Kind, o.Format = defaultStore, snapshot.IfBlank
+	if r.set, err = snapshot.New(origin, r.store, o); err != nil {
+		return errors.Join(err, store.Close())
+	}
+	r.disk = r.set.Origin()
+	return r.set.Resume(ctx)
+}
+
+func (r *rig) close() error {
+	return errors.Join(r.set.Close(), os.Remove(r.path))
+}
+
+func (r *rig) snapshot(ctx context.Context) error {
+	r.next++
+	return r.set.Create(ctx, snapshotName(r.next), snapshot.CreateOptions{})
+}
+
+// snapshots takes n of them.
+func (r *rig) snapshots(ctx context.Context, n int) error {
+	return r.store.lazily(ctx, func() (err error) {
+		for i := 0; i < n && err == nil; i++ {
+			err = r.snapshot(ctx)
+		}
+		return err
+	})
+}
+
+// work does all background work.
+func (r *rig) work(ctx context.Context) error {
+	for {
+		if p, err := r.set.Work(ctx); err != nil || !p.More {
+			return err
+		}
+	}
+}
+
+// A counted device counts what is written to it.
+type counted struct {
+	block.Pass
+	bytes, flushes atomic.Int64
+	// lazy: flushes do nothing, which is quicker where only what comes
+	// afterwards is measured.
+	lazy atomic.Bool
+}
+
+// lazily calls f without flushes, and flushes.
+func (c *counted) lazily(ctx context.Context, f func() error) error {
+	c.lazy.Store(true)
+	err := f()
+	c.lazy.Store(false)
+	return errors.Join(err, c.Flush(ctx))
+}
+
+func (c *counted) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	c.bytes.Add(int64(len(p)))
+	return c.Pass.WriteAt(ctx, p, off, flags)
+}
+
+func (c *counted) Flush(ctx context.Context) error {
+	if c.lazy.Load() {
+		return nil
+	}
+	c.flushes.Add(1)
+	return c.Pass.Flush(ctx)
+}
+
+// parallel calls f for 0 to n-1, so many at a time.
+func parallel(n, lanes int, f func(i int) error) error {
+	errs := make([]error, lanes)
+	var all sync.WaitGroup
+	for lane := range lanes {
+		all.Go(func() {
+			for i := lane; i < n && errs[lane] == nil; i += lanes {
+				errs[lane] = f(i)
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// measureEngine measures all that is in engineFigures.
+func (l *snapLab) measureEngine(ctx context.Context) error {
+	e := &engineFigures{}
+	done := false
+	for _, m := range []struct {
+		what string
+		f    func(context.Context, *engineFigures) error
+	}{
+		{"create", l.engineCreate}, {"pause", l.enginePause}, {"delete", l.engineDelete}, {"latency", l.engineLatency},
+		{"batch", l.engineBatch}, {"open", l.engineOpen}, {"flush", l.engineFlush}, {"lock", l.engineLock},
+	} {
+		if !l.o.only.MatchString(l.site + ": engine " + m.what) {
+			continue
+		}
+		if err := m.f(ctx, e); err != nil {
+			return fmt.Errorf("engine, %s: %w", m.what, err)
+		}
+		done = true
+	}
+	if done {
+		l.report.engine[l.site] = e
+		fmt.Printf("%s: engine: %+v\n", l.site, *e)
+	}
+	return nil
+}
+
+// creations is how often a snapshot is taken for a figure, with a gap between.
+const (
+	creations   = 100
+	creationGap = 10 * time.Millisecond
+)
+
+func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error) {
+	var rigs []*rig
+	defer func() {
+		for _, r := range rigs {
+			err = errors.Join(err, r.close())
+		}
+	}()
+	for _, size := range []int64{smallDisk, largeDisk, smallDisk} {
+		r, err := l.newRig(ctx, size, snapshot.Options{})
+		if err != nil {
+			return err
+		}
+		rigs = append(rigs, r)
+	}
+	if err := rigs[2].snapshots(ctx, manySnapshots); err != nil {
+		return err
+	}
+	e.snapshotsMany = manySnapshots
+	f, err := os.Create(filepath.Join(l.o.dir, "commits"))
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	took := make([][]time.Duration, len(rigs)+1)
+	for range creations {
+		for i, r := range rigs {
+			start := time.Now()
+			if err := r.snapshot(ctx); err != nil {
+				return err
+			}
+			took[i] = append(took[i], time.Since(start))
+		}
+		start := time.Now()
+		if _, err := f.Write(make([]byte, chunk)); err != nil {
+			return err
+		}
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			return err
+		}
+		took[len(rigs)] = append(took[len(rigs)], time.Since(start))
+	}
+	e.small, e.large, e.many, e.commit = quantile(took[0], 0.5), quantile(took[1], 0.5), quantile(took[2], 0.5), quantile(took[3], 0.5)
+	return nil
+}
+
+// A span is a request that was made.
+type span struct{ start, end time.Time }
+
+// enginePause takes snapshots while all chunks are being written at random.
+func (l *snapLab) enginePause(ctx context.Context, e *engineFigures) error {
+	r, err := l.newRig(ctx, smallDisk, snapshot.Options{})
+	if err != nil {
+		return err
+	}
+	var stop atomic.Bool
+	written := make([][]span, inFlight)
+	writing := make(chan error, 1)
+	go func() {
+		writing <- parallel(inFlight, inFlight, func(lane int) error {
+			p := make([]byte, chunk)
+			for i := lane; !stop.Load(); i += inFlight {
+				start := time.Now()
+				if err := r.disk.WriteAt(ctx, p, int64(i)*7919%(smallDisk/chunk)*chunk, 0); err != nil {
+					return err
+				}
+				written[lane] = append(written[lane], span{start, time.Now()})
+				// Or else it is preempted in the middle of a write, when its
+				// turn is over.
+				runtime.Gosched()
+			}
+			return nil
+		})
+	}()
+	var taken, between []span
+	for range creations {
+		time.Sleep(creationGap / 2)
+		middle := time.Now()
+		time.Sleep(creationGap / 2)
+		start := time.Now()
+		if err = r.snapshot(ctx); err != nil {
+			break
+		}
+		end := time.Now()
+		taken, between = append(taken, span{start, end}), append(between, span{middle, middle.Add(min(end.Sub(start), creationGap/2))})
+	}
+	stop.Store(true)
+	err = errors.Join(err, <-writing)
+	e.pause, e.noPause = quantile(longest(taken, written), 0.99), quantile(longest(between, written), 0.99)
+	return errors.Join(err, r.close())
+}
+
+// longest is, for each of taken, the longest of all requests that it was under
+// way with.
+func longest(taken []span, written [][]span) (all []time.Duration) {
+	for _, t := range taken {
+		var most time.Duration
+		for _, lane := range written {
+			for _, w := range lane {
+				if w.start.Before(t.end) && w.end.After(t.start) {
+					most = max(most, w.end.Sub(w.start))
+				}
+			}
+		}
+		all = append(all, most)
+	}
+	return all
+}

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// madeSnapshots is a report with made-up figures for every row of the plan:
+// R makes 100 000 requests a second, we half of that, peers a tenth.
+func madeSnapshots() *report {
+	r := newReport(options{rounds: 3, seconds: 1, size: 1024})
+	r.snaps = newSnapReport()
+	figures := func(names ...string) map[string][]figure {
+		all := map[string][]figure{rawName: {{iops: 100e3, cpu: 5e3, p99: 1e6, busy: 0.9}}}
+		for _, name := range names {
+			all[name] = []figure{{iops: 50e3, cpu: 10e3, p99: 2e6, busy: 0.4}}
+		}
+		for _, k := range []keeper{overlays, subclusters, internals} {
+			all[k.name] = []figure{{iops: 10e3, cpu: 50e3, p99: 9e6}}
+		}
+		return all
+	}
+	ours := []string{staged.name, redirect.name, copyOut.name, bitmap.name}
+	for _, site := range []string{onTmpfs, onDisk} {
+		for _, kind := range []string{firstWrites, flushedWrites} {
+			row := newSnapRow(site, kind, 1, figures(ours...))
+			row.space = map[string]float64{staged.name: 2, redirect.name: 1.01, copyOut.name: 1.02, bitmap.name: 1.5, overlays.name: 13}
+			r.snaps.add(row)
+		}
+		row := newSnapRow(site, crowdedWrites, 1, figures(copyOut.name, bitmap.name, contender{copyOut, crowd}.label(), contender{bitmap, crowd}.label()))
+		row.space = map[string]float64{}
+		r.snaps.add(row)
+		r.snaps.changes[site] = &timing{
+			map[string]time.Duration{"create staged": 2e6, "delete qcow2 internal": 900e6},
+			map[string]time.Duration{"create staged": 3e6, "delete qcow2 internal": 900e6},
+		}
+		r.snaps.engine[site] = &engineFigures{
+			commit: 1e6, small: 2e6, large: 2e6, many: 3e6, pause: 4e6, deleting: 1e6, rate: 600e3, batch: 1.1, tree: 1, latency: 1.6,
+			suspending: 3e6, opening: 1e9, exceptions: 5_000_000, memory: 100, lookup: 400, amplification: 1.03, barriers: 1, handOver: 6e6,
+			deleted: 50_000, snapshotsMany: manySnapshots,
+		}
+	}
+	for _, n := range kept {
+		for _, kind := range []string{readDisk, readOldest, laterWrites} {
+			r.snaps.add(newSnapRow(onTmpfs, kind, n, figures(ours[:3]...)))
+		}
+	}
+	return r
+}
+
+func TestSnapshotReport(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := madeSnapshots().writeSnapshots(dir); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "benchmarks-snapshots.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"| Reads of the disk, copyout, any number of snapshots | ≥ 0.98 R | 0 of 4 | 0.50 R |",
+		"| First writes, staged and redirect, tmpfs | ≥ 0.95 R | 0 of 2 | 0.50 R | tmpfs: first writes: staged | the server uses 10.0 µs for a request, with a raw file 5.0 µs |",
+		"| The same over qcow2 with 64 KiB | ≥ 2.50x | **2 of 2** | 5.00x |",
+		"| The same, 1000 snapshots over 1 | ≥ 0.95x | **4 of 4** | 1.00x |",
+		"| First writes, copyout, disk, over R with a flush after every 32 | ≥ 0.80 R | 0 of 2 | 0.50 R |",
+		"| Copyout, 64 snapshots over 1 | ≥ 0.95x | **4 of 4** | 1.00x |",
+		"| Space for first writes, over the data | ≤ 1.05x | 4 of 6 | 1.50x | tmpfs: bitmap |",
+		"| Create, beyond 1.3 times a commit | ≤ 1.00 ms | **2 of 2** | 0.70 ms |",
+		"| Open after a crash, 10 million exceptions | ≤ 0.50 s | 0 of 2 | 2.00 s |",
+		"| Lookup, 10 million exceptions | ≤ 0.50 µs | **2 of 2** | 0.40 µs |",
+		"| staged | **0.50** | 50.0 k/s |",
+		"| 1000 | **1.00** 100.0 k/s 5.0 µs |",
+		"| create | 2.0 (3) | - | - | - | - |",
+		"| delete | - | - | - | 900.0 (900) | - |",
+		"| open after a crash with 5000000 exceptions | 1.00 s |",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+	if picture, err := os.ReadFile(filepath.Join(dir, "benchmarks-snapshots.svg")); err != nil || !strings.Contains(string(picture), "<svg") {
+		t.Errorf("no picture: %v", err)
+	}
+}
+
+// Every number is about something that the plan measures, and about nothing
+// that was not measured.
+func TestSnapshotTargets(t *testing.T) {
+	t.Parallel()
+	full, empty := madeSnapshots(), newReport(options{})
+	for _, target := range snapTargets {
+		if len(target.of(full, target.want)) == 0 {
+			t.Errorf("%s: nothing in the plan is about it", target.what)
+		}
+		if all := target.of(empty, target.want); all != nil {
+			t.Errorf("%s: %v of nothing", target.what, all)
+		}
+	}
+}
+
+func TestSnapshotBounds(t *testing.T) {
+	t.Parallel()
+	row := newSnapRow(onTmpfs, firstWrites, 1, map[string][]figure{
+		rawName: {{iops: 100e3, cpu: 5e3}}, "a": {{iops: 80e3, busy: 0.9, cpu: 5e3}}, "b": {{iops: 80e3, busy: 0.5, cpu: 5e3}},
+	})
+	if got := row.bounds("a", rawName, 0.95); !slices.Equal(got, []string{"client 90 % busy: 0.89x if it never waited"}) {
+		t.Errorf("%q", got)
+	}
+	if got := row.bounds("b", rawName, 0.95); got != nil {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestQuantile(t *testing.T) {
+	t.Parallel()
+	all := []time.Duration{3, 1, 2, 4}
+	if quantile(all, 0.5) != 3 || quantile(all, 0.99) != 4 || quantile(nil, 0.5) != 0 {
+		t.Errorf("%v %v", quantile(all, 0.5), quantile(all, 0.99))
+	}
+}
+
+// Only requests that were under way with the snapshot count.
+func TestLongest(t *testing.T) {
+	t.Parallel()
+	at := func(from, to time.Duration) span {
+		return span{time.Time{}.Add(time.Hour + from), time.Time{}.Add(time.Hour + to)}
+	}
+	got := longest([]span{at(10, 20), at(50, 51)}, [][]span{{at(0, 9), at(9, 12), at(21, 60)}, {at(15, 30)}})
+	if !slices.Equal(got, []time.Duration{15, 39}) {
+		t.Errorf("%v", got)
+	}
+}
+
+// What is measured within the process works, with a store that is small.
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	o := options{dir: t.TempDir(), exceptions: 2000}
+	l := &snapLab{&lab{o: o}, onDisk, newSnapReport()}
+	e := &engineFigures{}
+	for _, f := range []func() error{
+		func() error { return l.engineDelete(t.Context(), e) },
+		func() error { return l.engineBatch(t.Context(), e) },
+		func() error { return l.engineOpen(t.Context(), e) },
+		func() error { return l.engineFlush(t.Context(), e) },
+		func() error { return l.engineLock(t.Context(), e) },
+	} {
+		if err := f(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if e.rate <= 0 || e.batch <= 0 || e.opening <= 0 || e.lookup <= 0 || e.handOver <= 0 || e.barriers < 1 || e.amplification < 1 {
+		t.Errorf("%+v", *e)
+	}
+	left, err := os.ReadDir(o.dir)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}

@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// snapTargets is the single place of the numbers for snapshots.
+var snapTargets = []target{
+	{"Reads of the disk, copyout, any number of snapshots", 0.98, false, "%.2f R", over(rawName, onTmpfs, []string{copyOut.name}, readDisk)},
+	{"Reads of disk and snapshots, staged and redirect", 0.95, false, "%.2f R", over(rawName, onTmpfs, redirecting, readDisk, readOldest)},
+	{"The same, 1000 snapshots over 1", 0.95, false, "%.2fx", flatness},
+	{"Later writes", 0.97, false, "%.2f R", over(rawName, onTmpfs, []string{staged.name, redirect.name, copyOut.name}, laterWrites)},
+	{"First writes, staged and redirect, tmpfs", 0.95, false, "%.2f R", over(rawName, onTmpfs, redirecting, firstWrites)},
+	{"The same over qcow2 with extended L2", 1, false, "%.2fx", over(subclusters.name, onTmpfs, redirecting, firstWrites)},
+	{"The same over qcow2 with 64 KiB", 2.5, false, "%.2fx", over(overlays.name, onTmpfs, redirecting, firstWrites)},
+	{"The same over internal snapshots of qcow2", 5, false, "%.2fx", over(internals.name, onTmpfs, redirecting, firstWrites)},
+	{"First writes, staged and redirect, disk", 1.5, false, "%.2f R", over(rawName, onDisk, redirecting, firstWrites)},
+	{"The same, a flush after every 32, tmpfs", 0.8, false, "%.2f R", over(rawName, onTmpfs, redirecting, flushedWrites)},
+	{"The same, a flush after every 32, disk", 1.3, false, "%.2f R", over(rawName, onDisk, redirecting, flushedWrites)},
+	{"First writes, copyout, tmpfs", 0.45, false, "%.2f R", over(rawName, onTmpfs, []string{copyOut.name, bitmap.name}, firstWrites)},
+	{"First writes, copyout, disk, over R with a flush after every 32", 0.8, false, "%.2f R", copyingOnDisk},
+	{"Copyout, 64 snapshots over 1", 0.95, false, "%.2fx", crowding},
+	{"Space for first writes, over the data", 1.05, true, "%.2fx", spaceOf},
+	{"Written for 32 first writes and a flush, over the data", 1.1, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return e.amplification })},
+	{"Flushes of the store for each of a client", 1, true, "%.2f", engineOf(func(e *engineFigures) float64 { return e.barriers })},
+	{"Create, beyond 1.3 times a commit", 1, true, "%.2f ms", engineOf(func(e *engineFigures) float64 { return millis(e.small) - 1.3*millis(e.commit) })},
+	{"Create, 64 TiB over 1 GiB", sameTime, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return quotient(float64(e.large), float64(e.small)) })},
+	{"Create, 10 000 snapshots over none", sameTime, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return quotient(float64(e.many), float64(e.small)) })},
+	{"Pause of writes by create, p99", 5, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.pause) })},
+	{"Delete returns", 5, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.deleting) })},
+	{"Delete in the background, thousand exceptions a second", 500, false, "%.0f k/s", engineOf(func(e *engineFigures) float64 { return e.rate / 1e3 })},
+	{"Delete, a store six times as large", sameTime, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return e.tree })},
+	{"Delete, 100 in one pass over one as large", 1.3, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return e.batch })},
+	{"p99 of requests during delete", 1.5, true, "%.2fx", engineOf(func(e *engineFigures) float64 { return e.latency })},
+	{"Suspend during delete", 20, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.suspending) })},
+	{"Open after a crash, 10 million exceptions", 0.5, true, "%.2f s", opening},
+	{"Memory for each exception", 32, true, "%.0f B", engineOf(func(e *engineFigures) float64 { return e.memory })},
+	{"Lookup, 10 million exceptions", 0.5, true, "%.2f µs", engineOf(func(e *engineFigures) float64 { return float64(e.lookup) / 1e3 })},
+	{"Lock changes hands, median", 10, true, "%.1f ms", engineOf(func(e *engineFigures) float64 { return millis(e.handOver) })},
+}
+
+// sameTime is how much two times that should be the same may differ.
+const sameTime = 1.3
+
+// redirecting are the policies that redirect the first write.
+var redirecting = []string{staged.name, redirect.name}
+
+// over makes an outcome of every row of the kinds in a place, for each of names,
+// against another contender.
+func over(base, site string, names []string, kinds ...string) func(*report, float64) []outcome {
+	return func(r *report, want float64) (all []outcome) {
+		for _, row := range r.snapRows() {
+			if row.site != site || !slices.Contains(kinds, row.kind) || row.figures[base].iops == 0 {
+				continue
+			}
+			for _, name := range names {
+				f, ok := row.figures[name]
+				if !ok {
+					continue
+				}
+				all = append(all, outcome{where: row.title() + ": " + name, value: f.iops / row.figures[base].iops, bounds: row.bounds(name, base, want)})
+			}
+		}
+		return all
+	}
+}
+
+func (r *report) snapRows() []snapRow {
+	if r.snaps == nil {
+		return nil
+	}
+	return r.snaps.rows
+}
+
+// bounds tells why a contender does not have want times the throughput of base.
+func (r snapRow) bounds(name, base string, want float64) (all []string) {
+	us, peer := r.figures[name], r.figures[base]
+	if us.busy > 0 && us.iops > 0 && peer.iops > 0 {
+		if ceiling := us.iops / us.busy / peer.iops; ceiling < want || us.busy >= usedUp {
+			all = append(all, fmt.Sprintf("client %.0f %% busy: %.2fx if it never waited", us.busy*100, ceiling))
+		}
+	}
+	if raw := r.figures[rawName]; raw.cpu > 0 && us.cpu > raw.cpu {
+		all = append(all, fmt.Sprintf("the server uses %s for a request, with a raw file %s", micros(us.cpu), micros(raw.cpu)))
+	}
+	return all
+}
+
+// flatness compares the ratio to R with most snapshots to that with one.
+func flatness(r *report, _ float64) (all []outcome) {
+	first, last := kept[0], kept[len(kept)-1]
+	for _, a := range r.snapRows() {
+		for _, b := range r.snapRows() {
+			if a.kind != b.kind || a.snapshots != first || b.snapshots != last {
+				continue
+			}
+			for _, name := range redirecting {
+				if one, many := a.overRaw(name), b.overRaw(name); one > 0 && many > 0 && a.kind != laterWrites {
+					all = append(all, outcome{where: a.kind + ": " + name, value: many / one})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// copyingOnDisk compares copyout, which cannot but flush, with a raw file that
+// is flushed.
+func copyingOnDisk(r *report, _ float64) (all []outcome) {
+	for _, flushed := range r.snapRows() {
+		for _, row := range r.snapRows() {
+			if flushed.site != onDisk || flushed.kind != flushedWrites || row.site != onDisk || row.kind != firstWrites {
+				continue
+			}
+			for _, name := range []string{copyOut.name, bitmap.name} {
+				if f, ok := row.figures[name]; ok && flushed.figures[rawName].iops > 0 {
+					all = append(all, outcome{where: name, value: f.iops / flushed.figures[rawName].iops})
+				}
+			}
+		}
+	}
+	return all
+}
+
+// crowding compares copyout for many snapshots with that for one.
+func crowding(r *report, _ float64) (all []outcome) {
+	for _, row := range r.snapRows() {
+		for _, k := range []keeper{copyOut, bitmap} {
+			one, many := contender{k, 1}.label(), contender{k, crowd}.label()
+			if row.kind == crowdedWrites && row.figures[one].iops > 0 && row.figures[many].iops > 0 {
+				all = append(all, outcome{where: row.site + ": " + k.name, value: row.figures[many].iops / row.figures[one].iops})
+			}
+		}
+	}
+	return all
+}
+
+func spaceOf(r *report, _ float64) (all []outcome) {
+	for _, row := range r.snapRows() {
+		for _, name := range []string{redirect.name, copyOut.name, bitmap.name} {
+			if v, ok := row.space[name]; ok && row.kind == firstWrites {
+				all = append(all, outcome{where: row.site + ": " + name, value: v})
+			}
+		}
+	}
+	return all
+}
+
+// engineOf makes outcomes of a figure, in all places where it is measured.
+func engineOf(value func(*engineFigures) float64) func(*report, float64) []outcome {
+	return func(r *report, _ float64) (all []outcome) {
+		if r.snaps == nil {
+			return nil
+		}
+		for _, site := range []string{onTmpfs, onDisk} {
+			if e := r.snaps.engine[site]; e != nil {
+				if v := value(e); v != 0 {
+					all = append(all, outcome{where: site, value: v})
+				}
+			}
+		}
+		return all
+	}
+}
+
+// opening scales the time to what it would be with the exceptions that the
+// number is about, if there were others.
+func opening(r *report, want float64) []outcome {
+	return engineOf(func(e *engineFigures) float64 {
+		const exceptions = 10_000_000
+		if e.exceptions == 0 {
+			return 0
+		}
+		return (e.opening * time.Duration(exceptions) / time.Duration(e.exceptions)).Seconds()
+	})(r, want)
+}
