@@ -20,7 +20,6 @@ type diffing struct {
 	env      *Env
 	asJSON   bool
 	out, in  string
-	from, to string
 }
 
 func (e *Env) snapshotDiff() *cobra.Command {

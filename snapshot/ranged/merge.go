@@ -196,7 +196,6 @@ type packer struct {
 	// last is what may be continued.
 	last  group
 	to    snapshot.ID
-	spare []entry
 }
 
 func (p *packer) size() int { return recordSize(p.m.t.kind, 0) }
