@@ -17,9 +17,9 @@ import (
 
 // A diffing is one run of snapshot diff.
 type diffing struct {
-	env      *Env
-	asJSON   bool
-	out, in  string
+	env     *Env
+	asJSON  bool
+	out, in string
 }
 
 func (e *Env) snapshotDiff() *cobra.Command {

@@ -194,8 +194,8 @@ type packer struct {
 	starts []int
 	refs   []ref
 	// last is what may be continued.
-	last  group
-	to    snapshot.ID
+	last group
+	to   snapshot.ID
 }
 
 func (p *packer) size() int { return recordSize(p.m.t.kind, 0) }
