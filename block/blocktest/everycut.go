@@ -14,7 +14,9 @@ import (
 //
 // In the first rounds the power goes during the first write, zero, trim or
 // flush that work makes, then during the second, and so on until work ends by
-// itself, each with several outcomes; beyond the 200th with one outcome each.
+// itself, each with several outcomes; beyond the 200th with one outcome each. If
+// there are several disks, some outcomes leave everything on one and nothing on
+// another, which finds promises that come in the wrong order.
 // The power goes after work has ended, too, and in some rounds once more while
 // check runs, which is called again then. An error of work counts only if the
 // power was on. work and check may be called from this goroutine only, and
@@ -30,7 +32,9 @@ func EveryCut(t testing.TB, setup func(m *Machine) (work, check func() error)) (
 	if value := os.Getenv("BLOCKTEST_CUT"); value != "" {
 		c, err := parseCut(value)
 		if err == nil {
-			_, states, err = c.run(setup)
+			var r round
+			r, err = c.run(setup)
+			states = r.states
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -47,18 +51,24 @@ func EveryCut(t testing.TB, setup func(m *Machine) (work, check func() error)) (
 func everyCut(setup func(m *Machine) (work, check func() error)) (states int, err error) {
 	const thorough = 200
 	all := []Outcome{Dropped, Kept, Torn, Mixed, Reordered, Skipped}
+	single := len(all)
 	for n := 1; ; n++ {
 		outcomes := all
 		if n > thorough {
 			outcomes = all[n%len(all):][:1]
 		}
 		hit := false
-		for _, o := range outcomes {
-			reached, seen, err := cut{n, o}.run(setup)
+		// How many disks there are is known after the first round.
+		for i := 0; i < len(outcomes); i++ {
+			r, err := cut{n, outcomes[i]}.run(setup)
 			if err != nil {
 				return states, err
 			}
-			hit, states = hit || reached, states+seen
+			hit, states = hit || r.reached, states+r.states
+			if r.disks > 1 && len(all) == single {
+				all = append(all, First, Others)
+				outcomes = all
+			}
 		}
 		if !hit {
 			return states, nil
@@ -87,20 +97,28 @@ func parseCut(s string) (cut, error) {
 	return cut{}, fmt.Errorf("BLOCKTEST_CUT is %q, want a number and an outcome, as in 17/torn", s)
 }
 
-// run reports whether the power went before work ended, and how many states
-// check has seen.
-func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached bool, states int, err error) {
+// A round is what has happened in one.
+type round struct {
+	// reached: the power went before work ended.
+	reached bool
+	// states is how many check has seen, disks how many there are.
+	states, disks int
+}
+
+func (c cut) run(setup func(m *Machine) (work, check func() error)) (r round, err error) {
 	m := NewMachine(uint64(c.at)<<8 | uint64(c.outcome))
 	work, check := setup(m)
+	r.disks = len(m.disks)
 	m.Survive(c.outcome)
 	m.CutAfter(c.at)
 	err = work()
 	reached, moment := m.moment()
+	r.reached = reached
 	if err != nil && !reached {
-		return false, 0, fmt.Errorf("the work failed although the power was on: %w", err)
+		return r, fmt.Errorf("the work failed although the power was on: %w", err)
 	}
 	m.Restart()
-	states = 1
+	r.states = 1
 	if c.outcome == Mixed || c.outcome == Torn {
 		again := 1 + c.at%5
 		m.CutAfter(again)
@@ -109,16 +127,16 @@ func (c cut) run(setup func(m *Machine) (work, check func() error)) (reached boo
 		if cutAgain {
 			moment += fmt.Sprintf(", and again after the restart, during change %d of the check (%s)", again, second)
 			m.Restart()
-			states++
+			r.states++
 			err = check()
 		}
 	} else {
 		err = check()
 	}
 	if err != nil {
-		return reached, states, fmt.Errorf("power cut %v, %s: %w\nTo see only this one, set BLOCKTEST_CUT=%v", c, moment, err, c)
+		return r, fmt.Errorf("power cut %v, %s: %w\nTo see only this one, set BLOCKTEST_CUT=%v", c, moment, err, c)
 	}
-	return reached, states, nil
+	return r, nil
 }
 
 // moment tells whether and when the power was cut.

@@ -28,9 +28,14 @@ const (
 	Reordered
 	// Skipped: everything but one request survives.
 	Skipped
+	// First: everything survives on the first disk of the machine, nothing on
+	// the others.
+	First
+	// Others: the reverse.
+	Others
 )
 
-var outcomeNames = [...]string{"random", "dropped", "kept", "torn", "mixed", "reordered", "skipped"}
+var outcomeNames = [...]string{"random", "dropped", "kept", "torn", "mixed", "reordered", "skipped", "first", "others"}
 
 // String returns the name of o in lower case.
 func (o Outcome) String() string {
@@ -64,6 +69,9 @@ func (d *Disk) survivors(rng *rand.Rand, o Outcome, sectors []int64) func(sector
 	switch o {
 	case Kept:
 		return func(int64, int) bool { return true }
+	case First, Others:
+		all := (o == First) == (d.number == 0)
+		return func(int64, int) bool { return all }
 	case Mixed:
 		return func(int64, int) bool { return rng.IntN(2) == 0 }
 	case Torn, Reordered, Skipped:

@@ -150,6 +150,30 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
+// TestOutcomesApart: one disk keeps all, others nothing.
+func TestOutcomesApart(t *testing.T) {
+	for o, want := range map[Outcome]string{First: "x..", Others: ".xx"} {
+		m := NewMachine(1)
+		m.Survive(o)
+		var disks []*Disk
+		for range 3 {
+			d := m.Disk(block.Info{Size: sectorSize})
+			if err := d.Open().WriteAt(t.Context(), bytes.Repeat([]byte{'x'}, sectorSize), 0, 0); err != nil {
+				t.Fatal(err)
+			}
+			disks = append(disks, d)
+		}
+		m.Restart()
+		got := ""
+		for _, d := range disks {
+			got += sectorsOf(t, d)
+		}
+		if got != want {
+			t.Errorf("%v left %q, expected %q", o, got, want)
+		}
+	}
+}
+
 func TestFUACoversItsRangeOnly(t *testing.T) {
 	m := NewMachine(1)
 	m.Survive(Dropped)
@@ -259,9 +283,9 @@ func TestEveryCutTwoDisks(t *testing.T) {
 			return work, check
 		}
 	}
-	// Ten writes and the end of the work, with six outcomes each.
-	if states, err := everyCut(setup(false)); err != nil || states != 66 {
-		t.Errorf("%d states, expected 66: %v", states, err)
+	// Ten writes and the end of the work, with eight outcomes each.
+	if states, err := everyCut(setup(false)); err != nil || states != 88 {
+		t.Errorf("%d states, expected 88: %v", states, err)
 	}
 	if _, err := everyCut(setup(true)); err == nil {
 		t.Error("a promise made too early was not found out")
