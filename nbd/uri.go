@@ -230,6 +230,8 @@ func (u *URI) setAddress(raw *url.URL) error {
 		host = strconv.FormatUint(cid, 10)
 	case host == "":
 		host = "localhost"
+	case strings.Contains(host, ":") && !strings.HasPrefix(raw.Host, "["):
+		return fmt.Errorf("host %q: an IPv6 address stands in brackets", host)
 	}
 	u.Host = host
 	return nil

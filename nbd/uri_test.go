@@ -62,6 +62,7 @@ func TestParseURIErrors(t *testing.T) {
 		"nbd://host/" + strings.Repeat("n", maxString+1): "4097 bytes, at most 4096",
 		"nbd://host:99999/":                `port "99999" is not a number below 65536`,
 		"nbd://host:x/":                    "invalid port",
+		"nbd://::":                         `host ":": an IPv6 address stands in brackets`,
 		"nbd+unix:///vm":                   "needs the parameter socket=PATH",
 		"nbd+unix:///vm?socket=":           "is empty",
 		"nbd+unix:///vm?socket=%00":        "is empty",
