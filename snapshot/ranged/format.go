@@ -137,7 +137,7 @@ func parseSuper(b []byte, size int64) (g geometry, err error) {
 		return g, fmt.Errorf("the store has %d bytes, the device only %d: %w", v[2], size, snapshot.ErrMismatch)
 	}
 	g, err = newGeometry([16]byte(b[16:32]), v[2], origin, chunk)
-	if err != nil || g.base != v[3] || g.segment != v[4] || g.segments != v[5] {
+	if err != nil || g.size != v[2] || g.base != v[3] || g.segment != v[4] || g.segments != v[5] {
 		return g, fmt.Errorf("the superblock contradicts itself: %w", snapshot.ErrDamaged)
 	}
 	return g, nil
