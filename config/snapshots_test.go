@@ -91,7 +91,7 @@ func TestSnapshotsErrors(t *testing.T) {
 		{`snapshots("DIR/disk.img", "DIR/s", size="33M")`, `snapshots: the store has 33554432 bytes, not 34603008 as the argument size says: invalid argument`},
 		{`snapshots("DIR/disk.img", "DIR/full")`, `snapshots: store: there is no snapshot store on the device, and its first 64 KiB are not zeros, as they must be for a store to be made`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="rangd")`, `snapshots: there is no kind of store "rangd", only "bitmap", "legacy", "ranged" and "transient"; did you mean "ranged"?`},
-		{`snapshots("DIR/disk.img", "DIR/s", kind="ranged", args={"shar": "exact"})`, `snapshots: argument "shar" is none of the kind ranged, which has "share"; did you mean "share"?`},
+		{`snapshots("DIR/disk.img", "DIR/s", kind="ranged", args={"shar": "exact"})`, `snapshots: argument "shar" is none of the kind ranged, which has "share" and "memory"; did you mean "share"?`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="legacy", args={"share": 1})`, `snapshots: argument "share": stores of the kind legacy have no arguments`},
 		{`snapshots("DIR/disk.img", "DIR/s", args={"share": 1.5})`, `snapshots: argument "args" must be a dictionary of strings, but "share" is 1.5`},
 		{`snapshots("DIR/disk.img", "DIR/s", args=["share"])`, `snapshots: argument "args" must be a dictionary of strings, not a list`},
