@@ -49,9 +49,10 @@ func (x *troubled) work(changes int, trouble func()) {
 	x.t.Helper()
 	var work sync.WaitGroup
 	ctx, cancel := context.WithCancel(x.t.Context())
+	seed := uint64(x.tries)
 	work.Go(func() {
 		defer cancel()
-		x.r.work(ctx, x.disk, uint64(x.tries), changes, trouble)
+		x.r.work(ctx, x.disk, seed, changes, trouble)
 	})
 	begun := func() uint64 {
 		x.r.mu.Lock()

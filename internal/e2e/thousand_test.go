@@ -132,7 +132,8 @@ func (m *many) load() {
 	}
 	ctx, cancel := context.WithCancel(m.t.Context())
 	var work sync.WaitGroup
-	work.Go(func() { m.stamp.work(ctx, m.stamps(disk), uint64(len(m.names)), -1, nil) })
+	seed := uint64(len(m.names))
+	work.Go(func() { m.stamp.work(ctx, m.stamps(disk), seed, -1, nil) })
 	m.unload = sync.OnceFunc(func() {
 		cancel()
 		fio.Process.Kill()
