@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -139,13 +140,10 @@ func flush(ctx context.Context, uri string) error {
 // measureKept measures disks that have so many snapshots, which have been
 // written between.
 func (l *snapLab) measureKept(ctx context.Context, snapshots int, keepers []keeper) error {
-	title := func(kind string) string { return fmt.Sprintf("%s: %s, %d snapshots", l.site, kind, snapshots) }
-	kinds := []string{readDisk, readOldest, laterWrites}
-	wanted := false
-	for _, kind := range kinds {
-		wanted = wanted || l.o.only.MatchString(title(kind))
-	}
-	if !wanted {
+	kinds := slices.DeleteFunc([]string{readDisk, readOldest, laterWrites}, func(kind string) bool {
+		return !l.o.only.MatchString(l.site + ": " + keptTitle(kind, snapshots))
+	})
+	if len(kinds) == 0 {
 		return nil
 	}
 	var names []string
@@ -171,7 +169,7 @@ func (l *snapLab) measureKept(ctx context.Context, snapshots int, keepers []keep
 	}
 	for _, kind := range kinds {
 		if err := l.keptRow(ctx, kind, snapshots, names, stacks); err != nil {
-			return fmt.Errorf("%s: %w", title(kind), err)
+			return fmt.Errorf("%s: %w", keptTitle(kind, snapshots), err)
 		}
 	}
 	return nil

@@ -42,11 +42,23 @@ func (r snapRow) overRaw(name string) float64 {
 	return quotient(r.figures[name].iops, r.figures[rawName].iops)
 }
 
+// first says that the row is about first writes.
+func (r snapRow) first() bool {
+	return r.kind == firstWrites || r.kind == flushedWrites || r.kind == crowdedWrites
+}
+
 func (r snapRow) title() string {
-	if r.site == onTmpfs && r.kind != firstWrites && r.kind != flushedWrites && r.kind != crowdedWrites {
-		return fmt.Sprintf("%s, %d snapshots", r.kind, r.snapshots)
+	if r.first() {
+		return r.site + ": " + r.kind
 	}
-	return r.site + ": " + r.kind
+	return keptTitle(r.kind, r.snapshots)
+}
+
+func keptTitle(kind string, snapshots int) string {
+	if snapshots == 1 {
+		return kind + ", 1 snapshot"
+	}
+	return fmt.Sprintf("%s, %d snapshots", kind, snapshots)
 }
 
 func (s *snapReport) add(r snapRow) {
@@ -84,11 +96,14 @@ func (r *report) writeSnapshots(dir string) error {
 	return draw(filepath.Join(dir, "benchmarks-snapshots.svg"), "Throughput over that of a raw file", s.bars())
 }
 
-// bars has the best of ours and the best of the peers where rows compare all.
+// bars has the rows that compare all, with the fewest and the most snapshots
+// that all can have.
 func (s *snapReport) bars() (all []bar) {
 	for _, r := range s.rows {
+		some := r.kind == firstWrites || r.kind == flushedWrites ||
+			r.kind != crowdedWrites && r.kind != readOldest && (r.snapshots == kept[0] || r.snapshots == longestChain)
 		for _, name := range keeperNames(r.figures) {
-			if name != rawName && r.kind != crowdedWrites {
+			if name != rawName && some {
 				all = append(all, bar{r.title() + ": " + name, r.overRaw(name)})
 			}
 		}
@@ -99,7 +114,7 @@ func (s *snapReport) bars() (all []bar) {
 // writeFirst writes a table for each row of first writes.
 func (s *snapReport) writeFirst(b *bytes.Buffer) {
 	for _, r := range s.rows {
-		if r.space == nil {
+		if !r.first() {
 			continue
 		}
 		fmt.Fprintf(b, "## %s, %s\n\n", strings.ToUpper(r.kind[:1])+r.kind[1:], r.site)
