@@ -152,9 +152,9 @@ func (r *reading) at(c int64) []entry {
 	return moved(make([]entry, 0, len(g.list)), g.list, c-g.chunk)
 }
 
-// with reads n chunks, or less if they are in more than most groups, and calls f with them, under mu. f must change
-// nothing when it returns that bits of a segment are cold: it is called again
-// then.
+// with reads n chunks, or less if they are in more than most groups, and calls f
+// with them, under mu. f must change nothing when it returns that bits of a
+// segment are cold: it is called again then.
 func (st *store) with(ctx context.Context, c, n int64, most int, f func(r *reading) error) error {
 	for {
 		r, err := st.read(ctx, c, n, most)
