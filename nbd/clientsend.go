@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // maxBatch bounds the requests that one system call sends.
@@ -30,7 +32,7 @@ type wire struct {
 	batch   []*call
 	heads   []byte
 	pending bool // the batch is encoded and not sent completely
-	vector  *vector
+	vector  *socket.Vector
 	stage   []byte
 
 	failing sync.Once
@@ -47,7 +49,7 @@ func newWire(h *handshake) *wire {
 		kick:   make(chan struct{}, 1),
 		batch:  make([]*call, 0, maxBatch),
 		heads:  make([]byte, 0, maxBatch*extendedRequestSize),
-		vector: newVector(h.nc),
+		vector: socket.NewVector(h.nc),
 	}
 }
 
@@ -149,7 +151,7 @@ func (w *wire) encode() {
 	w.pending = true
 	w.heads = w.heads[:0]
 	if w.vector != nil {
-		w.vector.reset()
+		w.vector.Reset()
 	}
 	from := 0
 	for _, k := range w.batch {
@@ -157,12 +159,12 @@ func (w *wire) encode() {
 		if k.cmd != cmdWrite || w.vector == nil {
 			continue
 		}
-		w.vector.add(w.heads[from:])
-		w.vector.add(k.buf)
+		w.vector.Add(w.heads[from:])
+		w.vector.Add(k.buf)
 		from = len(w.heads)
 	}
 	if w.vector != nil && from < len(w.heads) {
-		w.vector.add(w.heads[from:])
+		w.vector.Add(w.heads[from:])
 	}
 }
 
@@ -189,7 +191,7 @@ func (w *wire) appendRequest(b []byte, k *call) []byte {
 // without wait it may return before.
 func (w *wire) flush(wait bool) (bool, error) {
 	if w.vector != nil {
-		sent, err := w.vector.send(wait)
+		sent, err := w.vector.Send(wait)
 		w.pending = !sent && err == nil
 		return sent, err
 	}

@@ -171,6 +171,12 @@ func identity(state *tls.ConnectionState) string {
 	return state.PeerCertificates[0].Subject.String()
 }
 
+// isUnix reports whether conn is a Unix socket.
+func isUnix(conn net.Conn) bool {
+	a := conn.LocalAddr()
+	return a != nil && a.Network() == "unix"
+}
+
 // peerName is an address for people.
 func peerName(addr net.Addr) string {
 	if addr == nil {

@@ -9,12 +9,8 @@ import (
 // peerCred asks the kernel which process is at the other end of a Unix socket.
 // It returns nil for other connections.
 func peerCred(conn net.Conn) *Cred {
-	u, ok := conn.(*net.UnixConn)
-	if !ok {
-		return nil
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
+	raw := rawConn(conn)
+	if raw == nil || !isUnix(conn) {
 		return nil
 	}
 	var cred *Cred

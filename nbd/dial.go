@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // Replies is the form of the replies, and with it of the requests, that a
@@ -314,7 +315,7 @@ func (t *target) open(ctx context.Context) (net.Conn, error) {
 		// A smaller one, as the system may grant, works too.
 		_ = local.SetWriteBuffer(localSendBuffer)
 	}
-	return nc, nil
+	return socket.New(nc), nil
 }
 
 // localSendBuffer lets the payload of a long write leave in one go. Unix

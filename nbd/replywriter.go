@@ -3,6 +3,8 @@ package nbd
 import (
 	"net"
 	"sync"
+
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // A replyWriter sends replies. Whoever has one puts it into the queue; whoever
@@ -23,9 +25,10 @@ type replyWriter struct {
 
 	files fileSending
 
-	vec    net.Buffers
-	iov    [][]byte
-	taking progress // of the system calls
+	vector *socket.Vector // of conn, or nil
+	iov    [][]byte       // what is to be sent without it
+	rest   net.Buffers    // of iov
+	taking progress       // of the system calls
 }
 
 // maxQueued is how much memory may be in replies that wait before the reader of
@@ -35,6 +38,7 @@ const maxQueued = 1 << 20
 
 func (w *replyWriter) init(conn net.Conn, record *recordConn, fail func(error)) {
 	w.conn, w.record, w.fail = conn, record, fail
+	w.vector = socket.NewVector(conn)
 	w.drained.L = &w.mu
 }
 
@@ -95,7 +99,7 @@ func (w *replyWriter) write(batch []*buffer) error {
 	for _, b := range batch {
 		for p := b.mem[b.start:b.end]; len(p) > 0; {
 			n := min(len(p), roundSize-size)
-			w.iov = append(w.iov, p[:n])
+			w.add(p[:n])
 			p, size = p[n:], size+n
 			if size == roundSize {
 				if err := w.writeRound(); err != nil {
@@ -118,18 +122,25 @@ func (w *replyWriter) write(batch []*buffer) error {
 	return w.writeRound()
 }
 
-// writeRound sends what is in iov.
+// add adds p to what is sent next.
+func (w *replyWriter) add(p []byte) {
+	if w.vector != nil {
+		w.vector.Add(p)
+	} else {
+		w.iov = append(w.iov, p)
+	}
+}
+
+// writeRound sends what was added.
 func (w *replyWriter) writeRound() (err error) {
 	w.taking.begin()
-	switch len(w.iov) {
-	case 0:
-	case 1:
-		_, err = w.conn.Write(w.iov[0])
-	default:
-		w.vec = w.iov
-		_, err = w.vec.WriteTo(w.conn)
+	defer w.taking.end()
+	if w.vector != nil {
+		_, err = w.vector.Send(true)
+		return err
 	}
-	w.taking.end()
+	w.rest = w.iov
+	_, err = w.rest.WriteTo(w.conn)
 	clear(w.iov)
 	w.iov = w.iov[:0]
 	return err

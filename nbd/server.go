@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // ErrServerClosed is returned by Serve and ServeConn after Shutdown or Close.
@@ -111,7 +112,7 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 	}()
 
-	err := Accept(s.ctx, l, s.log, func(conn net.Conn) { go s.ServeConn(s.ctx, conn) })
+	err := Accept(s.ctx, l, s.log, func(conn net.Conn) { go s.ServeConn(s.ctx, socket.New(conn)) })
 	if s.isClosed() {
 		return ErrServerClosed
 	}

@@ -109,7 +109,7 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 		return r
 	}
 	t.w.init(conn, t.record, cancel)
-	if u, ok := conn.(*net.UnixConn); ok {
+	if u, ok := conn.(interface{ SetWriteBuffer(int) error }); ok && isUnix(conn) {
 		// TCP finds its own size; here a long reply would have to wait
 		// for the client several times. The system bounds it further.
 		u.SetWriteBuffer(maxQueued)

@@ -28,7 +28,7 @@ type server struct {
 	name string
 	// program is what must be installed.
 	program string
-	// file says that it serves a copy of the image.
+	// file says that it serves the disk.
 	file bool
 	// memory says that it serves memory, which is filled from the image.
 	memory bool
@@ -114,7 +114,7 @@ func nbdkitCommand(l *lab, p place, plugin ...string) []string {
 }
 
 func qemuCommand(l *lab, p place) []string {
-	args := []string{"qemu-nbd", "-f", "raw", "-t", "-e", "16"}
+	args := []string{"qemu-nbd", "-t", "-e", "16"}
 	switch p.transport {
 	case overUnix:
 		args = append(args, "-k", p.socket)
@@ -124,7 +124,8 @@ func qemuCommand(l *lab, p place) []string {
 	if p.transport == overTLS {
 		args = append(args, "--object", "tls-creds-x509,id=tls0,endpoint=server,verify-peer=off,dir="+l.certs, "--tls-creds", "tls0")
 	}
-	return append(args, p.image)
+	// Its locks would be in the way of the other servers of the same disk.
+	return append(args, "--image-opts", "driver=raw,file.driver=file,file.locking=off,file.filename="+p.image)
 }
 
 // nbdServerCommand writes the configuration file that nbd-server insists on.
@@ -162,7 +163,7 @@ func (l *lab) start(ctx context.Context, s server, t transport) (*running, error
 	p := place{transport: t, socket: filepath.Join(l.run, fmt.Sprintf("s%d", l.count)), port: l.freePort()}
 	if s.file {
 		p.image = filepath.Join(l.o.dir, fmt.Sprintf("disk%d.img", l.count))
-		if err := copyFile(p.image, l.image); err != nil {
+		if err := os.Link(l.disk, p.image); err != nil {
 			return nil, err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/listen"
+	"github.com/strata-storage/strata/internal/socket"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -94,7 +95,7 @@ func (d *Daemon) serve(conn net.Conn) bool {
 	}
 	server := d.servers[len(d.servers)-1]
 	d.serving.Go(func() {
-		server.ServeConn(d.aborted, conn) // logs its end itself
+		server.ServeConn(d.aborted, socket.New(conn)) // logs its end itself
 	})
 	return true
 }
@@ -118,7 +119,7 @@ func (d *Daemon) serveStdio(wanted []listen.Address) error {
 	}
 	server := d.servers[0]
 	d.serving.Go(func() {
-		server.ServeConn(d.aborted, conn)
+		server.ServeConn(d.aborted, socket.New(conn))
 		d.Stop()
 	})
 	return nil

@@ -84,7 +84,7 @@ func files(t *testing.T) (*token.FileSet, []file) {
 var arrows = map[string][]string{
 	"block":                 {},
 	"block/blocktest":       {"block"},
-	"nbd":                   {"block", "golang.org/x/sys/"},
+	"nbd":                   {"block", "internal/socket", "golang.org/x/sys/"},
 	"source":                {"block", "nbd", "internal/...", "golang.org/x/sys/"},
 	"layer":                 {"block", "source", "internal/...", "golang.org/x/sys/"},
 	"snapshot":              {"block", "lock", "internal/..."},
@@ -104,6 +104,7 @@ var arrows = map[string][]string{
 	"internal/cert":         {},
 	"internal/lint":         {},
 	"internal/listen":       {"golang.org/x/sys/"},
+	"internal/socket":       {"golang.org/x/sys/"},
 	"internal/copy":         {"block", "golang.org/x/sys/"},
 	"internal/load":         {"block", "github.com/HdrHistogram/"},
 	"internal/rangelock":    {},

@@ -1,0 +1,184 @@
+package socket
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Conn is a socket that Go's poller watches only while a goroutine sleeps for
+// it. It behaves like the connection of package net that it was made of.
+type Conn struct {
+	was     net.Conn // closed; knows the addresses
+	file    *os.File // the descriptor, which the poller does not know
+	raw     syscall.RawConn
+	in, out direction
+}
+
+var (
+	_ net.Conn     = (*Conn)(nil)
+	_ syscall.Conn = (*Conn)(nil)
+)
+
+// maxConns bounds the number of Conns. Each takes one descriptor more than a
+// connection of package net, and a second one when it has had to wait for its
+// peer to take something: with thousands of clients that is worth more.
+const maxConns = 1024
+
+// conns is the number of Conns.
+var conns atomic.Int64
+
+// New returns a [Conn] in place of nc, which must not be used any more, if nc is
+// a TCP or Unix socket. Otherwise, if there are [maxConns] of them or descriptors
+// have run out, it returns nc itself.
+func New(nc net.Conn) net.Conn {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+	default:
+		return nc
+	}
+	if conns.Add(1) <= maxConns {
+		if c := adopt(nc); c != nil {
+			return c
+		}
+	}
+	conns.Add(-1)
+	return nc
+}
+
+// adopt returns nil and leaves nc alone if it cannot have the descriptors.
+func adopt(nc net.Conn) *Conn {
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return nil
+	}
+	fd := -1
+	raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	if fd < 0 || err != nil {
+		return nil
+	}
+	c := &Conn{was: nc}
+	c.in.init(c, unix.EPOLLIN|unix.EPOLLRDHUP, receive)
+	c.out.init(c, unix.EPOLLOUT, send)
+	if c.in.sleeper, err = newSleeper(fd, c.in.event); err != nil {
+		unix.Close(fd)
+		return nil
+	}
+	nc.Close()
+	// A file that does not block is one that the poller is told of.
+	unix.SetNonblock(fd, false)
+	c.file = os.NewFile(uintptr(fd), "socket")
+	unix.SetNonblock(fd, true)
+	c.raw, _ = c.file.SyscallConn() // fails for a nil file only
+	return c
+}
+
+// Read implements [net.Conn].
+func (c *Conn) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.in.transfer(p)
+	if n == 0 && err == nil {
+		return 0, io.EOF
+	}
+	return n, c.failure("read", err)
+}
+
+// Write implements [net.Conn].
+func (c *Conn) Write(p []byte) (int, error) {
+	sent := 0
+	for sent < len(p) {
+		n, err := c.out.transfer(p[sent:])
+		sent += n
+		if err != nil {
+			return sent, c.failure("write", err)
+		}
+	}
+	return sent, nil
+}
+
+// failure says what err happened to, as package net does.
+func (c *Conn) failure(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errno, ok := err.(syscall.Errno); ok {
+		err = os.NewSyscallError(op, errno)
+	}
+	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
+// Close closes the socket when nothing is done with it any more. Who sleeps for
+// it is woken and fails with [net.ErrClosed].
+func (c *Conn) Close() error {
+	c.in.close()
+	c.out.close()
+	if c.file.Close() != nil {
+		return c.failure("close", net.ErrClosed)
+	}
+	conns.Add(-1)
+	return nil
+}
+
+// LocalAddr implements [net.Conn].
+func (c *Conn) LocalAddr() net.Addr { return c.was.LocalAddr() }
+
+// RemoteAddr implements [net.Conn].
+func (c *Conn) RemoteAddr() net.Addr { return c.was.RemoteAddr() }
+
+// SetDeadline implements [net.Conn].
+func (c *Conn) SetDeadline(t time.Time) error {
+	c.in.setDeadline(t)
+	c.out.setDeadline(t)
+	return nil
+}
+
+// SetReadDeadline implements [net.Conn].
+func (c *Conn) SetReadDeadline(t time.Time) error {
+	c.in.setDeadline(t)
+	return nil
+}
+
+// SetWriteDeadline implements [net.Conn].
+func (c *Conn) SetWriteDeadline(t time.Time) error {
+	c.out.setDeadline(t)
+	return nil
+}
+
+// SetWriteBuffer sets the size of the system's buffer for what is sent.
+func (c *Conn) SetWriteBuffer(bytes int) error {
+	var failure error
+	err := c.raw.Control(func(fd uintptr) {
+		failure = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
+	})
+	if err != nil {
+		failure = net.ErrClosed
+	}
+	return c.failure("set", failure)
+}
+
+// SyscallConn implements [syscall.Conn]. The functions given to Read and Write
+// of the result are called again, when they have returned false, once there is
+// something to read or room to write.
+func (c *Conn) SyscallConn() (syscall.RawConn, error) { return rawConn{c}, nil }
+
+type rawConn struct{ c *Conn }
+
+func (r rawConn) Read(f func(fd uintptr) bool) error  { return r.c.in.do(f) }
+func (r rawConn) Write(f func(fd uintptr) bool) error { return r.c.out.do(f) }
+
+func (r rawConn) Control(f func(fd uintptr)) error {
+	if r.c.raw.Control(f) != nil {
+		return net.ErrClosed
+	}
+	return nil
+}
+
+func (c *Conn) String() string { return fmt.Sprintf("%v to %v", c.LocalAddr(), c.RemoteAddr()) }

@@ -1,0 +1,72 @@
+package socket
+
+import (
+	"errors"
+	"net"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sleeper waits for one event of one descriptor. It has an epoll instance
+// that is told of the descriptor for the time of a wait; Go's poller watches
+// that instance.
+type sleeper struct {
+	epoll *os.File
+	raw   syscall.RawConn // of epoll
+	fd    int
+	event unix.EpollEvent
+	armed bool
+	err   error
+	step  func(epfd uintptr) bool // look, made once
+}
+
+func newSleeper(fd int, event uint32) (*sleeper, error) {
+	epfd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	s := &sleeper{fd: fd, event: unix.EpollEvent{Events: unix.EPOLLONESHOT}}
+	if err = unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, fd, &s.event); err == nil {
+		// Only a file that does not block is one that Go's poller watches.
+		err = unix.SetNonblock(epfd, true)
+	}
+	if err != nil {
+		unix.Close(epfd)
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+	s.event.Events |= event
+	s.epoll = os.NewFile(uintptr(epfd), "epoll")
+	s.raw, _ = s.epoll.SyscallConn() // fails for a nil file only
+	s.step = s.look
+	return s, nil
+}
+
+// wait returns when the event has happened, with [os.ErrDeadlineExceeded] when
+// the deadline of epoll has passed, and with [net.ErrClosed] when epoll is
+// closed. One goroutine may wait at a time; it must keep the descriptor open.
+func (s *sleeper) wait() error {
+	s.armed, s.err = false, nil
+	err := s.raw.Read(s.step)
+	switch {
+	case err == nil:
+		return s.err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return err
+	}
+	return net.ErrClosed
+}
+
+// look arms epoll, and takes the event from it when called again: one that is
+// left there would hide the next.
+func (s *sleeper) look(epfd uintptr) bool {
+	if !s.armed {
+		s.armed = true
+		s.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, s.fd, &s.event))
+		return s.err != nil
+	}
+	var events [1]unix.EpollEvent
+	n, err := unix.EpollWait(int(epfd), events[:], 0)
+	return n > 0 || err != nil && err != unix.EINTR
+}
