@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // Sizes of the reader's own buffers.
@@ -282,6 +283,7 @@ func (t *transmission) enlarge() {
 // linger reports whether to look again for something to receive, rather than
 // to sleep until it comes. There is nothing else to do for the client then.
 func (t *transmission) linger() bool {
+	socket.Yield()
 	return t.count.inFlight.Load() == 0 && t.lingering.again(t.count.requests.Load())
 }
 

@@ -104,7 +104,7 @@ var arrows = map[string][]string{
 	"internal/cert":         {},
 	"internal/lint":         {},
 	"internal/listen":       {"golang.org/x/sys/"},
-	"internal/socket":       {"golang.org/x/sys/"},
+	"internal/socket":       {"internal/race", "golang.org/x/sys/"},
 	"internal/copy":         {"block", "golang.org/x/sys/"},
 	"internal/load":         {"block", "github.com/HdrHistogram/"},
 	"internal/rangelock":    {},

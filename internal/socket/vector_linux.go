@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"syscall"
 	"unsafe"
+
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // maxVector is the system's limit of pieces in one call (IOV_MAX).
@@ -96,6 +98,11 @@ func (v *Vector) attempt(fd uintptr) bool {
 
 // write sends from one place the cheaper way.
 func write(fd uintptr, iov []syscall.Iovec) (int, syscall.Errno) {
+	if race.Enabled {
+		// Package syscall tells the race detector that what happens at the
+		// receiver happens later.
+		syscall.Write(int(fd), nil)
+	}
 	if len(iov) == 1 {
 		n, _, errno := syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(iov[0].Base)), uintptr(iov[0].Len))
 		return int(n), errno
