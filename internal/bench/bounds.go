@@ -18,8 +18,9 @@ const (
 	beyondLimit = 1.1
 )
 
-// oneThread says that the client has one thread for each connection, and no
-// more: fio has, our own generator has not.
+// oneThread says that client and server have one thread for each connection,
+// and that the server's makes little but system calls: not so with TLS, where
+// our own generator is the client.
 func oneThread(g group) bool { return g.transport != overTLS }
 
 // throughputBounds tells why the throughput is not want times that of the best
@@ -36,6 +37,13 @@ func throughputBounds(r row, g group, want float64, processors int) (all []strin
 			all = append(all, fmt.Sprintf("client %.0f %% busy: %.2fx if it never waited", us.busy*100, ceiling))
 		}
 	}
+	if us.sys > 0 && oneThread(g) && peer.iops > 0 {
+		// One goroutine reads a connection and does what cannot block.
+		ceiling := float64(r.load.conns) / us.sys.Seconds() / peer.iops
+		if ceiling < want || us.used() >= usedUp*float64(r.load.conns) {
+			all = append(all, fmt.Sprintf("server's thread %.0f %% busy: %.2fx if it made system calls only", us.used()/float64(r.load.conns)*100, ceiling))
+		}
+	}
 	if limit.iops > 0 {
 		if share := us.iops / limit.iops; share >= atLimit && share <= beyondLimit {
 			all = append(all, fmt.Sprintf("%.0f %% of the bare echo's throughput", share*100))
@@ -47,11 +55,31 @@ func throughputBounds(r row, g group, want float64, processors int) (all []strin
 			all = append(all, fmt.Sprintf("client and bare echo alone fill %d processors at %.2fx", processors, ceiling))
 		}
 	}
+	if len(all) == 0 {
+		return r.spent(processors)
+	}
 	return all
 }
 
+// used is how many processors the server used.
+func (f figure) used() float64 { return f.cpu.Seconds() * f.iops }
+
+// spent is where the processors' time went: what a row that nothing else bounds
+// could gain is what they idle, waiting for client and server to wake each other,
+// and what the server does besides its system calls.
+func (r row) spent(processors int) []string {
+	us, n := r.figures[ours], float64(processors)
+	client, server := us.busy*float64(r.load.conns)/n, us.used()/n
+	if client <= 0 || server <= 0 {
+		return nil
+	}
+	kernel := server * quotient(float64(us.sys), float64(us.cpu))
+	return []string{fmt.Sprintf("processors: client %.0f %%, server's system calls %.0f %%, the rest of it %.0f %%, idle %.0f %%",
+		client*100, kernel*100, (server-kernel)*100, max(1-client-server, 0)*100)}
+}
+
 // p99Bounds tells why the p99 is not want times that of the best peer.
-func p99Bounds(r row, g group, want float64) (all []string) {
+func p99Bounds(r row, g group, want float64, processors int) (all []string) {
 	us, limit := r.figures[ours], r.figures[limitName]
 	best := float64(r.figures[r.best(sooner)].p99)
 	if floor := quotient(float64(limit.p99), best); floor > want && floor <= 1 && limit.p99 <= us.p99 {
@@ -65,6 +93,12 @@ func p99Bounds(r row, g group, want float64) (all []string) {
 			all = append(all, fmt.Sprintf("the mean alone is %.2fx if the client never waited", floor))
 		}
 	}
+	if threads := 2 * r.load.conns; threads > processors {
+		all = append(all, fmt.Sprintf("%d threads of client and server on %d processors; the median is %.2fx", threads, processors, quotient(float64(us.p50), float64(r.figures[r.best(sooner)].p50))))
+	}
+	if len(all) == 0 {
+		return r.spent(processors)
+	}
 	return all
 }
 
@@ -77,6 +111,9 @@ func cpuBounds(r row, want float64) (all []string) {
 	}
 	if floor := quotient(float64(us.sys), float64(peer.cpu)); floor > want {
 		all = append(all, fmt.Sprintf("%.2fx in system calls alone", floor))
+	}
+	if len(all) == 0 && us.sys > 0 {
+		all = append(all, fmt.Sprintf("%.2fx in system calls, %.2fx besides them", quotient(float64(us.sys), float64(peer.cpu)), quotient(float64(us.cpu-us.sys), float64(peer.cpu))))
 	}
 	return all
 }

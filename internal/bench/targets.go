@@ -87,7 +87,7 @@ func throughputOf(f filter) func(*report, float64) []outcome {
 func p99Of(f filter) func(*report, float64) []outcome {
 	return rowsOf(f, func(r row, g group, want float64) outcome {
 		peer := r.figures[r.best(sooner)]
-		return outcome{value: quotient(float64(r.figures[ours].p99), float64(peer.p99)), bounds: p99Bounds(r, g, want)}
+		return outcome{value: quotient(float64(r.figures[ours].p99), float64(peer.p99)), bounds: p99Bounds(r, g, want, runtime.NumCPU())}
 	})
 }
 

@@ -25,18 +25,25 @@ func TestThroughputBounds(t *testing.T) {
 		limit figure
 		want  []string
 	}{
-		{"nothing is used up", overFio, figure{iops: 120e3, cpu: 8e3, busy: 0.5}, figure{iops: 300e3, cpu: 2e3}, nil},
+		{"nothing is used up", overFio, figure{iops: 100e3, cpu: 8e3, sys: 6e3, busy: 0.5}, figure{iops: 300e3, cpu: 2e3},
+			[]string{"processors: client 25 %, server's system calls 30 %, the rest of it 10 %, idle 35 %"}},
+		{"the server's thread is used up", overFio, figure{iops: 120e3, cpu: 8e3, sys: 6e3, busy: 0.5}, figure{iops: 300e3, cpu: 2e3},
+			[]string{"server's thread 96 % busy: 1.67x if it made system calls only"}},
+		{"its system calls take too long", overFio, figure{iops: 100e3, cpu: 8e3, sys: 8e3, busy: 0.5}, figure{iops: 300e3, cpu: 2e3},
+			[]string{"server's thread 80 % busy: 1.25x if it made system calls only"}},
 		{"no limit, no client", overFio, figure{iops: 120e3}, figure{}, nil},
 		{"the client never waits", overFio, figure{iops: 130e3, cpu: 8e3, busy: 0.975}, figure{iops: 300e3, cpu: 2e3},
 			[]string{"client 98 % busy: 1.33x if it never waited"}},
 		{"its time would not suffice", overFio, figure{iops: 120e3, cpu: 8e3, busy: 0.8}, figure{iops: 300e3, cpu: 2e3},
 			[]string{"client 80 % busy: 1.50x if it never waited"}},
-		{"a client of many threads", overOurs, figure{iops: 120e3, cpu: 5e3, busy: 0.8}, figure{iops: 300e3, cpu: 2e3}, nil},
+		{"a client of many threads", overOurs, figure{iops: 120e3, cpu: 5e3, busy: 0.8}, figure{iops: 300e3, cpu: 2e3},
+			[]string{"processors: client 40 %, server's system calls 0 %, the rest of it 30 %, idle 30 %"}},
 		{"the peer is faster with the same client", overFio, figure{iops: 50e3, cpu: 8e3, busy: 0.99}, figure{iops: 300e3, cpu: 2e3},
 			[]string{"client 99 % busy: 1.11x if it never waited"}},
 		{"the echo is hardly faster", overFio, figure{iops: 120e3, cpu: 8e3, busy: 0.5}, figure{iops: 130e3, cpu: 2e3},
 			[]string{"92 % of the bare echo's throughput"}},
-		{"the echo is slower, so no limit", overFio, figure{iops: 120e3, cpu: 8e3, busy: 0.5}, figure{iops: 80e3, cpu: 2e3}, nil},
+		{"the echo is slower, so no limit", overFio, figure{iops: 120e3, cpu: 8e3, busy: 0.5}, figure{iops: 80e3, cpu: 2e3},
+			[]string{"processors: client 25 %, server's system calls 0 %, the rest of it 48 %, idle 27 %"}},
 		{"two processors are full", overOurs, figure{iops: 120e3, cpu: 8e3, busy: 1.2}, figure{iops: 300e3, cpu: 6e3},
 			[]string{"client and bare echo alone fill 2 processors at 1.33x"}},
 	} {
@@ -51,7 +58,7 @@ func TestOtherBounds(t *testing.T) {
 	overFio := group{transport: overUnix}
 	us := figure{iops: 120e3, p99: 300e3, cpu: 8e3, busy: 0.5}
 	r := made(us, figure{iops: 300e3, p99: 240e3, cpu: 7e3})
-	if got := p99Bounds(r, overFio, 0.5); !slices.Equal(got, []string{"bare echo has 0.60x"}) {
+	if got := p99Bounds(r, overFio, 0.5, 2); !slices.Equal(got, []string{"bare echo has 0.60x"}) {
 		t.Errorf("%q", got)
 	}
 	if got := cpuBounds(r, 0.55); !slices.Equal(got, []string{"bare echo costs 0.70x"}) {
@@ -66,13 +73,19 @@ func TestOtherBounds(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	r = made(us, figure{iops: 300e3, p99: 240e3, cpu: 7e3})
-	if got := append(p99Bounds(r, overFio, 0.6), cpuBounds(r, 0.9)...); got != nil {
-		t.Errorf("a floor below the number is a bound: %q", got)
+	got := append(p99Bounds(r, overFio, 0.6, 2), cpuBounds(r, 0.9)...)
+	if want := r.spent(2); !slices.Equal(got, want) {
+		t.Errorf("a floor below the number is a bound: %q, want %q", got, want)
 	}
+	r.load.conns = 2
+	if got := p99Bounds(r, overFio, 0.6, 2); !slices.Equal(got, []string{"4 threads of client and server on 2 processors; the median is 0.00x"}) {
+		t.Errorf("%q", got)
+	}
+	r.load.conns = 1
 	// 64 in flight at 5 µs each of the client are 320 µs.
 	r.load.depth = 64
 	r.figures[ours] = figure{iops: 200e3, p99: 360e3, cpu: 6e3, busy: 1}
-	if got := p99Bounds(r, overFio, 0.7); !slices.Equal(got, []string{"the mean alone is 0.80x if the client never waited"}) {
+	if got := p99Bounds(r, overFio, 0.7, 2); !slices.Equal(got, []string{"the mean alone is 0.80x if the client never waited"}) {
 		t.Errorf("%q", got)
 	}
 	if got := cpuBounds(r, 0.55); got != nil {
