@@ -81,7 +81,7 @@ func TestReport(t *testing.T) {
 	for _, ld := range g.loads {
 		section.add(ld, figures)
 	}
-	r.copySection().add(copyCases[0], map[string][]time.Duration{ours: {time.Second}, "nbdcopy": {2 * time.Second}, "qemu-img": {3 * time.Second}})
+	r.copySection().add(copyCases[0], map[string][]copyTime{ours: {{took: time.Second}}, "nbdcopy": {{took: 2 * time.Second}}, "qemu-img": {{took: 3 * time.Second}}})
 	r.idle = &idle{alone: 14e6, perConn: 9 << 10, conns: 10}
 	r.layers = []passCost{{"slice", 5, 6, 0}}
 	if err := r.write(dir); err != nil {

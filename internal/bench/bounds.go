@@ -119,11 +119,22 @@ func cpuBounds(r row, want float64) (all []string) {
 }
 
 // copyBounds tells why a copy is not want times as fast as the fastest peer's.
-func copyBounds(r copyRow, want float64) (all []string) {
-	if ceiling := quotient(float64(r.fastestPeer()), float64(r.times[limitName])); ceiling > 0 && ceiling < want {
+func copyBounds(r copyRow, want float64, processors int) (all []string) {
+	us, peer := r.times[ours], r.fastestPeer()
+	if ceiling := quotient(float64(peer.took), float64(r.times[limitName].took)); ceiling > 0 && ceiling < want {
 		all = append(all, fmt.Sprintf("%.2fx with nothing at the other end", ceiling))
 	}
+	if least := peer.servers + min(us.tool, peer.tool); least > 0 {
+		ceiling := quotient(float64(peer.took)*float64(processors), float64(least))
+		all = append(all, fmt.Sprintf("%.2fx if the least processor time of both tools filled %d processors; ours idled %.0f %%, the peer's %.0f %%",
+			ceiling, processors, us.idle(processors)*100, peer.idle(processors)*100))
+	}
 	return all
+}
+
+// idle is the share of the processors' time that nobody used.
+func (t copyTime) idle(processors int) float64 {
+	return max(1-quotient((t.tool+t.servers).Seconds(), t.took.Seconds()*float64(processors)), 0)
 }
 
 // clientCost is the least that the client used of a processor for a request of

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -64,9 +65,9 @@ func (l *lab) measureCopies(ctx context.Context, report *report) error {
 	}
 	section := report.copySection()
 	for _, c := range copyCases {
-		figures := map[string][]time.Duration{}
-		for range l.o.rounds {
-			for _, tool := range append(slices.Clone(copiers), bareCopier) {
+		figures := map[string][]copyTime{}
+		for round := range l.o.rounds {
+			for _, tool := range rotated(append(slices.Clone(copiers), bareCopier), round) {
 				if tool.program != "" {
 					if _, err := exec.LookPath(tool.program); err != nil {
 						continue
@@ -88,50 +89,56 @@ func (l *lab) measureCopies(ctx context.Context, report *report) error {
 }
 
 // copyOnce copies once, and checks the copy.
-func (l *lab) copyOnce(ctx context.Context, c copyCase, tool copier) (time.Duration, error) {
+func (l *lab) copyOnce(ctx context.Context, c copyCase, tool copier) (t copyTime, err error) {
 	source, target := filepath.Join(l.o.dir, "copy.from"), filepath.Join(l.o.dir, "copy.to")
 	defer os.Remove(source)
 	defer os.Remove(target)
 	if err := l.makeImage(source, c.sparse); err != nil {
-		return 0, err
-	}
-	from, to := source, target
-	if c.from == "server" {
-		r, err := l.startCopyServer(ctx, source)
-		if err != nil {
-			return 0, err
-		}
-		defer r.stop()
-		from = r.uri
+		return t, err
 	}
 	if c.to == "server" {
-		if err := os.WriteFile(target, nil, 0o600); err != nil {
-			return 0, err
+		if err := makeFile(target, strings.NewReader("")); err != nil {
+			return t, err
 		}
 		if err := os.Truncate(target, copySize<<20); err != nil {
-			return 0, err
+			return t, err
 		}
-		r, err := l.startCopyServer(ctx, target)
+	}
+	ends, servers := []string{source, target}, []*running(nil)
+	for i, kind := range []string{c.from, c.to} {
+		if kind != "server" {
+			continue
+		}
+		r, err := l.startCopyServer(ctx, ends[i])
 		if err != nil {
-			return 0, err
+			return t, err
 		}
 		defer r.stop()
-		to = r.uri
+		ends[i], servers = r.uri, append(servers, r)
 	}
-	args := tool.command(l, from, to, c.to == "server")
+	args := tool.command(l, ends[0], ends[1], c.to == "server")
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	start := time.Now()
-	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
-	took := time.Since(start)
+	out, err := cmd.CombinedOutput()
+	t.took = time.Since(start)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %s", err, out)
+		return t, fmt.Errorf("%w: %s", err, out)
+	}
+	t.tool = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	for _, r := range servers {
+		u, err := groupUsage(r.group)
+		if err != nil {
+			return t, err
+		}
+		t.servers += u.cpu
 	}
 	if tool.name == limitName {
-		return took, nil
+		return t, nil
 	}
 	if out, err := exec.CommandContext(ctx, "cmp", source, target).CombinedOutput(); err != nil {
-		return 0, fmt.Errorf("the copy differs: %s", out)
+		return t, fmt.Errorf("the copy differs: %s", out)
 	}
-	return took, nil
+	return t, nil
 }
 
 // makeImage writes an image with data all over, or in one MiB of eight.

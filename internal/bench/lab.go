@@ -92,7 +92,7 @@ func (l *lab) measure(ctx context.Context, g group, report *report) error {
 	for _, ld := range loads {
 		figures := map[string][]figure{}
 		for round := range l.o.rounds {
-			for _, s := range servers {
+			for _, s := range rotated(servers, round) {
 				if s.name == limitName && !spread(round, l.o.limitRounds, l.o.rounds) {
 					continue
 				}
@@ -106,6 +106,13 @@ func (l *lab) measure(ctx context.Context, g group, report *report) error {
 		section.add(ld, figures)
 	}
 	return nil
+}
+
+// rotated returns all, beginning with another one in each round: nobody gains or
+// loses by the one before.
+func rotated[T any](all []T, round int) []T {
+	k := round % len(all)
+	return slices.Concat(all[k:], all[:k])
 }
 
 // spread says whether round i of n is one of the k that are spread over all.

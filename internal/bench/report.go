@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -40,8 +41,12 @@ type copySection struct{ rows []copyRow }
 
 type copyRow struct {
 	c     copyCase
-	times map[string]time.Duration
+	times map[string]copyTime
 }
+
+// A copyTime is how long a copy took, and the processor time that the tool and
+// the servers used meanwhile.
+type copyTime struct{ took, tool, servers time.Duration }
 
 const ours = "strata"
 
@@ -70,14 +75,14 @@ func (s *section) add(ld load, all map[string][]figure) {
 		s.group.title, ld, figures[ours].iops, q.throughput, q.p99, q.cpu, q.peer)
 }
 
-func (s *copySection) add(c copyCase, all map[string][]time.Duration) {
-	times := map[string]time.Duration{}
+func (s *copySection) add(c copyCase, all map[string][]copyTime) {
+	row := copyRow{c, map[string]copyTime{}}
 	for name, list := range all {
-		slices.Sort(list)
-		times[name] = list[len(list)/2]
+		slices.SortFunc(list, func(a, b copyTime) int { return cmp.Compare(a.took, b.took) })
+		row.times[name] = list[len(list)/2]
 	}
-	s.rows = append(s.rows, copyRow{c, times})
-	fmt.Printf("%-22s %-34s %v\n", "Copy", c.title, times)
+	s.rows = append(s.rows, row)
+	fmt.Printf("%-22s %-34s %.2fx %v\n", "Copy", c.title, row.ratio(), row.times)
 }
 
 // ratios compare us with the best peer in each respect.
@@ -222,10 +227,10 @@ func (s *copySection) write(b *bytes.Buffer) {
 	for _, r := range s.rows {
 		fmt.Fprintf(b, "| %s | **%.2f** |", r.c.title, r.ratio())
 		for _, tool := range copiers {
-			fmt.Fprintf(b, " %.3f |", r.times[tool.name].Seconds())
+			fmt.Fprintf(b, " %.3f |", r.times[tool.name].took.Seconds())
 		}
 		if limit, ok := r.times[limitName]; ok {
-			fmt.Fprintf(b, " %.3f |\n", limit.Seconds())
+			fmt.Fprintf(b, " %.3f |\n", limit.took.Seconds())
 		} else {
 			fmt.Fprintln(b, " - |")
 		}
@@ -257,12 +262,12 @@ func (r *report) writeLayers(b *bytes.Buffer) {
 
 // ratio is how many times faster than the fastest peer we are.
 func (r copyRow) ratio() float64 {
-	return float64(r.fastestPeer()) / float64(r.times[ours])
+	return quotient(float64(r.fastestPeer().took), float64(r.times[ours].took))
 }
 
-func (r copyRow) fastestPeer() (fastest time.Duration) {
+func (r copyRow) fastestPeer() (fastest copyTime) {
 	for name, t := range r.times {
-		if name != ours && name != limitName && (fastest == 0 || t < fastest) {
+		if name != ours && name != limitName && (fastest.took == 0 || t.took < fastest.took) {
 			fastest = t
 		}
 	}

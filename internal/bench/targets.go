@@ -103,8 +103,8 @@ func (r *report) copyOutcomes(want float64) (all []outcome) {
 		return nil
 	}
 	for _, row := range r.copies.rows {
-		if row.fastestPeer() > 0 {
-			all = append(all, outcome{where: row.c.title, value: row.ratio(), bounds: copyBounds(row, want)})
+		if row.fastestPeer().took > 0 {
+			all = append(all, outcome{where: row.c.title, value: row.ratio(), bounds: copyBounds(row, want, runtime.NumCPU())})
 		}
 	}
 	return all

@@ -3,7 +3,6 @@ package main
 import (
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/strata-storage/strata/source"
 )
@@ -68,8 +67,12 @@ func TestOtherBounds(t *testing.T) {
 	if got := cpuBounds(r, 0.6); !slices.Equal(got, []string{"0.65x in system calls alone"}) {
 		t.Errorf("%q", got)
 	}
-	c := copyRow{times: map[string]time.Duration{ours: 100, "peer": 110, limitName: 96}}
-	if got := copyBounds(c, 1.2); !slices.Equal(got, []string{"1.15x with nothing at the other end"}) || copyBounds(c, 1.1) != nil {
+	c := copyRow{times: map[string]copyTime{ours: {took: 100}, "peer": {took: 110}, limitName: {took: 96}}}
+	if got := copyBounds(c, 1.2, 2); !slices.Equal(got, []string{"1.15x with nothing at the other end"}) || copyBounds(c, 1.1, 2) != nil {
+		t.Errorf("%q", got)
+	}
+	c = copyRow{times: map[string]copyTime{ours: {100, 80, 70}, "peer": {110, 100, 80}}}
+	if got := copyBounds(c, 1.2, 2); !slices.Equal(got, []string{"1.38x if the least processor time of both tools filled 2 processors; ours idled 25 %, the peer's 18 %"}) {
 		t.Errorf("%q", got)
 	}
 	r = made(us, figure{iops: 300e3, p99: 240e3, cpu: 7e3})
