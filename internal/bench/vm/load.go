@@ -76,11 +76,11 @@ func (c *client) one(write bool, lane int, off int64) (err error) {
 	return err
 }
 
-// lanes calls f on each lane at the same time.
-func lanes(f func(lane int) error) error {
-	errs := make([]error, inFlight)
+// lanes calls f on so many lanes at the same time.
+func lanes(n int, f func(lane int) error) error {
+	errs := make([]error, n)
 	var all sync.WaitGroup
-	for lane := range inFlight {
+	for lane := range n {
 		all.Go(func() { errs[lane] = f(lane) })
 	}
 	all.Wait()
@@ -92,7 +92,7 @@ func lanes(f func(lane int) error) error {
 func (c *client) random(write bool, chunks int64, length time.Duration) (float64, error) {
 	counts := make([]int, inFlight)
 	start := time.Now()
-	err := lanes(func(lane int) error {
+	err := lanes(inFlight, func(lane int) error {
 		r := rand.New(rand.NewPCG(uint64(lane), 3))
 		for time.Since(start) < length {
 			if err := c.one(write, lane, r.Int64N(chunks)*chunk); err != nil {
@@ -119,7 +119,7 @@ func (c *client) writes(order []int, flushEvery int) (float64, error) {
 			batch = rest[:min(flushEvery, len(rest))]
 		}
 		rest = rest[len(batch):]
-		err := lanes(func(lane int) error {
+		err := lanes(min(inFlight, len(batch)), func(lane int) error {
 			for i := lane; i < len(batch); i += inFlight {
 				if err := c.one(true, lane, int64(batch[i])*chunk); err != nil {
 					return err
