@@ -20,7 +20,7 @@ const kernelDir = ".cache/kernel"
 const (
 	vmMiB    = 64 // of each disk: the memory of the guest must hold them all
 	vmRounds = 3
-	vmLength = 400 * time.Millisecond
+	vmLength = 300 * time.Millisecond
 )
 
 // A vmReport has what was measured in the virtual machine.
