@@ -41,7 +41,26 @@ type engineFigures struct {
 	amplification          float64
 	barriers               float64       // for each flush of a client
 	handOver, slowHandOver time.Duration // median and p99
-	deleted, snapshotsMany int
+	// The same within a process, and how many of all were made while there
+	// was work in the background.
+	localHandOver, slowLocalHandOver time.Duration
+	busyHandOvers                    int
+	deleted, snapshotsMany           int
+	// To learn of commits of another engine, and with a store ten times as
+	// large.
+	refresh, refreshLarge []refreshing
+	spent                 map[string]*spending // by what was measured
+}
+
+// spendOn notes what f uses.
+func (e *engineFigures) spendOn(what string, f func() error) error {
+	if e.spent == nil {
+		e.spent = map[string]*spending{}
+	}
+	if e.spent[what] == nil {
+		e.spent[what] = &spending{}
+	}
+	return e.spent[what].spend(f)
 }
 
 const (
@@ -169,7 +188,7 @@ func (l *snapLab) measureEngine(ctx context.Context) error {
 		f    func(context.Context, *engineFigures) error
 	}{
 		{"create", l.engineCreate}, {"pause", l.enginePause}, {"delete", l.engineDelete}, {"latency", l.engineLatency},
-		{"batch", l.engineBatch}, {"open", l.engineOpen}, {"flush", l.engineFlush}, {"lock", l.engineLock},
+		{"batch", l.engineBatch}, {"open", l.engineOpen}, {"flush", l.engineFlush}, {"lock", l.engineLock}, {"refresh", l.engineRefresh},
 	} {
 		if !l.o.only.MatchString(l.site + ": engine " + m.what) {
 			continue
@@ -220,7 +239,7 @@ func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error
 	for range creations {
 		for i, r := range rigs {
 			start := time.Now()
-			if err := r.snapshot(ctx); err != nil {
+			if err := e.spendOn("create", func() error { return r.snapshot(ctx) }); err != nil {
 				return err
 			}
 			took[i] = append(took[i], time.Since(start))
@@ -272,7 +291,7 @@ func (l *snapLab) enginePause(ctx context.Context, e *engineFigures) error {
 		middle := time.Now()
 		time.Sleep(creationGap / 2)
 		start := time.Now()
-		if err = r.snapshot(ctx); err != nil {
+		if err = e.spendOn("pause", func() error { return r.snapshot(ctx) }); err != nil {
 			break
 		}
 		end := time.Now()

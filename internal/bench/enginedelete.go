@@ -53,13 +53,13 @@ func names(first, last int) (all []string) {
 
 // free deletes snapshots of a manual rig and says how long Delete and how long
 // the rest took.
-func (r *rig) free(ctx context.Context, first, last int) (deleting, working time.Duration, err error) {
+func (e *engineFigures) free(ctx context.Context, r *rig, first, last int) (deleting, working time.Duration, err error) {
 	start := time.Now()
 	if err := r.set.Delete(ctx, names(first, last)...); err != nil {
 		return 0, 0, err
 	}
 	deleting = time.Since(start)
-	err = r.work(ctx)
+	err = e.spendOn("delete", func() error { return r.work(ctx) })
 	return deleting, time.Since(start) - deleting, err
 }
 
@@ -74,7 +74,7 @@ func (l *snapLab) engineDelete(ctx context.Context, e *engineFigures) error {
 			return err
 		}
 		before := r.set.Stats().Store.Exceptions
-		e.deleting, times[i], err = r.free(ctx, 2, 2)
+		e.deleting, times[i], err = e.free(ctx, r, 2, 2)
 		freed := before - r.set.Stats().Store.Exceptions
 		if freed != int64(each) {
 			err = errors.Join(err, fmt.Errorf("%d exceptions were freed, not %d", freed, each))
@@ -109,7 +109,7 @@ func (l *snapLab) engineBatch(ctx context.Context, e *engineFigures) error {
 			return err
 		})
 		if err == nil {
-			_, times[i], err = r.free(ctx, 2, n+1)
+			_, times[i], err = e.free(ctx, r, 2, n+1)
 		}
 		if left := r.set.Stats().Store.Exceptions; left != int64(all) {
 			err = errors.Join(err, fmt.Errorf("%d exceptions are left, not %d", left, all))
@@ -139,10 +139,12 @@ func (l *snapLab) engineLatency(ctx context.Context, e *engineFigures) error {
 		return errors.Join(err, r.close())
 	}
 	busy, err := r.foreground(ctx, each, func() error {
-		if err := r.set.Delete(ctx, names(2, snapshots)...); err != nil {
-			return err
-		}
-		return r.waitFreed(ctx, int64(2*each))
+		return e.spendOn("latency", func() error {
+			if err := r.set.Delete(ctx, names(2, snapshots)...); err != nil {
+				return err
+			}
+			return r.waitFreed(ctx, int64(2*each))
+		})
 	})
 	e.latency = quotient(float64(busy), float64(quiet))
 	err = errors.Join(err, r.set.Delete(ctx, names(snapshots+1, snapshots+1)...))

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"runtime"
 	"time"
 
-	"github.com/strata-storage/strata/lock"
 	"github.com/strata-storage/strata/snapshot"
 )
 
@@ -27,12 +25,15 @@ func (l *snapLab) engineOpen(ctx context.Context, e *engineFigures) error {
 	before := heap()
 	r := &rig{path: path}
 	start := time.Now()
-	if err := r.open(ctx, size, o); err != nil {
+	if err := e.spendOn("open", func() error { return r.open(ctx, size, o) }); err != nil {
 		return err
 	}
 	e.opening, e.exceptions = time.Since(start), n
 	e.memory = float64(heap()-before) / float64(n)
-	e.lookup, err = r.lookUp(ctx, n)
+	err = e.spendOn("look up", func() (err error) {
+		e.lookup, err = r.lookUp(ctx, n)
+		return err
+	})
 	return errors.Join(err, r.set.Close())
 }
 
@@ -93,67 +94,14 @@ func (l *snapLab) engineFlush(ctx context.Context, e *engineFigures) error {
 	err = r.snapshot(ctx)
 	bytes, barriers := r.store.bytes.Load(), r.store.flushes.Load()
 	for i := 0; i < flushes && err == nil; i++ {
-		err = parallel(inFlight, inFlight, func(j int) error {
-			return r.disk.WriteAt(ctx, p, int64(order[i*inFlight+j])*chunk, 0)
+		err = e.spendOn("flush", func() error {
+			err := parallel(inFlight, inFlight, func(j int) error {
+				return r.disk.WriteAt(ctx, p, int64(order[i*inFlight+j])*chunk, 0)
+			})
+			return errors.Join(err, r.disk.Flush(ctx))
 		})
-		err = errors.Join(err, r.disk.Flush(ctx))
 	}
 	e.amplification = float64(r.store.bytes.Load()-bytes) / (flushes * inFlight * chunk)
 	e.barriers = float64(r.store.flushes.Load()-barriers) / flushes
 	return errors.Join(err, r.close())
-}
-
-// handOvers is how often the lock changes hands for a figure.
-const handOvers = 100
-
-// engineLock lets two sets write in turns under a lock on a file, while
-// snapshots are being deleted.
-func (l *snapLab) engineLock(ctx context.Context, e *engineFigures) error {
-	file := filepath.Join(l.o.dir, "lock")
-	defer os.Remove(file)
-	var rigs []*rig
-	path := ""
-	for range 2 {
-		k, err := lock.File(file)
-		if err != nil {
-			return err
-		}
-		r := &rig{path: path}
-		o := snapshot.Options{Policy: snapshot.Redirect, Chunk: smallChunk, Lock: k}
-		if path == "" {
-			r, err = l.newRig(ctx, smallDisk, o)
-			path = r.path
-		} else {
-			err = r.open(ctx, smallDisk, o)
-		}
-		if err != nil {
-			return err
-		}
-		rigs = append(rigs, r)
-	}
-	defer os.Remove(path)
-	took, err := turns(ctx, rigs, max(l.o.exceptions/200, 1))
-	e.handOver, e.slowHandOver = quantile(took, 0.5), quantile(took, 0.99)
-	return errors.Join(err, rigs[1].set.Close(), rigs[0].set.Close())
-}
-
-// turns is how long writes took that were made by each of rigs in turn.
-func turns(ctx context.Context, rigs []*rig, exceptions int) (took []time.Duration, err error) {
-	for range 4 {
-		if err := errors.Join(rigs[0].snapshot(ctx), rigs[0].alternate(ctx, 0, exceptions)); err != nil {
-			return nil, err
-		}
-	}
-	if err := rigs[0].set.Delete(ctx, names(2, 4)...); err != nil {
-		return nil, err
-	}
-	p := make([]byte, smallChunk)
-	for i := range handOvers {
-		start := time.Now()
-		if err := rigs[i%2].disk.WriteAt(ctx, p, 0, 0); err != nil {
-			return nil, err
-		}
-		took = append(took, time.Since(start))
-	}
-	return took, nil
 }

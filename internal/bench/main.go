@@ -17,6 +17,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"time"
+
+	"github.com/strata-storage/strata/internal/bench/vm"
 )
 
 // options of a run.
@@ -51,6 +53,9 @@ var parts = []part{
 }
 
 func main() {
+	if os.Getpid() == 1 {
+		vm.Init()
+	}
 	if len(os.Args) > 3 && os.Args[1] == echoCommand {
 		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2:]))
 		os.Exit(1)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/strata-storage/strata/internal/bench/vm"
 )
 
 // madeSnapshots is a report with made-up figures for every row of the plan:
@@ -41,7 +43,10 @@ func madeSnapshots() *report {
 		r.snaps.engine[site] = &engineFigures{
 			commit: 1e6, small: 2e6, large: 2e6, many: 3e6, pause: 4e6, deleting: 1e6, rate: 600e3, batch: 1.1, tree: 1, latency: 1.6,
 			suspending: 3e6, opening: 1e9, exceptions: 5_000_000, memory: 100, lookup: 400, amplification: 1.03, barriers: 1, handOver: 6e6,
-			deleted: 50_000, snapshotsMany: manySnapshots,
+			deleted: 50_000, snapshotsMany: manySnapshots, localHandOver: 5e6, busyHandOvers: 12,
+			refresh:      []refreshing{{1, 1e5}, {10, 2e5}, {100, 1e6}, {1000, 9e6}},
+			refreshLarge: []refreshing{{1, 1e5}, {10, 2e5}, {100, 1e6}, {1000, 18e6}},
+			spent:        map[string]*spending{"latency": {cpu: 15e8, wall: 1e9}},
 		}
 	}
 	for _, n := range kept {
@@ -49,6 +54,11 @@ func madeSnapshots() *report {
 			r.snaps.add(newSnapRow(onTmpfs, kind, n, figures(ours[:3]...)))
 		}
 	}
+	r.snaps.vm = &vmReport{missing: "the virtual machine was stopped", rows: []vm.Row{
+		{Site: vm.InRAM, Kind: vm.Create, Snapshots: 1, Over: map[string]float64{"copyout": 4.1}, Ended: map[string]float64{"copyout": 9}},
+		{Site: vm.InRAM, Kind: vm.FirstWrites, Snapshots: 10, Over: map[string]float64{"redirect": 0.95}, Space: map[string]float64{"redirect": 1.04}},
+		{Site: vm.InRAM, Kind: vm.Reads, Snapshots: 1000, Over: map[string]float64{"dm-thin 64 KiB": 0.4}},
+	}}
 	return r
 }
 
@@ -64,7 +74,15 @@ func TestSnapshotReport(t *testing.T) {
 	}
 	for _, want := range []string{
 		"| Reads of the disk, copyout, any number of snapshots | ≥ 0.98 R | 0 of 4 | 0.50 R |",
-		"| First writes, staged and redirect, tmpfs | ≥ 0.95 R | 0 of 2 | 0.50 R | tmpfs: first writes: staged | the server uses 10.0 µs for a request, with a raw file 5.0 µs |",
+		"| First writes, staged and redirect, tmpfs | ≥ 0.95 R | 0 of 2 | 0.50 R | tmpfs: first writes: staged | the server uses 10.0 µs for a request, with a raw file 5.0 µs; processors: client ",
+		"| Learn of 1000 commits of another engine over 100, for each | ≤ 1.30x | **2 of 2** | 0.90x |",
+		"| The same, a store ten times as large over one | ≤ 1.30x | 0 of 2 | 2.00x |",
+		"processors the process uses 1.50, not ",
+		"| learn of 1000 commits of another engine, and with a store ten times as large | 9.00 ms, 18.00 ms |",
+		"| create, RAM | - | - | - | - | - | 4.1 (9.0) |",
+		"| first writes, RAM | 10 | - | - | - | - | **0.95** (1.0x) | - |",
+		"| reads of the disk, RAM | 1000 | - | - | **0.40** | - | - | - |",
+		"**Not all was measured: the virtual machine was stopped.**",
 		"| The same over qcow2 with 64 KiB | ≥ 2.50x | **2 of 2** | 5.00x |",
 		"| The same, 1000 snapshots over 1 | ≥ 0.95x | **4 of 4** | 1.00x |",
 		"| First writes, copyout, disk, over R with a flush after every 32 | ≥ 0.80 R | 0 of 2 | 0.50 R |",
@@ -148,16 +166,54 @@ func TestEngine(t *testing.T) {
 		func() error { return l.engineOpen(t.Context(), e) },
 		func() error { return l.engineFlush(t.Context(), e) },
 		func() error { return l.engineLock(t.Context(), e) },
+		func() error { return l.engineRefresh(t.Context(), e) },
 	} {
 		if err := f(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if e.rate <= 0 || e.batch <= 0 || e.opening <= 0 || e.lookup <= 0 || e.handOver <= 0 || e.barriers < 1 || e.amplification < 1 {
+	if e.rate <= 0 || e.batch <= 0 || e.opening <= 0 || e.lookup <= 0 || e.handOver <= 0 || e.barriers < 1 || e.amplification < 1 || e.localHandOver <= 0 ||
+		e.proportion() <= 0 || e.growth() <= 0 || e.spent["refresh"].wall <= 0 {
 		t.Errorf("%+v", *e)
 	}
 	left, err := os.ReadDir(o.dir)
 	if err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// What the processors did is said of every row that was measured.
+func TestAccounts(t *testing.T) {
+	t.Parallel()
+	row := newSnapRow(onDisk, flushedWrites, 1, map[string][]figure{
+		rawName: {{iops: 100e3, cpu: 5e3, busy: 0.5}}, "a": {{iops: 80e3, busy: 0.6, cpu: 10e3}}, "b": {{}},
+	})
+	if got, want := row.account("a", 2), "processors: client 30 %, server 40 %, neither 30 %, full they would give 1.14 R"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+	if got, want := row.flushing("a", 200*time.Microsecond), "a bare flush of this place takes 0.200 ms, one for 32 writes is 50 % of the time"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+	if row.account("b", 2) != "" || row.flushing("a", 0) != "" {
+		t.Error("something is said of what was not measured")
+	}
+	if got, want := (spending{cpu: 15e8, wall: 1e9}).account(2), "of 2 processors the process uses 1.50, not 0.50"; got != want {
+		t.Errorf("%q, expected %q", got, want)
+	}
+	if got := (spending{}).account(2); got != "" {
+		t.Errorf("%q", got)
+	}
+}
+
+// No number that is missed is left without a reason.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	r := madeSnapshots()
+	for _, target := range snapTargets {
+		for _, o := range target.verdict(r).missed {
+			if len(o.bounds) == 0 {
+				t.Errorf("%s, %s: nothing is said of why", target.what, o.where)
+			}
+		}
 	}
 }

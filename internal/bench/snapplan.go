@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 )
 
 // kept says with how many snapshots disks are measured that have been written
@@ -61,6 +62,7 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 	}
 	run := o.dir
 	for i, site := range sites {
+		start := time.Now()
 		o.dir = dirs[site]
 		lab, err := newLab(o)
 		if err != nil {
@@ -74,8 +76,10 @@ func runSnapshots(ctx context.Context, o options) (*report, error) {
 		if err := (&snapLab{lab, site, report.snaps}).measureAll(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", site, err)
 		}
+		fmt.Printf("%s: all of it took %s\n", site, time.Since(start).Round(time.Second))
 	}
-	return report, nil
+	o.dir = run
+	return report, report.snaps.measureVM(ctx, o, dirs[onDisk])
 }
 
 func (l *snapLab) measureAll(ctx context.Context) error {

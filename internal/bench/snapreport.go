@@ -14,6 +14,7 @@ type snapReport struct {
 	rows    []snapRow
 	changes map[string]*timing // by place
 	engine  map[string]*engineFigures
+	vm      *vmReport
 }
 
 // A snapRow holds the medians of one row by contender.
@@ -87,6 +88,7 @@ func (r *report) writeSnapshots(dir string) error {
 	s.writeFirst(&b)
 	s.writeKept(&b)
 	s.writeChanges(&b)
+	s.vm.write(&b)
 	for _, site := range []string{onTmpfs, onDisk} {
 		s.engine[site].write(&b, site)
 	}
@@ -216,8 +218,14 @@ func (e *engineFigures) write(b *bytes.Buffer, site string) {
 		{"flushes of the store for each of a client", fmt.Sprintf("%.2f", e.barriers)},
 		{"a write for which the lock changes hands while snapshots are being deleted: median", fmt.Sprintf("%.1f ms", millis(e.handOver))},
 		{"... p99", fmt.Sprintf("%.1f ms", millis(e.slowHandOver))},
+		{"... the same with a lock within the process: median", fmt.Sprintf("%.1f ms", millis(e.localHandOver))},
+		{"... p99", fmt.Sprintf("%.1f ms", millis(e.slowLocalHandOver))},
+		{fmt.Sprintf("... of %d, made while there was something to delete", 2*handOvers), fmt.Sprint(e.busyHandOvers)},
 	} {
 		fmt.Fprintf(b, "| %s | %s |\n", row[0], row[1])
+	}
+	for i, r := range e.refresh {
+		fmt.Fprintf(b, "| learn of %d commits of another engine, and with a store ten times as large | %.2f ms, %.2f ms |\n", r.commits, millis(r.took), millis(e.refreshLarge[i].took))
 	}
 	fmt.Fprintln(b)
 }

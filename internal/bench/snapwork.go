@@ -71,13 +71,20 @@ func flushing(ctx context.Context, uri string, seed uint64, chunks int) (f figur
 	}
 	defer w.c.Close()
 	chunks = min(chunks, len(w.order))
-	start := time.Now()
-	for done := 0; done < chunks; done += inFlight {
-		if err := w.write(ctx, min(inFlight, chunks-done)); err != nil {
-			return f, 0, err
+	var spent spending
+	err = spent.spend(func() error {
+		for done := 0; done < chunks; done += inFlight {
+			if err := w.write(ctx, min(inFlight, chunks-done)); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return f, 0, err
 	}
-	f.iops = float64(chunks) / time.Since(start).Seconds()
+	f.iops = float64(chunks) / spent.wall.Seconds()
+	f.busy = spent.cpu.Seconds() / spent.wall.Seconds()
 	f.p50, f.p99 = quantile(w.took, 0.5), quantile(w.took, 0.99)
 	return f, int64(chunks), nil
 }
