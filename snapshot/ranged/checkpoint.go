@@ -84,7 +84,7 @@ func (st *store) freeze() *draft {
 		st.staging(st.seq + 1)
 	}
 	d.seq, d.token, d.log, d.ahead, d.prev = st.seq, st.token, st.log, st.ahead, st.prev
-	d.roll, d.doomed, d.values = st.roll, slices.Clone(st.doomed), maps.Clone(st.values)
+	d.roll, d.doomed, d.values = st.roll, st.doomed, maps.Clone(st.values)
 	d.segs = st.space.freeze()
 	d.mem, d.trees, d.length = st.mem, st.state.trees, st.blocks
 	st.frozen, st.mem = st.mem, newMemtable()

@@ -2,7 +2,6 @@ package ranged
 
 import (
 	"context"
-	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -65,7 +64,7 @@ func (st *store) sweep(ctx context.Context) error {
 func (st *store) prune(ctx context.Context, budget int) (snapshot.Progress, error) {
 	for {
 		st.mu.RLock()
-		t, spans, roll := st.state.trees, slices.Clone(st.doomed), st.roll
+		t, spans, roll := st.state.trees, st.doomed, st.roll
 		st.mu.RUnlock()
 		w, err := st.walk(ctx, t, spans, &roll, int64(budget))
 		if err != nil {
@@ -94,8 +93,9 @@ type walk struct {
 }
 
 func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, budget int64) (w walk, err error) {
+	next := uint64(0) // the first era that has anything
 	for _, x := range spans {
-		for k := x.from; ; {
+		for k := x.from; uint64(x.to) >= next; {
 			if w.cursor = k; w.visits >= budget {
 				return w, nil
 			}
@@ -103,7 +103,10 @@ func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, b
 			if err != nil {
 				return w, err
 			}
-			if !ok || to > x.to {
+			if next = uint64(to); !ok {
+				next = max48
+			}
+			if next > uint64(x.to) {
 				break
 			}
 			n = min(n, budget-w.visits)
