@@ -46,12 +46,12 @@ func newState(g *geometry, c *cache) *state {
 }
 
 // recent returns the entries of a chunk that has changed since the trees were
-// made.
-func (s *state) recent(c int64) ([]entry, bool) {
-	if list, ok := s.mem.get(c); ok {
+// made, appended to buf.
+func (s *state) recent(c int64, buf []entry) ([]entry, bool) {
+	if list, ok := s.mem.get(c, buf); ok {
 		return list, true
 	}
-	return s.frozen.get(c)
+	return s.frozen.get(c, buf)
 }
 
 // cold returns an error if bits must be read before a record is carried out.
@@ -110,7 +110,7 @@ func (s *state) doMap(r *record) error {
 		}
 	}
 	for i := range r.n {
-		old, _ := s.recent(r.chunk + i)
+		old, _ := s.recent(r.chunk+i, nil)
 		list := moved(make([]entry, 0, len(r.list)), r.list, i)
 		for j := range list {
 			e := &list[j]

@@ -20,11 +20,12 @@ func (st *store) Step(ctx context.Context, budget int) (snapshot.Progress, error
 	st.mu.RLock()
 	doomed, total := len(st.doomed) > 0, st.state.trees.runs
 	old := st.swept < st.deletions && st.state.trees.seq < st.doomedAt
-	many := len(st.mem.chunks) > sweepable || st.frozen != nil
+	many := st.mem.chunks > sweepable || st.frozen != nil
+	making := st.frozen != nil || len(st.gone)+len(st.links) > 0
 	st.mu.RUnlock()
-	if st.due() || doomed && old && many {
-		err := st.compact(ctx)
-		return snapshot.Progress{Done: 1, Total: 1, More: doomed}, err
+	if making || st.due() || doomed && old && many {
+		more, err := st.compactStep(ctx, max(budget, 1))
+		return snapshot.Progress{Done: 1, Total: 1, More: more || doomed || err != nil}, err
 	}
 	if !doomed {
 		return snapshot.Progress{}, nil
@@ -35,6 +36,25 @@ func (st *store) Step(ctx context.Context, budget int) (snapshot.Progress, error
 	return st.prune(ctx, max(budget, 1))
 }
 
+// compactStep goes on with a checkpoint, or begins one, and reports whether there
+// is more to do for it.
+func (st *store) compactStep(ctx context.Context, budget int) (more bool, err error) {
+	st.making.Lock()
+	defer st.making.Unlock()
+	if st.eager {
+		budget = nodeWork // hardly more than a node at a time, with commits between
+	}
+	switch {
+	case st.draft != nil:
+		err = st.further(ctx, 0, budget)
+	case len(st.gone)+len(st.links) == 0:
+		err = st.begin(ctx, 0)
+	default:
+		st.clear(budget)
+	}
+	return st.draft != nil || len(st.gone)+len(st.links) > 0, err
+}
+
 // sweep frees what the memtables have.
 func (st *store) sweep(ctx context.Context) error {
 	for {
@@ -42,9 +62,9 @@ func (st *store) sweep(ctx context.Context) error {
 		at := &reading{st: st, t: st.state.trees}
 		c := st.change(at, nil)
 		looked := int64(0)
-		for _, chunk := range st.mem.sorted() {
+		for chunk, list := range st.mem.all() {
 			looked++
-			if list := st.mem.chunks[chunk]; st.useless(list) {
+			if st.useless(list) {
 				c.add(chunk, st.pruned(list))
 			}
 		}
