@@ -2,6 +2,8 @@ package ranged
 
 import (
 	"context"
+	"flag"
+	"fmt"
 	"math/rand/v2"
 	"runtime"
 	"sync"
@@ -26,7 +28,7 @@ var large = sync.OnceValue(func() *bench {
 	return b
 })
 
-const many = 10_000_000
+var many = flag.Int64("exceptions", 10_000_000, "how many exceptions the large store has")
 
 func largeBench(tb testing.TB) *bench {
 	b := large()
@@ -38,7 +40,7 @@ func largeBench(tb testing.TB) *bench {
 	b.cfg.Format = snapshot.Never
 	b.create()
 	rng := rand.New(rand.NewPCG(7, 7))
-	for b.st.space.all < many {
+	for b.st.space.all < *many {
 		b.fill(rng, 1<<20)
 		b.must(b.st.compact(b.Context()))
 	}
@@ -53,7 +55,7 @@ func (b *bench) fill(rng *rand.Rand, n int) {
 	defer st.mu.Unlock()
 	for range n {
 		c := rng.Int64N(st.geo.chunks())
-		if _, ok := st.mem.chunks[c]; ok {
+		if _, ok := st.mem.get(c, nil); ok {
 			continue
 		}
 		if g, err := st.chunks.find(b.Context(), c, nil, 0); err != nil || len(g.list) > 0 {
@@ -106,6 +108,38 @@ func BenchmarkOpen(b *testing.B) {
 	}
 	b.ReportMetric(float64(log)/(1<<20), "MiB-log")
 	l.must(l.st.compact(b.Context()))
+}
+
+// BenchmarkManySnapshots takes a snapshot, and deletes all but some in one batch,
+// where there are many.
+func BenchmarkManySnapshots(b *testing.B) {
+	for _, n := range []int{1, 1000, 10_000, 100_000} {
+		l := newBench(b, 64<<20, 1<<20, nil)
+		for range n {
+			l.create()
+		}
+		b.Run(fmt.Sprintf("create/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				l.create()
+			}
+		})
+		b.Run(fmt.Sprintf("delete/%d", n), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				for len(l.st.live) <= n {
+					l.create()
+				}
+				var ids []snapshot.ID
+				for i, id := range l.st.live {
+					if i%10 > 0 {
+						ids = append(ids, id)
+					}
+				}
+				b.StartTimer()
+				l.must(l.st.Delete(b.Context(), ids))
+			}
+		})
+	}
 }
 
 // BenchmarkFlush is a flush after 32 first writes.

@@ -24,15 +24,18 @@ type cache struct {
 	reads atomic.Int64
 }
 
-// nodeBytes is the memory of a node apart from its block, kidBytes that of a
-// link; minNodes are always kept, so that work goes on.
+// nodeBytes is the memory of a node apart from its columns, kidBytes that of a
+// link; minNodes are always kept, so that work goes on. Memory comes in pieces
+// that are up to an eighth too large.
 const (
-	nodeBytes = 128
-	kidBytes  = 32
+	nodeBytes = 256
+	kidBytes  = 40
 	minNodes  = 16
 )
 
-func (n *node) bytes() int64 { return blockSize + nodeBytes + int64(len(n.kids))*kidBytes }
+func (n *node) bytes() int64 {
+	return int64(cap(n.data))*9/8 + nodeBytes + int64(cap(n.kids))*kidBytes
+}
 
 // get returns the node of a link.
 func (c *cache) get(ctx context.Context, l *link, kind byte, level int, flags block.Flags) (*node, error) {

@@ -17,6 +17,12 @@ func (st *store) Check(ctx context.Context, report func(error)) error {
 	defer st.making.Unlock()
 	st.turn.Lock()
 	defer st.turn.Unlock()
+	if st.draft != nil && !st.draft.risky {
+		// What it has taken would look like a loss.
+		st.thaw()
+	}
+	for !st.clear(clearAtOnce) {
+	}
 	if st.state == nil {
 		if _, err := st.readSuper(ctx); err != nil {
 			report(err)
@@ -70,11 +76,11 @@ func (st *store) compare(r *recovery, report func(error)) {
 	if !maps.EqualFunc(st.values, r.values, slices.Equal) {
 		report(fmt.Errorf("other values in memory than on the device: %w", snapshot.ErrDamaged))
 	}
-	if len(st.mem.chunks) != len(r.mem.chunks) {
-		report(fmt.Errorf("%d chunks have changed, on the device %d: %w", len(st.mem.chunks), len(r.mem.chunks), snapshot.ErrDamaged))
+	if st.mem.chunks != r.mem.chunks {
+		report(fmt.Errorf("%d chunks have changed, on the device %d: %w", st.mem.chunks, r.mem.chunks, snapshot.ErrDamaged))
 	}
-	for c, list := range st.mem.chunks {
-		if !continues(list, r.mem.chunks[c], 0) {
+	for c, list := range st.mem.all() {
+		if other, _ := r.mem.get(c, nil); !continues(list, other, 0) {
 			report(fmt.Errorf("chunk %d has other entries in memory than on the device: %w", c, snapshot.ErrDamaged))
 		}
 	}
@@ -131,7 +137,7 @@ func (a *audit) run() {
 	if a.entries != a.runs {
 		a.problem("the eras have %d chunks, expected %d", a.runs, a.entries)
 	}
-	for c, list := range r.mem.chunks {
+	for c, list := range r.mem.all() {
 		a.group(group{c, 1, list})
 	}
 	a.space()
@@ -206,11 +212,11 @@ func (a *audit) mapLeaf(t *tree, n *node) {
 			}
 		}
 		a.eraEntries(group{c, run, list})
-		if g := (group{c, run, list}); len(a.r.mem.chunks) == 0 {
+		if g := (group{c, run, list}); a.r.mem.empty() {
 			a.group(g)
 		} else {
 			for at := c; at < c+run; at++ {
-				if _, ok := a.r.mem.chunks[at]; !ok {
+				if _, ok := a.r.mem.get(at, nil); !ok {
 					a.group(group{at, 1, moved(nil, list, at-c)})
 				}
 			}

@@ -2,10 +2,9 @@ package ranged
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
-
-	"github.com/strata-storage/strata/snapshot"
 )
 
 // A draft is a checkpoint that is being made. It describes the state as it was
@@ -27,51 +26,117 @@ type draft struct {
 	// links the nodes among them.
 	taken, images, gone []int64
 	links               []*link
-	out                 batch
+	// stage is the one that goes on, left how many records a step
+	// still may look at.
+	stage, left int
+	// m makes a tree, eras is what becomes of that of the eras, seg the next
+	// segment to look at, and content what is left of the image, of which
+	// written blocks, the last with a checksum, are done.
+	m       *merger
+	eras    eraChanges
+	seg     int
+	content []byte
+	written int
+	sum     uint32
+	// out has waiting blocks to write, unflushed is how many were written
+	// since a flush.
+	out                batch
+	waiting, unflushed int
 	// whole: it is a commit itself, of staged, which did not fit into the
 	// log, with data, and freed.
 	whole, data bool
-	staged      []byte
-	freed       []int64
+	// risky: it may be on the device.
+	risky  bool
+	staged []byte
+	freed  []int64
 }
 
-// checkpoint makes one. The caller holds making. Commits go on meanwhile,
-// unless the log is full.
+// checkpoint makes a checkpoint at once, or ends the one that is being made, so
+// that all that is staged becomes durable. The caller holds making. Commits go
+// on meanwhile, unless the log is full.
 func (st *store) checkpoint(ctx context.Context, token uint64) error {
+	if st.draft != nil {
+		if err := st.complete(ctx, token); err != nil {
+			return err
+		}
+		st.turn.Lock()
+		err := st.commit(ctx, token)
+		st.turn.Unlock()
+		if !errors.Is(err, errFull) {
+			return err
+		}
+	}
+	if err := st.begin(ctx, token); err != nil {
+		return err
+	}
+	return st.complete(ctx, token)
+}
+
+// begin makes a draft. If it is a commit by itself, as the log is full, it is
+// completed at once: no other commit can be made before. The caller holds
+// making.
+func (st *store) begin(ctx context.Context, token uint64) error {
+	for !st.clear(clearAtOnce) {
+	}
 	st.turn.Lock()
 	defer st.turn.Unlock()
 	if err := st.prepare(ctx, token); err != nil {
 		return err
 	}
-	if st.draft != nil {
-		// It may be on the device.
-		if err := st.install(ctx); err != nil {
+	d := st.freeze()
+	if !d.whole {
+		if st.pending == nil {
+			return nil
+		}
+		err := st.finish(ctx)
+		if err != nil {
+			st.thaw()
+		}
+		return err
+	}
+	for done := false; !done; {
+		var err error
+		if done, err = st.build(ctx, d, buildAtOnce); err != nil {
+			st.thaw()
 			return err
 		}
 	}
-	d := st.freeze()
-	var err error
-	if d.whole {
-		err = st.build(ctx, d)
-	} else {
-		if st.pending != nil {
-			err = st.finish(ctx)
+	return st.install(ctx, token)
+}
+
+// A step of a build, and of what follows it, when nobody waits for others.
+const (
+	buildAtOnce = 64 << 10
+	clearAtOnce = 4096
+)
+
+// complete ends the draft, if there is one. The caller holds making.
+func (st *store) complete(ctx context.Context, token uint64) error {
+	for st.draft != nil {
+		if err := st.further(ctx, token, buildAtOnce); err != nil {
+			return err
 		}
-		st.turn.Unlock()
-		if err == nil {
-			err = st.build(ctx, d)
+	}
+	for !st.clear(clearAtOnce) {
+	}
+	return nil
+}
+
+// further goes on with the draft for about budget records. The caller holds
+// making.
+func (st *store) further(ctx context.Context, token uint64, budget int) error {
+	if st.draft.stage < stageReady {
+		done, err := st.build(ctx, st.draft, budget)
+		if err != nil {
+			st.thaw()
 		}
-		st.turn.Lock()
+		if err != nil || !done {
+			return err
+		}
 	}
-	if err == nil {
-		err = st.fence(ctx, token)
-	}
-	if err != nil {
-		st.thaw(d)
-		return err
-	}
-	st.draft = d
-	return st.install(ctx)
+	st.turn.Lock()
+	defer st.turn.Unlock()
+	return st.install(ctx, token)
 }
 
 // freeze makes a commit of what is staged and a draft of the state after it.
@@ -84,10 +149,10 @@ func (st *store) freeze() *draft {
 		st.staging(st.seq + 1)
 	}
 	d.seq, d.token, d.log, d.ahead, d.prev = st.seq, st.token, st.log, st.ahead, st.prev
-	d.roll, d.doomed, d.values = st.roll, slices.Clone(st.doomed), maps.Clone(st.values)
+	d.roll, d.doomed, d.values = st.roll, st.doomed, maps.Clone(st.values)
 	d.segs = st.space.freeze()
 	d.mem, d.trees, d.length = st.mem, st.state.trees, st.blocks
-	st.frozen, st.mem = st.mem, newMemtable()
+	st.frozen, st.mem, st.draft = st.mem, newMemtable(), d
 	for _, seg := range st.logs {
 		if seg != st.geo.segmentOf(st.log) && (st.ahead == 0 || seg != st.geo.segmentOf(st.ahead)) {
 			d.logs = append(d.logs, seg)
@@ -96,10 +161,12 @@ func (st *store) freeze() *draft {
 	return d
 }
 
-// thaw gives a draft up.
-func (st *store) thaw(d *draft) {
+// thaw gives the draft up, which is not on the device. The caller holds making.
+func (st *store) thaw() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	d := st.draft
+	st.draft = nil
 	st.mem.under(d.mem)
 	st.frozen = nil
 	st.space.drop(d.taken)
@@ -116,166 +183,18 @@ func (st *store) thaw(d *draft) {
 	}
 }
 
-// block allocates a block.
-func (st *store) block(d *draft) (int64, error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	addr, err := st.space.node()
-	if err == nil {
-		d.taken = append(d.taken, addr)
-	}
-	return addr, err
-}
-
-// put writes a block, some at a time.
-func (st *store) put(ctx context.Context, d *draft, addr int64, b []byte) error {
-	const most = 256
-	if d.out.add(addr, b); len(d.out.writes) < most && len(d.out.writes[len(d.out.writes)-1].b) < most*blockSize {
-		return nil
-	}
-	return st.pour(ctx, d)
-}
-
-func (st *store) pour(ctx context.Context, d *draft) error {
-	for _, w := range d.out.writes {
-		if err := w.do(ctx, st.cfg.Device); err != nil {
-			return err
-		}
-	}
-	d.out.writes = nil
-	return nil
-}
-
-// build writes all of a checkpoint but its entry in the ring.
-func (st *store) build(ctx context.Context, d *draft) error {
-	m := merger{ctx: ctx, t: d.trees.chunks, gen: d.gen, take: func() (int64, error) { return st.block(d) },
-		put: func(n *node) error { return st.put(ctx, d, n.link.addr, n.b) }}
-	var eras []op
-	m.changed = func(c int64, old, list []entry) { eras = eraOps(eras, c, old, list) }
-	var ops []op
-	for _, c := range d.mem.sorted() {
-		ops = append(ops, mapOp(c, d.mem.chunks[c]))
-	}
-	next := &trees{seq: d.seq, records: d.trees.records, runs: d.trees.runs}
-	var err error
-	if next.chunks, err = m.merge(ops); err != nil {
-		return err
-	}
-	next.records += m.records
-	slices.SortFunc(eras, func(a, b op) int {
-		if a.k.less(b.k) {
-			return -1
-		}
-		return 1
-	})
-	m.t, m.records = d.trees.eras, 0
-	if next.eras, err = m.merge(eras); err != nil {
-		return err
-	}
-	next.runs += m.records
-	d.trees = next
-	for _, l := range m.gone {
-		d.links, d.gone = append(d.links, l), append(d.gone, l.addr)
-	}
-	if err := st.buildBitmaps(ctx, d); err != nil {
-		return err
-	}
-	if err := st.buildImage(ctx, d); err != nil {
-		return err
-	}
-	if err := st.pour(ctx, d); err != nil {
-		return err
-	}
-	return st.cfg.Device.Flush(ctx)
-}
-
-// eraOps adds how the eras change with the entries of a chunk.
-func eraOps(all []op, c int64, old, list []entry) []op {
-	has := func(list []entry, to snapshot.ID) bool {
-		return slices.ContainsFunc(list, func(e entry) bool { return e.to == to })
-	}
-	for i := range old {
-		if to := old[i].to; to != head && !has(list, to) {
-			all = append(all, op{k: key{uint64(to), uint64(c)}})
-		}
-	}
-	for i := range list {
-		if to := list[i].to; to != head && !has(old, to) {
-			all = append(all, op{k: key{uint64(to), uint64(c)}, add: true})
-		}
-	}
-	return all
-}
-
-// buildBitmaps writes the bits of segments that have changed.
-func (st *store) buildBitmaps(ctx context.Context, d *draft) error {
-	for i := range d.segs {
-		x := &d.segs[i]
-		partial := x.kind == segData && int64(x.used) < st.geo.perSegment()
-		if partial && x.addr != 0 && !x.dirty {
-			continue
-		}
-		if x.addr != 0 {
-			d.gone = append(d.gone, x.addr)
-			x.addr = 0
-		}
-		if !partial {
-			continue
-		}
-		var err error
-		if x.addr, err = st.block(d); err != nil {
-			return err
-		}
-		if err := st.put(ctx, d, x.addr, st.geo.encodeBitmap(i, x.bits, x.addr, d.gen)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// buildImage writes the rest of the state. It takes blocks until it fits: what
-// it takes is a part of it.
-func (st *store) buildImage(ctx context.Context, d *draft) error {
-	d.gone = append(d.gone, st.images...)
-	var p []byte
-	for {
-		st.mu.RLock()
-		p = d.describe(&st.space)
-		st.mu.RUnlock()
-		need := max((len(p)+payload-1)/payload, 1)
-		if len(d.images) >= need {
-			break
-		}
-		for len(d.images) < need {
-			addr, err := st.block(d)
-			if err != nil {
-				return err
-			}
-			d.images = append(d.images, addr)
-		}
-	}
-	d.checkpoint.image, d.blocks = d.images[0], int64(len(d.images))
-	prev := uint32(0)
-	for i, addr := range d.images {
-		last := i == len(d.images)-1
-		f := frame{magic: imageMagic, uuid: st.geo.uuid, prev: prev, seq: d.gen, mount: st.mount, self: addr, next: addr, index: uint32(i), last: last}
-		if !last {
-			f.next = d.images[i+1]
-		}
-		f.data = p[:min(len(p), payload)]
-		p = p[len(f.data):]
-		if err := st.put(ctx, d, addr, f.encode()); err != nil {
-			return err
-		}
-		prev = f.sum
-	}
-	return nil
-}
-
 // install makes the draft, which is on the device, the newest checkpoint. When
-// that fails it may be or not, and must be tried again.
-func (st *store) install(ctx context.Context) error {
+// that fails it may be or not, and must be tried again. The caller holds making
+// and turn.
+func (st *store) install(ctx context.Context, token uint64) error {
 	d, dev := st.draft, st.cfg.Device
+	if err := st.fence(ctx, token); err != nil {
+		if !d.risky {
+			st.thaw()
+		}
+		return err
+	}
+	d.risky = true
 	ring := d.encode(&st.geo)
 	if err := dev.WriteAt(ctx, ring, ringSlot(d.gen), 0); err != nil {
 		return err
@@ -291,10 +210,7 @@ func (st *store) install(ctx context.Context) error {
 	for i := range d.segs {
 		st.space.segs[i].addr = d.segs[i].addr
 	}
-	for _, l := range d.links {
-		l.p.Store(nil)
-	}
-	st.space.drop(d.gone)
+	st.gone, st.links = d.gone, d.links
 	for _, seg := range d.logs {
 		st.space.turn(seg, segFree)
 	}
@@ -316,7 +232,7 @@ func (st *store) install(ctx context.Context) error {
 func (st *store) due() bool {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	return st.frozen == nil && (st.eager && len(st.mem.chunks) > 0 || st.mem.bytes > st.memLimit() || st.blocks > int64(st.maxLogs())*st.geo.segment/blockSize/2)
+	return st.frozen == nil && (st.eager && st.mem.chunks > 0 || st.mem.bytes > st.memLimit() || st.blocks > int64(st.maxLogs())*st.geo.segment/blockSize/2)
 }
 
 // Close makes a checkpoint unless the log is short.

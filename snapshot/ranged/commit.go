@@ -93,6 +93,9 @@ func (st *store) Commit(ctx context.Context, token uint64) error {
 	st.turn.Unlock()
 	full := errors.Is(err, errFull)
 	if !full && (err != nil || !st.over()) {
+		if err == nil {
+			st.assist(ctx, token)
+		}
 		return err
 	}
 	st.making.Lock()
@@ -107,16 +110,40 @@ func (st *store) Commit(ctx context.Context, token uint64) error {
 	return err
 }
 
+// assist goes on with the draft if more changes meanwhile than the background
+// can keep up with, so that nobody has to wait for all of it. Step tells what
+// went wrong.
+func (st *store) assist(ctx context.Context, token uint64) {
+	st.mu.RLock()
+	behind := st.frozen != nil && st.changed() > st.memLimit()*3/2
+	st.mu.RUnlock()
+	if behind && st.making.TryLock() {
+		defer st.making.Unlock()
+		if st.draft != nil {
+			// Who gives up a flush must not give up the draft.
+			_ = st.further(context.WithoutCancel(ctx), token, assistance)
+		}
+	}
+}
+
+// assistance is how many records of a draft a commit looks at.
+const assistance = 4096
+
 // over reports whether the memtables take all that they may: the background
 // cannot keep up.
 func (st *store) over() bool {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
+	return st.changed() > 2*st.memLimit()
+}
+
+// changed returns the memory of the memtables. The caller has mu.
+func (st *store) changed() int64 {
 	n := st.mem.bytes
 	if st.frozen != nil {
 		n += st.frozen.bytes
 	}
-	return n > 2*st.memLimit()
+	return n
 }
 
 // commit makes durable what is staged, by a commit in the log.
@@ -125,7 +152,8 @@ func (st *store) commit(ctx context.Context, token uint64) error {
 		return err
 	}
 	st.mu.Lock()
-	made := st.makeBatch()
+	// A draft that is a commit itself must be installed before others follow.
+	made := (st.draft == nil || !st.draft.whole) && st.makeBatch()
 	st.mu.Unlock()
 	switch {
 	case !made:

@@ -141,13 +141,14 @@ func TestMemory(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 3))
 	b.create()
 	want := map[int64]int64{}
-	for range 40_000 {
+	for range 90_000 {
 		c := rng.Int64N(b.st.geo.chunks())
 		b.grow(snapshot.Request{Op: snapshot.Write, Chunk: c, N: 1})
 		want[c] = b.place(snapshot.Origin, c).Off
-		if b.st.due() {
-			_, err := b.st.Step(t.Context(), 1)
+		for more := b.st.due(); more; {
+			p, err := b.st.Step(t.Context(), 4096)
 			b.must(err)
+			more = p.More
 		}
 		if m := b.st.mem.bytes + b.st.chunks.cache.bytes; m > minMemory {
 			t.Fatalf("%d bytes are in memory, expected at most %d", m, minMemory)
@@ -171,7 +172,7 @@ func TestMemoryOfCommits(t *testing.T) {
 	b := newBench(t, 256<<20, 4<<30, map[string]string{"memory": "1M"})
 	rng := rand.New(rand.NewPCG(4, 4))
 	b.create()
-	for range 300 {
+	for range 1000 {
 		for range 50 {
 			b.grow(snapshot.Request{Op: snapshot.Write, Chunk: rng.Int64N(b.st.geo.chunks()), N: 1})
 		}

@@ -25,9 +25,16 @@
 // and a cache drops those that nobody has used lately. What is not in memory is
 // read, but never while a lock is held.
 //
-// A checkpoint freezes the memtable and merges it, sorted, into new trees, which
-// share the nodes that did not change. Commits go on meanwhile. When its entry
-// in the ring is durable the old nodes and the log before it are free.
+// A checkpoint freezes the memtable and merges it, as it is in order, into new
+// trees, which share the nodes that did not change. It is made in small steps,
+// with commits, or a suspension, in between: until its entry in the ring is
+// durable it is nothing, and when the store is closed or others have changed it
+// before, it is given up. Then the old nodes and the log before it are free. A
+// commit helps with it if the background cannot keep up.
+//
+// In memory a node has a column for each field, of as many bytes as the numbers
+// of this node need, and a search begins where a key would be if all were evenly
+// spread: a lookup is the cache lines it has to wait for.
 //
 // # Deletion
 //

@@ -102,8 +102,10 @@ func places(all []entry) (slots []int64) {
 	return slots
 }
 
-// A roll has the snapshots that exist, in order, and the next ID. Its list is
-// never changed but replaced.
+// A roll has the snapshots that exist, in order, and the next ID. Copies of it
+// stay as they are: what is in the list never changes. The newest roll may append
+// to it, behind all that the copies see, so that a snapshot costs the same however
+// many there are; whoever takes one out makes another list.
 type roll struct {
 	live []snapshot.ID
 	next snapshot.ID

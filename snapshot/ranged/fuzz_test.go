@@ -83,7 +83,7 @@ func FuzzCommit(f *testing.F) {
 		for i := 0; err == nil && i < len(all); i++ {
 			err = r.redoOne(t.Context(), &all[i])
 		}
-		for c, list := range s.mem.chunks {
+		for c, list := range s.mem.all() {
 			if err := s.validate(list, &g, 1); err != nil && len(all) > 0 {
 				t.Errorf("chunk %d: %v", c, err)
 			}
@@ -95,12 +95,12 @@ func FuzzCommit(f *testing.F) {
 func FuzzNode(f *testing.F) {
 	g := fuzzGeometry()
 	l := &link{addr: g.base, gen: 3}
-	n := newNode(&g, mapNode, 0, l)
+	n := newSheet(&g, mapNode, 0, l)
 	putEntry(n.add(), 3, 4, &entry{1, 2, snapshot.OnStore, 9, 0})
 	putEntry(n.add(), 9, 1, &entry{from: 3, to: 100, slot: g.start(1) / blockSize})
 	n.seal()
 	f.Add(n.b, mapNode, byte(0))
-	n = newNode(&g, eraNode, 1, l)
+	n = newSheet(&g, eraNode, 1, l)
 	n.add()
 	n.seal()
 	f.Add(n.b, eraNode, byte(1))
@@ -142,7 +142,7 @@ func FuzzImage(f *testing.F) {
 		f.Fatal(err)
 	}
 	d := &draft{roll: s.roll, doomed: s.doomed, values: s.values, trees: s.trees, segs: s.space.freeze()}
-	f.Add(d.describe(&s.space))
+	f.Add(append(d.describe(), d.describeSpace(&s.space, nil)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := parseImage(&g, &cache{geo: &g}, data)
 		if err == nil && (s.space.nodes < 0 || s.space.all < 0 || s.next == 0) {

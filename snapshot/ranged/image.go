@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
 
 // An image is what a checkpoint has besides the trees: a chain of frames.
-// describe encodes the state that a draft was made of.
-func (d *draft) describe(space *space) []byte {
+// describe encodes the state that a draft was made of, but for the space.
+func (d *draft) describe() []byte {
 	w := &writer{}
 	w.num(uint64(d.next), uint64(len(d.live)))
 	last := snapshot.ID(0)
@@ -36,10 +37,12 @@ func (d *draft) describe(space *space) []byte {
 		}
 	}
 	w.num(uint64(d.trees.records), uint64(d.trees.runs))
-	gone := map[int64]bool{}
-	for _, addr := range d.gone {
-		gone[addr] = true
-	}
+	return w.b
+}
+
+// describeSpace encodes the segments, without the blocks that are gone.
+func (d *draft) describeSpace(space *space, gone map[int][]uint64) []byte {
+	w := &writer{}
 	at := 0
 	for i := range d.segs {
 		switch x, now := &d.segs[i], &space.segs[i]; {
@@ -47,9 +50,9 @@ func (d *draft) describe(space *space) []byte {
 			w.num(uint64(i-at)+1, uint64(segData), uint64(x.used), uint64(x.addr/blockSize))
 			at = i
 		case now.kind == segNode:
-			used, bits := nodesLeft(space.geo, i, now.bits, gone)
+			used, left := nodesLeft(now.bits, gone[i])
 			w.num(uint64(i-at)+1, uint64(segNode), uint64(used))
-			w.b = append(w.b, bits...)
+			w.b = append(w.b, left...)
 			at = i
 		}
 	}
@@ -57,19 +60,27 @@ func (d *draft) describe(space *space) []byte {
 	return w.b
 }
 
-// nodesLeft encodes the bits of a segment of nodes without those that are gone.
-func nodesLeft(g *geometry, seg int, bits []uint64, gone map[int64]bool) (used int, b []byte) {
-	for w, x := range bits {
-		for j := range int64(64) {
-			if x&(1<<j) == 0 {
-				continue
-			}
-			if gone[g.start(seg)+(int64(w)*64+j)*blockSize] {
-				x &^= 1 << j
-			} else {
-				used++
-			}
+// masks returns a bit for each block that is gone, by segment.
+func (d *draft) masks(g *geometry) map[int][]uint64 {
+	all := map[int][]uint64{}
+	for _, addr := range d.gone {
+		i := g.segmentOf(addr)
+		if all[i] == nil {
+			all[i] = make([]uint64, (g.segment/blockSize+63)/64)
 		}
+		j := (addr - g.start(i)) / blockSize
+		all[i][j/64] |= 1 << (j % 64)
+	}
+	return all
+}
+
+// nodesLeft encodes the bits of a segment of nodes without those that are gone.
+func nodesLeft(words, gone []uint64) (used int, b []byte) {
+	for w, x := range words {
+		if gone != nil {
+			x &^= gone[w]
+		}
+		used += bits.OnesCount64(x)
 		b = le.AppendUint64(b, x)
 	}
 	return used, b

@@ -2,8 +2,6 @@ package ranged
 
 import (
 	"context"
-	"maps"
-	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -17,9 +15,9 @@ func (st *store) slack() int { return 2 + int(st.geo.segments/32) }
 // segment.
 func (st *store) reserve(growth int64) int {
 	s, per := &st.space, st.geo.segment/blockSize
-	changed := st.planned + growth + st.mem.bytes/chunkBytes
+	changed := st.planned + growth + st.mem.chunks + st.mem.entries
 	if st.frozen != nil {
-		changed += st.frozen.bytes / chunkBytes
+		changed += st.frozen.chunks + st.frozen.entries
 	}
 	image := (st.valueBytes*2 + int64(len(st.live)+len(st.doomed))*20 + st.geo.segments*16 + int64(s.count[segNode]+1)*(per/8+8)) / payload
 	blocks := 2*s.nodes + changed/25 + st.geo.segments + image + 16
@@ -85,7 +83,7 @@ func (st *store) each(ctx context.Context, f func(*roll, group)) error {
 	defer st.making.Unlock()
 	st.mu.RLock()
 	t, roll, recent := st.state.trees, st.roll, newMemtable()
-	recent.chunks, recent.extents = maps.Clone(st.mem.chunks), maps.Clone(st.mem.extents)
+	recent.under(st.mem)
 	if st.frozen != nil {
 		recent.under(st.frozen)
 	}
@@ -95,8 +93,8 @@ func (st *store) each(ctx context.Context, f func(*roll, group)) error {
 
 // eachGroup calls f with the groups of a tree that has a memtable over it.
 func eachGroup(ctx context.Context, t *tree, recent *memtable, f func(group)) error {
-	for _, c := range slices.Sorted(maps.Keys(recent.chunks)) {
-		if list := recent.chunks[c]; len(list) > 0 {
+	for c, list := range recent.all() {
+		if len(list) > 0 {
 			f(group{c, 1, list})
 		}
 	}

@@ -85,11 +85,12 @@ func (st *store) format(ctx context.Context) error {
 		return err
 	}
 	d := st.freeze()
-	if err := st.build(ctx, d); err != nil {
-		return err
+	for done := false; !done; {
+		if done, err = st.build(ctx, d, buildAtOnce); err != nil {
+			return err
+		}
 	}
-	st.draft = d
-	if err := st.install(ctx); err != nil {
+	if err := st.install(ctx, 0); err != nil {
 		return err
 	}
 	super := g.superblock()
@@ -125,7 +126,7 @@ func (st *store) reload(ctx context.Context) error {
 	defer st.mu.Unlock()
 	st.state, st.journal = r.state, r.journal
 	st.staged, st.data, st.planned, st.draft, st.stale = writer{}, false, 0, nil, false
-	st.swept = 0
+	st.swept, st.gone, st.links = 0, nil, nil
 	return nil
 }
 
@@ -136,6 +137,12 @@ func (st *store) Refresh(ctx context.Context) error {
 	defer st.making.Unlock()
 	st.turn.Lock()
 	defer st.turn.Unlock()
+	if st.draft != nil && !st.draft.risky {
+		// Others may have used the blocks that it has been given.
+		st.thaw()
+	}
+	for !st.clear(clearAtOnce) {
+	}
 	b := make([]byte, blockSize)
 	for _, off := range []int64{ringSlot(st.gen + 1), ringCopy(st.gen + 1)} {
 		if err := st.cfg.Device.ReadAt(ctx, b, off, 0); err != nil {

@@ -50,7 +50,7 @@ func (st *store) piece(ctx context.Context, v snapshot.ID, c, n int64, buf []ent
 			st.mu.RUnlock()
 			return snapshot.Segment{}, err
 		}
-		if list, ok := st.recent(c); ok {
+		if list, ok := st.recent(c, buf); ok {
 			seg := st.segment(list, v, st.mark)
 			st.mu.RUnlock()
 			return seg, nil
@@ -136,7 +136,7 @@ func (r *reading) end() int64 {
 // at returns the entries of a chunk as they are now. The caller has mu and goes
 // forward.
 func (r *reading) at(c int64) []entry {
-	if list, ok := r.st.recent(c); ok {
+	if list, ok := r.st.recent(c, nil); ok {
 		return list
 	}
 	if r.next > 0 && c < r.groups[r.next].chunk {

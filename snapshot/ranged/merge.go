@@ -2,9 +2,6 @@ package ranged
 
 import (
 	"context"
-	"slices"
-
-	"github.com/strata-storage/strata/snapshot"
 )
 
 // An op changes a tree. In the map it replaces the entries of chunk k.a, with
@@ -16,7 +13,11 @@ type op struct {
 	add  bool
 }
 
-func mapOp(c int64, list []entry) op { return op{k: key{uint64(c), max48}, list: list} }
+// changes are the ops of a tree, in order.
+type changes interface {
+	peek() (key, bool)
+	next() op
+}
 
 // A ref is a record of an inner node.
 type ref struct {
@@ -24,40 +25,94 @@ type ref struct {
 	l *link
 }
 
-// A merger makes a tree out of another one and a sorted list of changes. It
-// reads and writes the leaves that change and the nodes above them only.
+// A merger makes a tree out of another one and changes. It reads and writes the
+// leaves that change and the nodes above them only, a little at a time.
 type merger struct {
 	ctx context.Context
 	t   *tree
+	ops changes
 	gen uint64
 	// take allocates a block, put writes a node.
 	take func() (int64, error)
-	put  func(n *node) error
+	put  func(n *sheet) error
 	// changed is told what became of a chunk of the map.
 	changed func(c int64, old, list []entry)
 	// gone are the nodes that the new tree has not, records is how many more
 	// records it has.
 	gone    []*link
 	records int64
+	// begun: it has. path are the nodes from the root down that are being
+	// replaced, leaf what is passed on, top makes the leaves if there is no
+	// node above, refs is what has become of the root.
+	begun bool
+	path  []*branch
+	leaf  *spread
+	top   packer
+	refs  []ref
+	// work counts what was done, in records.
+	work int
 }
 
-// merge returns the new tree.
-func (m *merger) merge(ops []op) (*tree, error) {
-	if len(ops) == 0 {
-		return m.t, nil
-	}
-	t := &tree{kind: m.t.kind, cache: m.t.cache, level: m.t.level}
-	var refs []ref
-	var err error
-	if m.t.root == nil {
-		p := packer{m: m}
-		if err = p.leaf(nil, ops); err == nil {
-			refs, err = p.finish()
+// A branch is an inner node that is being replaced, of which i kids are done.
+type branch struct {
+	n     *node
+	level int
+	i     int
+	bound key
+	out   []ref
+	p     packer
+}
+
+// nodeWork is what it costs to make a node, more than its records do.
+const nodeWork = 64
+
+// step goes on by at most a node, or opsAtOnce changes. It returns the new tree
+// when all is done.
+func (m *merger) step() (t *tree, err error) {
+	m.work++
+	switch {
+	case !m.begun:
+		m.begun = true
+		return m.begin()
+	case m.leaf != nil:
+		done, err := m.leaf.step()
+		if done {
+			m.leaf = nil
 		}
-	} else {
-		refs, err = m.node(m.t.root, m.t.level, ops)
+		return nil, err
+	case len(m.path) > 0:
+		return nil, m.branch(m.path[len(m.path)-1])
 	}
-	if err != nil || len(refs) == 0 {
+	return m.end()
+}
+
+func (m *merger) begin() (*tree, error) {
+	m.top.m = m
+	end := key{max48, max48 + 1}
+	switch _, ok := m.ops.peek(); {
+	case !ok:
+		return m.t, nil
+	case m.t.root == nil:
+		m.leaf = &spread{p: &m.top, bound: end}
+		return nil, nil
+	}
+	n, err := m.open(m.t.root, m.t.level)
+	if err != nil {
+		return nil, err
+	}
+	if m.t.level == 0 {
+		m.leaf = &spread{p: &m.top, n: n, bound: end}
+	} else {
+		m.path = []*branch{{n: n, level: m.t.level, bound: end, p: packer{m: m}}}
+	}
+	return nil, nil
+}
+
+// end makes the nodes above those that have taken the place of the root.
+func (m *merger) end() (*tree, error) {
+	t := &tree{kind: m.t.kind, cache: m.t.cache, level: m.t.level}
+	refs, err := m.top.finish()
+	if refs = append(m.refs, refs...); err != nil || len(refs) == 0 {
 		t.level = 0
 		return t, err
 	}
@@ -82,63 +137,62 @@ func (m *merger) merge(ops []op) (*tree, error) {
 	return t, nil
 }
 
-// node makes the nodes that take the place of one.
-func (m *merger) node(l *link, level int, ops []op) ([]ref, error) {
-	n, err := m.open(l, level)
+// before reports whether there are changes before a key.
+func (m *merger) before(k key) bool {
+	next, ok := m.ops.peek()
+	return ok && next.less(k)
+}
+
+// branch goes on with a node by one kid.
+func (m *merger) branch(b *branch) error {
+	if b.i == b.n.count {
+		return m.leave(b)
+	}
+	kid, bound := b.n.kids[b.i], b.bound
+	if b.i+1 < b.n.count {
+		bound = b.n.keyAt(b.i + 1)
+	}
+	b.i++
+	switch some := m.before(bound); {
+	case b.level > 1 && some:
+		n, err := m.open(kid, b.level-1)
+		m.path = append(m.path, &branch{n: n, level: b.level - 1, bound: bound, p: packer{m: m}})
+		return err
+	case some || b.p.small():
+		n, err := m.open(kid, 0)
+		m.leaf = &spread{p: &b.p, n: n, bound: bound}
+		return err
+	}
+	refs, err := b.p.finish()
+	b.out = append(append(b.out, refs...), ref{b.n.keyAt(b.i - 1), kid})
+	return err
+}
+
+// leave ends with a node, whose kids are done.
+func (m *merger) leave(b *branch) error {
+	refs, err := b.p.finish()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	p := packer{m: m}
-	if level == 0 {
-		if err := p.leaf(n, ops); err != nil {
-			return nil, err
-		}
-		return p.finish()
+	if refs, err = m.inner(b.level, append(b.out, refs...)); err != nil {
+		return err
 	}
-	var out []ref
-	for i, kid := range n.kids {
-		mine := ops
-		if i+1 < n.count {
-			next := n.keyAt(i + 1)
-			j, _ := slices.BinarySearchFunc(ops, next, func(o op, k key) int {
-				if o.k.less(k) {
-					return -1
-				}
-				return 1
-			})
-			mine = ops[:j]
-		}
-		ops = ops[len(mine):]
-		var refs []ref
-		switch {
-		case level > 1 && len(mine) > 0:
-			refs, err = m.node(kid, level-1, mine)
-		case len(mine) > 0 || p.small():
-			var leaf *node
-			if leaf, err = m.open(kid, 0); err == nil {
-				err = p.leaf(leaf, mine)
-			}
-		default:
-			if refs, err = p.finish(); err == nil {
-				refs = append(refs, ref{n.keyAt(i), kid})
-			}
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, refs...)
+	m.path = m.path[:len(m.path)-1]
+	if n := len(m.path); n > 0 {
+		m.path[n-1].out = append(m.path[n-1].out, refs...)
+	} else {
+		m.refs = refs
 	}
-	rest, err := p.finish()
-	if err != nil {
-		return nil, err
-	}
-	return m.inner(level, append(out, rest...))
+	return nil
 }
 
 // open reads a node that will be replaced.
 func (m *merger) open(l *link, level int) (*node, error) {
 	n, err := m.t.cache.get(m.ctx, l, m.t.kind, level, 0)
 	m.gone = append(m.gone, l)
+	if err == nil {
+		m.work += n.count
+	}
 	return n, err
 }
 
@@ -168,291 +222,22 @@ func (m *merger) inner(level int, refs []ref) (out []ref, err error) {
 	return out, nil
 }
 
-func (m *merger) fresh(kind byte, level int) (*node, error) {
+func (m *merger) fresh(kind byte, level int) (*sheet, error) {
+	m.work += nodeWork
 	addr, err := m.take()
 	if err != nil {
 		return nil, err
 	}
-	return newNode(m.t.cache.geo, kind, level, &link{addr: addr, gen: m.gen}), nil
+	return newSheet(m.t.cache.geo, kind, level, &link{addr: addr, gen: m.gen}), nil
 }
 
 // done writes a node and keeps it in memory.
-func (m *merger) done(n *node) error {
+func (m *merger) done(n *sheet) error {
 	n.seal()
 	if n.kind != listNode {
-		n.link.p.Store(n)
-		m.t.cache.add(n)
+		x := n.node()
+		n.link.p.Store(x)
+		m.t.cache.add(x)
 	}
 	return m.put(n)
-}
-
-// A packer makes leaves of a stream of records.
-type packer struct {
-	m *merger
-	// buf has records, starts where those of a chunk begin.
-	buf    []byte
-	starts []int
-	refs   []ref
-	// last is what may be continued.
-	last group
-	to   snapshot.ID
-}
-
-func (p *packer) size() int { return recordSize(p.m.t.kind, 0) }
-func (p *packer) most() int { return nodeSpace / p.size() }
-
-// small reports whether there are so few records that the next leaf should be
-// joined.
-func (p *packer) small() bool {
-	n := len(p.starts)
-	if p.last.n > 0 {
-		n += max(len(p.last.list), 1)
-	}
-	return n > 0 && len(p.refs) == 0 && n < p.most()/4
-}
-
-// leaf passes on the records of a leaf as ops change them.
-func (p *packer) leaf(n *node, ops []op) error {
-	if p.m.t.kind == eraNode {
-		return p.eraLeaf(n, ops)
-	}
-	for i := 0; n != nil && i < n.count; {
-		c, run := n.run(i)
-		list, err := p.m.open0(n, i)
-		if err != nil {
-			return err
-		}
-		for first := c; i < n.count; i++ {
-			if at, _ := n.run(i); at != first {
-				break
-			}
-			p.m.records--
-		}
-		g := group{c, run, list}
-		for len(ops) > 0 && int64(ops[0].k.a) < g.chunk+g.n {
-			o := ops[0]
-			ops = ops[1:]
-			at := int64(o.k.a)
-			if at < g.chunk {
-				err = p.replace(at, nil, o.list)
-			} else {
-				if at > g.chunk {
-					err = p.group(group{g.chunk, at - g.chunk, g.list})
-				}
-				if err == nil {
-					err = p.replace(at, moved(nil, g.list, at-g.chunk), o.list)
-				}
-				g = group{at + 1, g.chunk + g.n - at - 1, moved(nil, g.list, at+1-g.chunk)}
-			}
-			if err != nil {
-				return err
-			}
-		}
-		if g.n > 0 {
-			if err := p.group(g); err != nil {
-				return err
-			}
-		}
-	}
-	for _, o := range ops {
-		if err := p.replace(int64(o.k.a), nil, o.list); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// open0 returns the entries that begin at a record, whose chain will be
-// replaced.
-func (m *merger) open0(n *node, i int) ([]entry, error) {
-	if e := n.entryAt(i); e.where == snapshot.OnOrigin {
-		return m.t.chain(m.ctx, e, nil, 0, func(l *link) { m.gone = append(m.gone, l) })
-	}
-	return m.t.entries(m.ctx, n, i, nil, 0)
-}
-
-func (p *packer) replace(c int64, old, list []entry) error {
-	p.m.changed(c, old, list)
-	if len(list) == 0 {
-		return nil
-	}
-	return p.group(group{c, 1, list})
-}
-
-// group passes on chunks, joined to the last ones if they continue them.
-func (p *packer) group(g group) error {
-	l := &p.last
-	if l.n > 0 && l.chunk+l.n == g.chunk && l.n+g.n <= maxGroup && continues(l.list, g.list, l.n) {
-		l.n += g.n
-		return nil
-	}
-	if err := p.flush(); err != nil {
-		return err
-	}
-	*l = g
-	return nil
-}
-
-func (p *packer) eraLeaf(n *node, ops []op) error {
-	for i := 0; n != nil && i < n.count; i++ {
-		to := n.keyAt(i).a
-		c, run := n.run(i)
-		p.m.records--
-		for len(ops) > 0 && ops[0].k.less(key{to, uint64(c + run)}) {
-			o := ops[0]
-			ops = ops[1:]
-			if at := int64(o.k.b); o.k.a == to && at >= c {
-				if o.add {
-					continue
-				}
-				if err := p.era(to, c, at-c); err != nil {
-					return err
-				}
-				c, run = at+1, c+run-at-1
-				continue
-			}
-			if err := p.eraOp(o); err != nil {
-				return err
-			}
-		}
-		if err := p.era(to, c, run); err != nil {
-			return err
-		}
-	}
-	for _, o := range ops {
-		if err := p.eraOp(o); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *packer) eraOp(o op) error {
-	if !o.add {
-		return nil
-	}
-	return p.era(o.k.a, int64(o.k.b), 1)
-}
-
-// era passes on a run of an era.
-func (p *packer) era(to uint64, c, n int64) error {
-	l := &p.last
-	switch {
-	case n == 0:
-		return nil
-	case l.n > 0 && uint64(p.to) == to && l.chunk+l.n == c && l.n+n <= maxGroup:
-		l.n += n
-		return nil
-	}
-	if err := p.flush(); err != nil {
-		return err
-	}
-	p.to, *l = snapshot.ID(to), group{chunk: c, n: n}
-	return nil
-}
-
-// flush makes records of the last group.
-func (p *packer) flush() error {
-	l := &p.last
-	if l.n == 0 {
-		return nil
-	}
-	size := p.size()
-	at := len(p.starts)
-	record := func() []byte {
-		p.buf = append(p.buf, make([]byte, size)...)
-		p.starts = append(p.starts, at)
-		return p.buf[len(p.buf)-size:]
-	}
-	switch {
-	case p.m.t.kind == eraNode:
-		r := record()
-		put48(r, uint64(p.to))
-		put48(r[6:], uint64(l.chunk))
-		le.PutUint16(r[12:], uint16(l.n))
-	case len(l.list) > maxInline:
-		e, err := p.m.list(l)
-		if err != nil {
-			return err
-		}
-		putEntry(record(), l.chunk, l.n, &e)
-	default:
-		for i := range l.list {
-			putEntry(record(), l.chunk, l.n, &l.list[i])
-		}
-	}
-	p.m.records += int64(len(p.starts) - at)
-	*l = group{}
-	for len(p.starts) >= 2*p.most() {
-		if err := p.cut(p.most()); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// list writes the chain of the entries of a group and returns what refers to it.
-func (m *merger) list(g *group) (entry, error) {
-	const most = nodeSpace/mapRecord - 1
-	head := entry{from: snapshot.ID(m.gen), to: snapshot.ID(len(g.list))}
-	for left := g.list; len(left) > 0; {
-		// From the end, as each refers to the next.
-		k := (len(left) - 1) / most * most
-		n, err := m.fresh(listNode, 0)
-		if err != nil {
-			return head, err
-		}
-		if head.slot != 0 {
-			putEntry(n.add(), g.chunk, g.n, &entry{slot: head.slot})
-		}
-		for i := range left[k:] {
-			putEntry(n.add(), g.chunk, g.n, &left[k+i])
-		}
-		if err := m.done(n); err != nil {
-			return head, err
-		}
-		head.slot, left = n.link.addr/blockSize, left[:k]
-	}
-	return head, nil
-}
-
-// cut makes a leaf of at most n records, without cutting those of a chunk.
-func (p *packer) cut(n int) error {
-	if n < len(p.starts) {
-		n = p.starts[n]
-	}
-	leaf, err := p.m.fresh(p.m.t.kind, 0)
-	if err != nil {
-		return err
-	}
-	leaf.count = n
-	copy(leaf.b[nodeHeader:], p.buf[:n*leaf.size])
-	if err := p.m.done(leaf); err != nil {
-		return err
-	}
-	p.refs = append(p.refs, ref{leaf.keyAt(0), leaf.link})
-	p.buf = append([]byte{}, p.buf[n*leaf.size:]...)
-	p.starts = append([]int{}, p.starts[n:]...)
-	for i := range p.starts {
-		p.starts[i] -= n
-	}
-	return nil
-}
-
-// finish makes leaves of what is left, of about the same size, and returns all.
-func (p *packer) finish() ([]ref, error) {
-	if err := p.flush(); err != nil {
-		return nil, err
-	}
-	for n := len(p.starts); n > 0; n = len(p.starts) {
-		if n > p.most() {
-			n /= 2
-		}
-		if err := p.cut(n); err != nil {
-			return nil, err
-		}
-	}
-	refs := p.refs
-	p.refs = nil
-	return refs, nil
 }

@@ -66,23 +66,21 @@ type link struct {
 	p    atomic.Pointer[node]
 }
 
-// A node is one that was read, or written. It never changes.
-type node struct {
+// A sheet is a node as it is on the device, while it is made or read.
+type sheet struct {
 	b     []byte
 	kind  byte
 	level int
 	count int
 	size  int // of a record
 	kids  []*link
-	// used is cleared by the cache, and set by readers.
-	used atomic.Bool
-	link *link
+	link  *link
 }
 
-func (n *node) rec(i int) []byte { return n.b[nodeHeader+i*n.size:][:n.size] }
+func (n *sheet) rec(i int) []byte { return n.b[nodeHeader+i*n.size:][:n.size] }
 
 // keyAt returns the key of a record.
-func (n *node) keyAt(i int) key {
+func (n *sheet) keyAt(i int) key {
 	r := n.rec(i)
 	if n.level == 0 && n.kind != eraNode {
 		return key{get48(r), get48(r[8:])}
@@ -90,41 +88,13 @@ func (n *node) keyAt(i int) key {
 	return key{get48(r), get48(r[6:])}
 }
 
-// search returns the last record whose key is not behind k, or -1.
-func (n *node) search(k key) int {
-	b, second := n.b[nodeHeader:], 6
-	if n.level == 0 && n.kind != eraNode {
-		second = 8
-	}
-	lo, hi := 0, n.count
-	for lo < hi {
-		m := int(uint(lo+hi) >> 1)
-		// A record is longer than the eight bytes that are read at once.
-		at := m * n.size
-		x := le.Uint64(b[at:]) & max48
-		if k.a < x || k.a == x && k.b < le.Uint64(b[at+second:])&max48 {
-			hi = m
-		} else {
-			lo = m + 1
-		}
-	}
-	return lo - 1
-}
-
 // run returns the first chunk and the number of chunks of a record of a leaf.
-func (n *node) run(i int) (c, count int64) {
+func (n *sheet) run(i int) (c, count int64) {
 	r := n.rec(i)
 	if n.kind != eraNode {
 		return int64(get48(r)), int64(le.Uint16(r[6:]))
 	}
 	return int64(get48(r[6:])), int64(le.Uint16(r[12:]))
-}
-
-// entryAt returns the entry of a record of the map.
-func (n *node) entryAt(i int) entry {
-	r := n.rec(i)
-	place := get48(r[20:])
-	return entry{from: snapshot.ID(get48(r[8:])), to: snapshot.ID(get48(r[14:])), where: snapshot.Where(place & 3), slot: int64(place >> 2)}
 }
 
 func putEntry(r []byte, c, n int64, e *entry) {
@@ -135,27 +105,25 @@ func putEntry(r []byte, c, n int64, e *entry) {
 	put48(r[20:], uint64(e.slot)<<2|uint64(e.where))
 }
 
-// newNode returns a node without records.
-func newNode(g *geometry, kind byte, level int, l *link) *node {
+// newSheet returns one without records.
+func newSheet(g *geometry, kind byte, level int, l *link) *sheet {
 	b := make([]byte, blockSize)
 	copy(b, nodeMagic)
 	b[12], b[13] = kind, byte(level)
 	copy(b[16:], g.uuid[:])
 	le.PutUint64(b[32:], l.gen)
 	le.PutUint64(b[40:], uint64(l.addr))
-	n := &node{b: b, kind: kind, level: level, size: recordSize(kind, level), link: l}
-	n.used.Store(true)
-	return n
+	return &sheet{b: b, kind: kind, level: level, size: recordSize(kind, level), link: l}
 }
 
 // add appends a record, which the caller fills.
-func (n *node) add() []byte {
+func (n *sheet) add() []byte {
 	n.count++
 	return n.rec(n.count - 1)
 }
 
-// seal completes a node.
-func (n *node) seal() {
+// seal completes it.
+func (n *sheet) seal() {
 	le.PutUint16(n.b[14:], uint16(n.count))
 	seal(n.b)
 }
@@ -173,7 +141,7 @@ func (g *geometry) parseNode(b []byte, l *link, kind byte, level int) (*node, er
 	case b[12] != kind || int(b[13]) != level:
 		return bad("it has kind %d and level %d, expected %d and %d", b[12], b[13], kind, level)
 	}
-	n := &node{b: b, kind: kind, level: level, size: recordSize(kind, level), count: int(le.Uint16(b[14:])), link: l}
+	n := &sheet{b: b, kind: kind, level: level, size: recordSize(kind, level), count: int(le.Uint16(b[14:])), link: l}
 	if n.count == 0 || n.count > nodeSpace/n.size {
 		return bad("it has %d records", n.count)
 	}
@@ -194,6 +162,5 @@ func (g *geometry) parseNode(b []byte, l *link, kind byte, level int) (*node, er
 		}
 		n.kids = append(n.kids, kid)
 	}
-	n.used.Store(true)
-	return n, nil
+	return n.node(), nil
 }

@@ -3,7 +3,6 @@ package ranged
 import (
 	"cmp"
 	"fmt"
-	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -17,13 +16,6 @@ type trees struct {
 	records, runs int64
 }
 
-// A span is a part of the eras that must be looked at because snapshots were
-// deleted: from a key on, up to the end of an era.
-type span struct {
-	from key
-	to   snapshot.ID
-}
-
 // state is all that a commit makes durable. Records change it.
 type state struct {
 	geo *geometry
@@ -33,7 +25,8 @@ type state struct {
 	// changed since the trees were, as long as the next ones are not ready.
 	mem, frozen *memtable
 	*trees
-	// doomed are in order and apart. Since commit doomedAt entries are not
+	// doomed are in order and apart; the list never changes but is replaced.
+	// Since commit doomedAt entries are not
 	// of less use.
 	doomed   []span
 	doomedAt uint64
@@ -53,12 +46,12 @@ func newState(g *geometry, c *cache) *state {
 }
 
 // recent returns the entries of a chunk that has changed since the trees were
-// made.
-func (s *state) recent(c int64) ([]entry, bool) {
-	if list, ok := s.mem.get(c); ok {
+// made, appended to buf.
+func (s *state) recent(c int64, buf []entry) ([]entry, bool) {
+	if list, ok := s.mem.get(c, buf); ok {
 		return list, true
 	}
-	return s.frozen.get(c)
+	return s.frozen.get(c, buf)
 }
 
 // cold returns an error if bits must be read before a record is carried out.
@@ -87,12 +80,10 @@ func (s *state) do(r *record) error {
 		return s.doMap(r)
 	case opCreate:
 		for _, id := range r.ids {
-			s.live, s.next = append(slices.Clip(s.live), id), id+1
+			s.live, s.next = append(s.live, id), id+1
 		}
 	case opDelete:
-		for _, id := range r.ids {
-			s.delete(id)
-		}
+		s.delete(r.ids)
 		s.doomedAt = s.seq + 1
 		s.deletions++
 	case opCursor:
@@ -119,7 +110,7 @@ func (s *state) doMap(r *record) error {
 		}
 	}
 	for i := range r.n {
-		old, _ := s.recent(r.chunk + i)
+		old, _ := s.recent(r.chunk+i, nil)
 		list := moved(make([]entry, 0, len(r.list)), r.list, i)
 		for j := range list {
 			e := &list[j]
@@ -137,45 +128,6 @@ func (s *state) doMap(r *record) error {
 		s.mem.set(r.chunk+i, list)
 	}
 	return nil
-}
-
-// delete removes a snapshot. Its era is that of the entries of which it was the
-// newest user: those up to it, or to a snapshot behind it that is gone.
-func (s *state) delete(id snapshot.ID) {
-	i, ok := slices.BinarySearch(s.live, id)
-	if !ok {
-		return
-	}
-	s.live = slices.Delete(slices.Clone(s.live), i, i+1)
-	to := s.next - 1
-	if i < len(s.live) {
-		to = s.live[i] - 1
-	}
-	all := append(s.doomed, span{key{uint64(id), 0}, to})
-	slices.SortFunc(all, func(a, b span) int { return cmp.Or(cmp.Compare(a.from.a, b.from.a), cmp.Compare(a.from.b, b.from.b)) })
-	s.doomed = nil
-	for _, x := range all {
-		if n := len(s.doomed); n > 0 && s.doomed[n-1].to >= snapshot.ID(x.from.a) {
-			s.doomed[n-1].to = max(s.doomed[n-1].to, x.to)
-		} else {
-			s.doomed = append(s.doomed, x)
-		}
-	}
-}
-
-// advance notes that all before a key was looked at.
-func (s *state) advance(k key) {
-	var left []span
-	for _, x := range s.doomed {
-		if uint64(x.to) < k.a {
-			continue
-		}
-		if x.from.less(k) {
-			x.from = k
-		}
-		left = append(left, x)
-	}
-	s.doomed = left
 }
 
 func (s *state) put(name string, value []byte) {

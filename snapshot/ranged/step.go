@@ -2,7 +2,6 @@ package ranged
 
 import (
 	"context"
-	"slices"
 
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -21,11 +20,12 @@ func (st *store) Step(ctx context.Context, budget int) (snapshot.Progress, error
 	st.mu.RLock()
 	doomed, total := len(st.doomed) > 0, st.state.trees.runs
 	old := st.swept < st.deletions && st.state.trees.seq < st.doomedAt
-	many := len(st.mem.chunks) > sweepable || st.frozen != nil
+	many := st.mem.chunks > sweepable || st.frozen != nil
+	making := st.frozen != nil || len(st.gone)+len(st.links) > 0
 	st.mu.RUnlock()
-	if st.due() || doomed && old && many {
-		err := st.compact(ctx)
-		return snapshot.Progress{Done: 1, Total: 1, More: doomed}, err
+	if making || st.due() || doomed && old && many {
+		more, err := st.compactStep(ctx, max(budget, 1))
+		return snapshot.Progress{Done: 1, Total: 1, More: more || doomed || err != nil}, err
 	}
 	if !doomed {
 		return snapshot.Progress{}, nil
@@ -36,6 +36,25 @@ func (st *store) Step(ctx context.Context, budget int) (snapshot.Progress, error
 	return st.prune(ctx, max(budget, 1))
 }
 
+// compactStep goes on with a checkpoint, or begins one, and reports whether there
+// is more to do for it.
+func (st *store) compactStep(ctx context.Context, budget int) (more bool, err error) {
+	st.making.Lock()
+	defer st.making.Unlock()
+	if st.eager {
+		budget = nodeWork // hardly more than a node at a time, with commits between
+	}
+	switch {
+	case st.draft != nil:
+		err = st.further(ctx, 0, budget)
+	case len(st.gone)+len(st.links) == 0:
+		err = st.begin(ctx, 0)
+	default:
+		st.clear(budget)
+	}
+	return st.draft != nil || len(st.gone)+len(st.links) > 0, err
+}
+
 // sweep frees what the memtables have.
 func (st *store) sweep(ctx context.Context) error {
 	for {
@@ -43,9 +62,9 @@ func (st *store) sweep(ctx context.Context) error {
 		at := &reading{st: st, t: st.state.trees}
 		c := st.change(at, nil)
 		looked := int64(0)
-		for _, chunk := range st.mem.sorted() {
+		for chunk, list := range st.mem.all() {
 			looked++
-			if list := st.mem.chunks[chunk]; st.useless(list) {
+			if st.useless(list) {
 				c.add(chunk, st.pruned(list))
 			}
 		}
@@ -65,7 +84,7 @@ func (st *store) sweep(ctx context.Context) error {
 func (st *store) prune(ctx context.Context, budget int) (snapshot.Progress, error) {
 	for {
 		st.mu.RLock()
-		t, spans, roll := st.state.trees, slices.Clone(st.doomed), st.roll
+		t, spans, roll := st.state.trees, st.doomed, st.roll
 		st.mu.RUnlock()
 		w, err := st.walk(ctx, t, spans, &roll, int64(budget))
 		if err != nil {
@@ -94,8 +113,9 @@ type walk struct {
 }
 
 func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, budget int64) (w walk, err error) {
+	next := uint64(0) // the first era that has anything
 	for _, x := range spans {
-		for k := x.from; ; {
+		for k := x.from; uint64(x.to) >= next; {
 			if w.cursor = k; w.visits >= budget {
 				return w, nil
 			}
@@ -103,7 +123,10 @@ func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, b
 			if err != nil {
 				return w, err
 			}
-			if !ok || to > x.to {
+			if next = uint64(to); !ok {
+				next = max48
+			}
+			if next > uint64(x.to) {
 				break
 			}
 			n = min(n, budget-w.visits)

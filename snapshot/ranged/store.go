@@ -66,7 +66,11 @@ type store struct {
 	// under mu.
 	making sync.Mutex
 	draft  *draft
-	turn   sync.Mutex
+	// gone and links are the blocks and nodes of the last checkpoint that are
+	// not needed any more.
+	gone  []int64
+	links []*link
+	turn  sync.Mutex
 	journal
 	// stale: a Refresh has failed half-way.
 	stale bool

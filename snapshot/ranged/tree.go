@@ -52,7 +52,7 @@ func (t *tree) find(ctx context.Context, c int64, buf []entry, flags block.Flags
 	}
 	if i >= 0 {
 		if start, run := n.run(i); c < start+run {
-			for i > 0 && int64(get48(n.rec(i-1))) == start {
+			for i > 0 && int64(n.get(colFirst, i-1)) == start {
 				i--
 			}
 			list, err := t.entries(ctx, n, i, buf, flags)
@@ -80,7 +80,7 @@ const maxInline = 64
 // entries returns the entries of the group that begins at record i.
 func (t *tree) entries(ctx context.Context, n *node, i int, buf []entry, flags block.Flags) ([]entry, error) {
 	c, _ := n.run(i)
-	for ; i < n.count && int64(get48(n.rec(i))) == c; i++ {
+	for ; i < n.count && int64(n.get(colFirst, i)) == c; i++ {
 		e := n.entryAt(i)
 		if e.where == snapshot.OnOrigin {
 			return t.chain(ctx, e, buf, flags, nil)
