@@ -34,7 +34,7 @@ func (s *Set) plan(ctx context.Context, r Request) (*Plan, error) {
 func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte, flags block.Flags) error {
 	err := s.copyChunks(ctx, p)
 	if err == nil && p.Op == Write && !p.More {
-		p.Sums = s.sums(data)
+		p.Sums = s.sums(p.Sums[:0], data)
 		err = writeDevice(ctx, s.dev, data, p.Target, flags)
 	}
 	if err == nil {

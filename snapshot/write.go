@@ -16,12 +16,17 @@ func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flag
 	if !s.unshared.has(s.span(off, int64(len(p)))) {
 		return false, nil
 	}
-	err = writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
+	return true, s.writeKnown(ctx, p, off, flags)
+}
+
+// writeKnown is rewrite of chunks that are known to be the origin's own.
+func (s *Set) writeKnown(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	err := writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
 	s.toOrigin.dirty()
 	if err == nil && flags&block.FUA != 0 {
 		err = s.sync(ctx)
 	}
-	return true, err
+	return err
 }
 
 func (s *Set) write(ctx context.Context, v ID, p []byte, off int64) error {
