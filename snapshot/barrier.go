@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"runtime"
 	"sync"
 	"sync/atomic"
 )
@@ -13,8 +14,15 @@ type barrier struct {
 	flush func(context.Context) error
 	count atomic.Uint64
 	done  atomic.Uint64
-	// turn is held by the one who flushes.
-	turn sync.Mutex
+
+	mu sync.Mutex
+	// ended tells of the end of a flush all who wait at the same time.
+	ended    sync.Cond
+	flushing bool
+}
+
+func (b *barrier) init(flush func(context.Context) error) {
+	b.flush, b.ended.L = flush, &b.mu
 }
 
 // dirty counts a change that has been made.
@@ -34,15 +42,42 @@ func (b *barrier) waitFor(ctx context.Context, n uint64) error {
 	if b.sealed(n) {
 		return nil
 	}
-	b.turn.Lock()
-	defer b.turn.Unlock()
+	b.mu.Lock()
+	for b.flushing && !b.sealed(n) {
+		b.ended.Wait()
+	}
 	if b.sealed(n) {
+		b.mu.Unlock()
 		return nil
 	}
+	b.flushing = true
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		b.flushing = false
+		b.mu.Unlock()
+		b.ended.Broadcast()
+	}()
+	b.gather()
 	upTo := b.count.Load()
 	if err := b.flush(ctx); err != nil {
 		return err
 	}
 	b.done.Store(upTo)
 	return nil
+}
+
+// maxGather bounds how often a flush lets others go first.
+const maxGather = 8
+
+// gather lets those who are about to make a change make it, as long as there
+// are any who do not have to wait for anything: they can share the flush. Where
+// a flush takes long those gather behind it who are slower.
+func (b *barrier) gather() {
+	for range maxGather {
+		n := b.count.Load()
+		if runtime.Gosched(); b.count.Load() == n {
+			return
+		}
+	}
 }

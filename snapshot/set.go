@@ -90,14 +90,14 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.toStore.flush = func(ctx context.Context) error {
+	s.toStore.init(func(ctx context.Context) error {
 		token, err := s.party.token()
 		if err != nil {
 			return err
 		}
 		return s.store.Commit(ctx, token)
-	}
-	s.toOrigin.flush = s.origin.Flush
+	})
+	s.toOrigin.init(s.origin.Flush)
 	s.copies = make(chan struct{}, o.Copies)
 	s.worker.wake = make(chan struct{}, 1)
 	a, b := origin.Info(), store.Info()
