@@ -52,7 +52,7 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 		if st.Free > before {
 			return true
 		}
-		p, err := s.step(ctx)
+		_, p, err := s.step(ctx, true)
 		if err != nil || s.shared(ctx, func() error { return s.toStore.wait(ctx) }) != nil {
 			return false
 		}

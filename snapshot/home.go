@@ -41,10 +41,15 @@ func (s *Set) staged() bool {
 	return s.o.Policy != Redirect && s.caps.Home && s.caps.Redirect && !s.o.ReadOnly && s.merging.Load() == nil
 }
 
+// homePending reports whether chunks may have to come home. Who asks does a step.
+func (s *Set) homePending() bool {
+	return s.staged() && (s.home.pending.Load() || s.home.cursor != 0)
+}
+
 // homeStep brings a batch of chunks home, in the order of the chunks.
 func (s *Set) homeStep(ctx context.Context) (more bool, err error) {
 	h := &s.home
-	if !s.staged() || !h.pending.Load() && h.cursor == 0 {
+	if !s.homePending() {
 		return false, nil
 	}
 	if h.cursor == 0 {

@@ -213,7 +213,7 @@ func (s *Set) adopt(ctx context.Context, c, n int64) error {
 // relieve merges until the record of the rollback has room for more runs.
 func (s *Set) relieve(ctx context.Context) error {
 	for m := s.merging.Load(); m != nil && m.crowded(); m = s.merging.Load() {
-		if _, err := s.step(ctx); err != nil {
+		if _, _, err := s.step(ctx, true); err != nil {
 			return err
 		}
 	}
