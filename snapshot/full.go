@@ -53,7 +53,7 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 			return true
 		}
 		_, p, err := s.step(ctx, true)
-		if err != nil || s.shared(ctx, func() error { return s.toStore.wait(ctx) }) != nil {
+		if err != nil || s.shared(ctx, func() error { return s.toStore.Wait(ctx) }) != nil {
 			return false
 		}
 		if !p.More {

@@ -128,7 +128,7 @@ func (s *Set) bringHome(ctx context.Context, v ID, batch []stretch) error {
 			return err
 		}
 	}
-	if err := s.toOrigin.wait(ctx); err != nil {
+	if err := s.toOrigin.Wait(ctx); err != nil {
 		return err
 	}
 	for _, p := range pieces {
@@ -138,7 +138,7 @@ func (s *Set) bringHome(ctx context.Context, v ID, batch []stretch) error {
 		if err := s.store.Home(ctx, v, p.c, p.N); err != nil {
 			return err
 		}
-		s.shard(p.c).leave(s.toStore.dirty())
+		s.shard(p.c).leave(s.toStore.Dirty())
 		s.counts.homed.Add(p.N)
 	}
 	return nil
@@ -162,7 +162,7 @@ func (s *Set) sendHome(ctx context.Context, p piece) error {
 	}
 	off := p.c << s.shift
 	size := min(p.N<<s.shift, s.size-off)
-	defer s.toOrigin.dirty()
+	defer s.toOrigin.Dirty()
 	if p.Where == Hole {
 		return s.origin.Zero(ctx, off, size, 0)
 	}

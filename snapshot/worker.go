@@ -87,7 +87,8 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		if task != Homing {
 			w.looks = 0
 		}
-		if deferred := task == Homing && !home; err == nil && p.More && !deferred {
+		deferred := task == Homing && !home
+		if err == nil && p.More && !deferred {
 			if s.counts.changes.Load() != before {
 				pause(ctx, min(time.Since(began), longestPause(task)))
 			}
@@ -96,7 +97,7 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		if err != nil && ctx.Err() == nil {
 			s.notify(Event{Kind: Failed, Err: err})
 		}
-		w.rest(ctx, s, timer.C, err != nil)
+		w.rest(ctx, s, timer.C, err != nil || deferred)
 	}
 }
 
@@ -121,7 +122,7 @@ func longestPause(t Task) time.Duration {
 }
 
 // rest waits until there may be work again.
-func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, failed bool) {
+func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, again bool) {
 	for range idleTicks {
 		select {
 		case <-ctx.Done():
@@ -131,7 +132,7 @@ func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, failed
 		case <-tick:
 		}
 		// To look costs the others the lock, if there are others.
-		if failed || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.clean() {
+		if again || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.Clean() {
 			return
 		}
 	}
@@ -174,7 +175,7 @@ func (s *Set) step(ctx context.Context, home bool) (Task, Progress, error) {
 	s.counts.steps.Add(1)
 	if !p.More && err == nil {
 		// What was freed is free when it is durable.
-		err = s.toStore.wait(ctx)
+		err = s.toStore.Wait(ctx)
 	}
 	if !p.More && err == nil {
 		task = Idle
@@ -193,7 +194,7 @@ func (s *Set) stepInside(ctx context.Context, home bool) (Task, Progress, error)
 		return Freeing, Progress{More: true}, err
 	}
 	if p != (Progress{}) {
-		s.toStore.dirty()
+		s.toStore.Dirty()
 	}
 	if p.More {
 		return Freeing, p, nil

@@ -1,4 +1,4 @@
-package snapshot
+package barrier
 
 import (
 	"context"
@@ -14,9 +14,9 @@ import (
 func TestBarrierIsShared(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var b barrier
+		var b Barrier
 		var flushes atomic.Int64
-		b.init(func(context.Context) error {
+		b.Init(func(context.Context) error {
 			flushes.Add(1)
 			time.Sleep(time.Millisecond)
 			return nil
@@ -24,8 +24,8 @@ func TestBarrierIsShared(t *testing.T) {
 		var all sync.WaitGroup
 		for range 32 {
 			all.Go(func() {
-				n := b.dirty()
-				if err := b.waitFor(t.Context(), n); err != nil || !b.sealed(n) {
+				n := b.Dirty()
+				if err := b.WaitFor(t.Context(), n); err != nil || !b.Sealed(n) {
 					t.Errorf("change %d is not durable: %v", n, err)
 				}
 			})
@@ -34,7 +34,7 @@ func TestBarrierIsShared(t *testing.T) {
 		if n := flushes.Load(); n > 2 {
 			t.Errorf("32 changes took %d flushes, expected at most 2", n)
 		}
-		if err := b.wait(t.Context()); err != nil || flushes.Load() > 2 {
+		if err := b.Wait(t.Context()); err != nil || flushes.Load() > 2 {
 			t.Errorf("a flush of nothing: %v", err)
 		}
 	})
@@ -45,10 +45,10 @@ func TestBarrierIsShared(t *testing.T) {
 func TestBarrierFails(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var b barrier
+		var b Barrier
 		var flushes atomic.Int64
 		broken := errors.New("broken")
-		b.init(func(context.Context) error {
+		b.Init(func(context.Context) error {
 			time.Sleep(time.Millisecond)
 			if flushes.Add(1) == 1 {
 				return broken
@@ -59,17 +59,17 @@ func TestBarrierFails(t *testing.T) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
-				n := b.dirty()
-				switch err := b.waitFor(t.Context(), n); {
+				n := b.Dirty()
+				switch err := b.WaitFor(t.Context(), n); {
 				case errors.Is(err, broken):
 					failed.Add(1)
-				case err != nil || !b.sealed(n):
+				case err != nil || !b.Sealed(n):
 					t.Errorf("change %d: %v", n, err)
 				}
 			})
 		}
 		all.Wait()
-		if failed.Load() != 1 || flushes.Load() > 2 || !b.clean() {
+		if failed.Load() != 1 || flushes.Load() > 2 || !b.Clean() {
 			t.Errorf("%d have failed in %d flushes, expected 1 in 2", failed.Load(), flushes.Load())
 		}
 	})
