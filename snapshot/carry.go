@@ -34,7 +34,7 @@ func (s *Set) plan(ctx context.Context, r Request) (*Plan, error) {
 func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte, flags block.Flags) error {
 	err := s.copyChunks(ctx, p)
 	if err == nil && p.Op == Write && !p.More {
-		p.Sums = s.sums(data)
+		p.Sums = s.sums(p.Sums[:0], data)
 		err = writeDevice(ctx, s.dev, data, p.Target, flags)
 	}
 	if err == nil {
@@ -44,7 +44,7 @@ func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte, flags block.Fl
 		s.store.Abandon(p)
 		return err
 	}
-	n := s.toStore.dirty()
+	n := s.toStore.Dirty()
 	// What others may rely on after this change is that a place is theirs
 	// alone. The origin device has none but the origin that could write it,
 	// which has just left.
@@ -78,4 +78,4 @@ func (s *Set) needs(c int64) uint64 {
 }
 
 // sealed reports whether the changes that chunk c depends on are durable.
-func (s *Set) sealed(c int64) bool { return s.toStore.sealed(s.needs(c)) }
+func (s *Set) sealed(c int64) bool { return s.toStore.Sealed(s.needs(c)) }

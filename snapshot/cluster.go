@@ -107,7 +107,7 @@ func (s *Set) taken(ctx context.Context, h lock.Hold) error {
 	if s.party.hold.Store(&h); !s.loaded {
 		return nil
 	}
-	if !s.toStore.clean() {
+	if !s.toStore.Clean() {
 		// What was staged under a hold that was lost can neither be written
 		// nor taken back.
 		s.party.fenced.Store(true)

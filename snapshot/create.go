@@ -84,16 +84,16 @@ func (s *Set) stageCreate(ctx context.Context, r *record) error {
 	s.unshared.reset()
 	if err = s.putName(ctx, r, true); err != nil {
 		err = errors.Join(err, s.store.Delete(ctx, []ID{id}))
-		raise(&s.deleted, s.toStore.dirty())
+		raise(&s.deleted, s.toStore.Dirty())
 	}
-	s.toStore.dirty()
+	s.toStore.Dirty()
 	return err
 }
 
 func (s *Set) unstage(ctx context.Context, r *record) error {
 	return s.admitted(func() error {
 		err := errors.Join(s.store.Delete(ctx, []ID{r.id}), s.putName(ctx, r, false))
-		raise(&s.deleted, s.toStore.dirty())
+		raise(&s.deleted, s.toStore.Dirty())
 		return err
 	})
 }
@@ -155,15 +155,15 @@ func (s *Set) delete(ctx context.Context, names []string) error {
 		if err := s.store.Delete(ctx, ids); err != nil {
 			return err
 		}
-		raise(&s.deleted, s.toStore.dirty())
+		raise(&s.deleted, s.toStore.Dirty())
 		for _, r := range records {
 			s.names.remove(r)
 			if err := s.putName(ctx, r, false); err != nil {
 				return err
 			}
-			s.toStore.dirty()
+			s.toStore.Dirty()
 		}
-		raise(&s.deleted, s.toStore.dirty())
+		raise(&s.deleted, s.toStore.Dirty())
 		return nil
 	})
 	if err != nil {
@@ -173,7 +173,7 @@ func (s *Set) delete(ctx context.Context, names []string) error {
 		s.notify(Event{Kind: Deleted, Name: name})
 	}
 	s.worker.kick()
-	return s.toStore.wait(ctx)
+	return s.toStore.Wait(ctx)
 }
 
 func (s *Set) inUse(r *record) bool {
@@ -211,9 +211,9 @@ func (s *Set) rename(ctx context.Context, from, to string) error {
 	if err := s.putName(ctx, r, true); err != nil {
 		return err
 	}
-	s.toStore.dirty()
+	s.toStore.Dirty()
 	s.notify(Event{Kind: Renamed, Name: to})
-	return s.toStore.wait(ctx)
+	return s.toStore.Wait(ctx)
 }
 
 // OpenOptions are the options of Open.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -70,12 +71,12 @@ func (s *Set) readPlace(ctx context.Context, at Place, c, skip int64, p []byte, 
 	return fmt.Errorf("the store says that chunk %d is nowhere: %w", c, ErrDamaged)
 }
 
-// sums returns the checksums of the chunks in p, if the store wants them.
-func (s *Set) sums(p []byte) []uint32 {
+// sums appends the checksums of the chunks in p to sums, if the store wants them.
+func (s *Set) sums(sums []uint32, p []byte) []uint32 {
 	if !s.caps.Sums {
 		return nil
 	}
-	sums := make([]uint32, 0, len(p)>>s.shift)
+	sums = slices.Grow(sums, len(p)>>s.shift)
 	for ; len(p) > 0; p = p[s.caps.Chunk:] {
 		sums = append(sums, crc32.Checksum(p[:s.caps.Chunk], castagnoli))
 	}
@@ -100,7 +101,7 @@ func (s *Set) copyChunks(ctx context.Context, p *Plan) error {
 		if err := s.readPlace(ctx, c.From, p.Chunk, 0, buffer, 0); err != nil {
 			return err
 		}
-		c.Sums = s.sums(buffer)
+		c.Sums = s.sums(c.Sums[:0], buffer)
 		for _, to := range c.To {
 			if err := writeDevice(ctx, s.dev, buffer, to, 0); err != nil {
 				return err

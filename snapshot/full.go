@@ -52,8 +52,8 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 		if st.Free > before {
 			return true
 		}
-		p, err := s.step(ctx)
-		if err != nil || s.shared(ctx, func() error { return s.toStore.wait(ctx) }) != nil {
+		_, p, err := s.step(ctx, true)
+		if err != nil || s.shared(ctx, func() error { return s.toStore.Wait(ctx) }) != nil {
 			return false
 		}
 		if !p.More {

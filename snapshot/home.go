@@ -41,10 +41,15 @@ func (s *Set) staged() bool {
 	return s.o.Policy != Redirect && s.caps.Home && s.caps.Redirect && !s.o.ReadOnly && s.merging.Load() == nil
 }
 
+// homePending reports whether chunks may have to come home. Who asks does a step.
+func (s *Set) homePending() bool {
+	return s.staged() && (s.home.pending.Load() || s.home.cursor != 0)
+}
+
 // homeStep brings a batch of chunks home, in the order of the chunks.
 func (s *Set) homeStep(ctx context.Context) (more bool, err error) {
 	h := &s.home
-	if !s.staged() || !h.pending.Load() && h.cursor == 0 {
+	if !s.homePending() {
 		return false, nil
 	}
 	if h.cursor == 0 {
@@ -123,7 +128,7 @@ func (s *Set) bringHome(ctx context.Context, v ID, batch []stretch) error {
 			return err
 		}
 	}
-	if err := s.toOrigin.wait(ctx); err != nil {
+	if err := s.toOrigin.Wait(ctx); err != nil {
 		return err
 	}
 	for _, p := range pieces {
@@ -133,7 +138,7 @@ func (s *Set) bringHome(ctx context.Context, v ID, batch []stretch) error {
 		if err := s.store.Home(ctx, v, p.c, p.N); err != nil {
 			return err
 		}
-		s.shard(p.c).leave(s.toStore.dirty())
+		s.shard(p.c).leave(s.toStore.Dirty())
 		s.counts.homed.Add(p.N)
 	}
 	return nil
@@ -157,7 +162,7 @@ func (s *Set) sendHome(ctx context.Context, p piece) error {
 	}
 	off := p.c << s.shift
 	size := min(p.N<<s.shift, s.size-off)
-	defer s.toOrigin.dirty()
+	defer s.toOrigin.Dirty()
 	if p.Where == Hole {
 		return s.origin.Zero(ctx, off, size, 0)
 	}

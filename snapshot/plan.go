@@ -80,7 +80,8 @@ type Plan struct {
 	// More: this plan does not fulfil the request, as it needs too many
 	// destinations. Apply it, and plan again.
 	More bool
-	// Sums are the CRC-32C of the chunks at Target, set by the engine.
+	// Sums are the CRC-32C of the chunks at Target, set by the engine. The
+	// store may provide room for them, and for those of copies.
 	Sums []uint32
 	// Private is the store's own.
 	Private any

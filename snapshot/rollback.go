@@ -67,7 +67,7 @@ func (s *Set) rollback(ctx context.Context, name string) error {
 			return err
 		}
 		// No chunk may be merged before the rollback is durable.
-		raise(&s.deleted, s.toStore.dirty())
+		raise(&s.deleted, s.toStore.Dirty())
 		s.unshared.reset()
 		s.merging.Store(m)
 		return nil
@@ -90,7 +90,7 @@ func (s *Set) putRollback(ctx context.Context, m *rollback) error {
 	if err := s.store.Put(ctx, rollbackKey, v); err != nil {
 		return err
 	}
-	s.toStore.dirty()
+	s.toStore.Dirty()
 	return nil
 }
 
@@ -213,7 +213,7 @@ func (s *Set) adopt(ctx context.Context, c, n int64) error {
 // relieve merges until the record of the rollback has room for more runs.
 func (s *Set) relieve(ctx context.Context) error {
 	for m := s.merging.Load(); m != nil && m.crowded(); m = s.merging.Load() {
-		if _, err := s.step(ctx); err != nil {
+		if _, _, err := s.step(ctx, true); err != nil {
 			return err
 		}
 	}
@@ -274,7 +274,7 @@ func (s *Set) endRollback(ctx context.Context, m *rollback) error {
 	if err := s.store.Put(ctx, rollbackKey, nil); err != nil {
 		return err
 	}
-	s.toStore.dirty()
+	s.toStore.Dirty()
 	s.merging.Store(nil)
 	s.names.RLock()
 	name := s.names.byID[m.id].Name

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/barrier"
 	"github.com/strata-storage/strata/internal/rangelock"
 )
 
@@ -29,8 +30,8 @@ type Set struct {
 	unshared      *unshared
 	locks         [lockShards]rangelock.Lock
 	shards        [seqShards]shard
-	toStore       barrier
-	toOrigin      barrier
+	toStore       barrier.Barrier
+	toOrigin      barrier.Barrier
 	copies        chan struct{}
 	buffers       sync.Pool
 	reads, writes gate
@@ -90,14 +91,14 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.toStore.flush = func(ctx context.Context) error {
+	s.toStore.Init(func(ctx context.Context) error {
 		token, err := s.party.token()
 		if err != nil {
 			return err
 		}
 		return s.store.Commit(ctx, token)
-	}
-	s.toOrigin.flush = s.origin.Flush
+	})
+	s.toOrigin.Init(s.origin.Flush)
 	s.copies = make(chan struct{}, o.Copies)
 	s.worker.wake = make(chan struct{}, 1)
 	a, b := origin.Info(), store.Info()
@@ -228,14 +229,14 @@ func (s *Set) closed() bool {
 // one.
 func (s *Set) sync(ctx context.Context) error {
 	switch {
-	case s.toStore.clean():
-		return s.toOrigin.wait(ctx)
-	case s.toOrigin.clean():
-		return s.toStore.wait(ctx)
+	case s.toStore.Clean():
+		return s.toOrigin.Wait(ctx)
+	case s.toOrigin.Clean():
+		return s.toStore.Wait(ctx)
 	}
 	first := make(chan error, 1)
-	go func() { first <- s.toOrigin.wait(ctx) }()
-	err := s.toStore.wait(ctx)
+	go func() { first <- s.toOrigin.Wait(ctx) }()
+	err := s.toStore.Wait(ctx)
 	return errors.Join(<-first, err)
 }
 

@@ -54,13 +54,13 @@ func (v *view) WriteAt(ctx context.Context, p []byte, off int64, flags block.Fla
 	if err := v.info.CheckWrite(off, len(p)); err != nil || len(p) == 0 {
 		return err
 	}
+	if flags&block.NoWait != 0 {
+		return v.writeNow(ctx, p, off, flags)
+	}
 	if v.id == Origin {
 		if known, err := v.set.rewrite(ctx, p, off, flags); known || err != nil {
 			return err
 		}
-	}
-	if flags&block.NoWait != 0 {
-		return v.writeNow(ctx, p, off, flags)
 	}
 	return v.change(ctx, flags, func() error { return v.set.write(ctx, v.id, p, off) })
 }

@@ -17,6 +17,12 @@ type worker struct {
 	// step is held by the one who does a step.
 	step sync.Mutex
 	last atomic.Pointer[done]
+
+	// seen is the number of changes when the worker last looked whether
+	// clients write, and looks how often in a row they did when something
+	// was to come home. They belong to run.
+	seen  int64
+	looks int
 }
 
 // done is what the last step did.
@@ -26,11 +32,16 @@ type done struct {
 }
 
 // stepBudget bounds a step of the store, in entries; retryAfter is the pause
-// after a failure, maxPause the longest one between steps.
+// after a failure, maxPause the longest one between steps, but for those that
+// bring chunks home, which may take long where devices have heads.
 const (
-	stepBudget = 4096
-	retryAfter = time.Second
-	maxPause   = 20 * time.Millisecond
+	stepBudget   = 4096
+	retryAfter   = time.Second
+	maxPause     = 20 * time.Millisecond
+	maxHomePause = time.Second
+	// patience is for how many looks, one after each rest, what is to come
+	// home waits for clients to stop writing.
+	patience = 10
 	// idleTicks is how often an idle set that is not alone rests before it
 	// looks whether others have left work.
 	idleTicks = 60
@@ -71,22 +82,47 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		before, began := s.counts.changes.Load(), time.Now()
-		p, err := s.step(ctx)
-		if err == nil && p.More {
+		home := w.calm(before)
+		task, p, err := s.step(ctx, home)
+		if task != Homing {
+			w.looks = 0
+		}
+		deferred := task == Homing && !home
+		if err == nil && p.More && !deferred {
 			if s.counts.changes.Load() != before {
-				pause(ctx, min(time.Since(began), maxPause))
+				pause(ctx, min(time.Since(began), longestPause(task)))
 			}
 			continue
 		}
 		if err != nil && ctx.Err() == nil {
 			s.notify(Event{Kind: Failed, Err: err})
 		}
-		w.rest(ctx, s, timer.C, err != nil)
+		w.rest(ctx, s, timer.C, err != nil || deferred)
 	}
 }
 
+// calm reports whether chunks may come home now: what clients write goes first,
+// for that moves data twice, and on a disk takes it away from their flushes. It
+// is better done once, sorted, when they pause; but not put off for ever.
+func (w *worker) calm(changes int64) bool {
+	quiet := changes == w.seen
+	w.seen = changes
+	if !quiet && w.looks < patience {
+		w.looks++
+		return false
+	}
+	return true
+}
+
+func longestPause(t Task) time.Duration {
+	if t == Homing {
+		return maxHomePause
+	}
+	return maxPause
+}
+
 // rest waits until there may be work again.
-func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, failed bool) {
+func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, again bool) {
 	for range idleTicks {
 		select {
 		case <-ctx.Done():
@@ -96,7 +132,7 @@ func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, failed
 		case <-tick:
 		}
 		// To look costs the others the lock, if there are others.
-		if failed || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.clean() {
+		if again || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.Clean() {
 			return
 		}
 	}
@@ -119,34 +155,36 @@ func (s *Set) Work(ctx context.Context) (Progress, error) {
 	if err := s.mayChange(); err != nil {
 		return Progress{}, err
 	}
-	return s.step(ctx)
+	_, p, err := s.step(ctx, true)
+	return p, err
 }
 
-// step does one step of whatever is pending, the most urgent first.
-func (s *Set) step(ctx context.Context) (Progress, error) {
+// step does one step of whatever is pending, the most urgent first. What could
+// come home stays where it is unless home.
+func (s *Set) step(ctx context.Context, home bool) (Task, Progress, error) {
 	w := &s.worker
 	w.step.Lock()
 	defer w.step.Unlock()
 	if err := s.enter(ctx, &s.writes, 0); err != nil {
-		return Progress{}, err
+		return Idle, Progress{}, err
 	}
 	defer s.leave(&s.writes)
 	// A step is short enough not to be interrupted.
 	ctx = context.WithoutCancel(ctx)
-	task, p, err := s.stepInside(ctx)
+	task, p, err := s.stepInside(ctx, home)
 	s.counts.steps.Add(1)
 	if !p.More && err == nil {
 		// What was freed is free when it is durable.
-		err = s.toStore.wait(ctx)
+		err = s.toStore.Wait(ctx)
 	}
 	if !p.More && err == nil {
 		task = Idle
 	}
 	w.last.Store(&done{task, p})
-	return p, err
+	return task, p, err
 }
 
-func (s *Set) stepInside(ctx context.Context) (Task, Progress, error) {
+func (s *Set) stepInside(ctx context.Context, home bool) (Task, Progress, error) {
 	if m := s.merging.Load(); m != nil {
 		err := s.rollbackStep(ctx, m)
 		return Merging, Progress{Done: m.position(), Total: s.chunks, More: true}, err
@@ -156,11 +194,14 @@ func (s *Set) stepInside(ctx context.Context) (Task, Progress, error) {
 		return Freeing, Progress{More: true}, err
 	}
 	if p != (Progress{}) {
-		s.toStore.dirty()
+		s.toStore.Dirty()
 	}
 	if p.More {
 		return Freeing, p, nil
 	}
-	more, err := s.homeStep(ctx)
+	more := s.homePending()
+	if home {
+		more, err = s.homeStep(ctx)
+	}
 	return Homing, Progress{Done: s.home.cursor, Total: s.chunks, More: more}, err
 }

@@ -16,12 +16,17 @@ func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flag
 	if !s.unshared.has(s.span(off, int64(len(p)))) {
 		return false, nil
 	}
-	err = writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
-	s.toOrigin.dirty()
+	return true, s.writeKnown(ctx, p, off, flags)
+}
+
+// writeKnown is rewrite of chunks that are known to be the origin's own.
+func (s *Set) writeKnown(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	err := writeDevice(ctx, s.origin, p, off, flags&block.NoWait)
+	s.toOrigin.Dirty()
 	if err == nil && flags&block.FUA != 0 {
 		err = s.sync(ctx)
 	}
-	return true, err
+	return err
 }
 
 func (s *Set) write(ctx context.Context, v ID, p []byte, off int64) error {
@@ -80,11 +85,11 @@ func (s *Set) writeShared(ctx context.Context, v ID, p []byte, off int64) (done 
 func (s *Set) writeInPlace(ctx context.Context, seg Segment, p []byte, off int64, flags block.Flags) error {
 	if seg.Where == OnStore {
 		err := writeDevice(ctx, s.dev, p, seg.Off+off&s.mask, flags)
-		s.toStore.dirty()
+		s.toStore.Dirty()
 		return err
 	}
 	err := writeDevice(ctx, s.origin, p, off, flags)
-	s.toOrigin.dirty()
+	s.toOrigin.Dirty()
 	s.unshared.set(s.span(off, int64(len(p))))
 	return err
 }
@@ -167,7 +172,7 @@ func (s *Set) detach(ctx context.Context, c, n int64) error {
 // overwrite makes durable that no snapshot lies on chunks of the origin device,
 // and tells readers that they will be overwritten.
 func (s *Set) overwrite(ctx context.Context, c, n int64) error {
-	if err := s.toStore.waitFor(ctx, s.needs(c)); err != nil {
+	if err := s.toStore.WaitFor(ctx, s.needs(c)); err != nil {
 		return err
 	}
 	if _, err := s.party.token(); err != nil {

@@ -13,7 +13,7 @@ import (
 // and nothing has changed then but bytes of the range.
 func (v *view) writeNow(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	s := v.set
-	if flags&block.FUA != 0 || s.party.lazy != nil || s.merging.Load() != nil {
+	if flags&block.FUA != 0 {
 		return block.ErrWouldBlock
 	}
 	if err := s.enter(ctx, &s.writes, flags); err != nil {
@@ -21,26 +21,25 @@ func (v *view) writeNow(ctx context.Context, p []byte, off int64, flags block.Fl
 	}
 	defer s.leave(&s.writes)
 	c, end := s.span(off, int64(len(p)))
-	if s.within(c, end) < end-c || s.merging.Load() != nil {
+	if v.id == Origin && s.unshared.has(c, end) {
+		return s.writeKnown(ctx, p, off, flags)
+	}
+	if s.party.lazy != nil || s.merging.Load() != nil || s.within(c, end) < end-c {
 		return block.ErrWouldBlock
 	}
-	err := s.writeSharedNow(ctx, v.id, p, off)
-	if errors.Is(err, errNotInPlace) {
-		err = s.redirectNow(ctx, v.id, p, off)
-	}
+	err := s.writeChunksNow(ctx, v.id, p, off)
 	if err == nil {
 		s.counts.changes.Add(1)
 	}
 	return err
 }
 
-// errNotInPlace says that chunks must get a place of their own first.
-var errNotInPlace = errors.New("not in place")
-
-// writeSharedNow writes in place, all or nothing.
-func (s *Set) writeSharedNow(ctx context.Context, v ID, p []byte, off int64) error {
+// writeChunksNow writes within one extent, all or nothing. Whole chunks are held
+// alone, since they may have to get a place: one lookup is enough then.
+func (s *Set) writeChunksNow(ctx context.Context, v ID, p []byte, off int64) error {
 	c, end := s.span(off, int64(len(p)))
-	held := s.tryLock(c, end, true)
+	whole := (off|int64(len(p)))&s.mask == 0
+	held := s.tryLock(c, end, !whole)
 	if held == nil {
 		return block.ErrWouldBlock
 	}
@@ -49,40 +48,28 @@ func (s *Set) writeSharedNow(ctx context.Context, v ID, p []byte, off int64) err
 	switch {
 	case err != nil:
 		return err
-	case !seg.Writable:
-		return errNotInPlace
-	case seg.N < end-c || !s.sealed(c):
+	case seg.N < end-c, seg.Writable && !s.sealed(c), !seg.Writable && !whole:
 		return block.ErrWouldBlock
+	case seg.Writable:
+		return s.writeInPlace(ctx, seg, p, off, block.NoWait)
 	}
-	return s.writeInPlace(ctx, seg, p, off, block.NoWait)
+	return s.redirectNow(ctx, v, p, off)
 }
 
 // maxUnready bounds how many writes do not try to be redirected at once after
 // one could not be: the store device has to allocate, for instance.
 const maxUnready = 64
 
-// redirectNow gives whole chunks a place of their own.
+// redirectNow gives whole chunks, which the caller holds alone, a place of their
+// own. The nodes of the map that a plan needs are in memory, as the caller has
+// found out where the chunks are.
 func (s *Set) redirectNow(ctx context.Context, v ID, p []byte, off int64) error {
 	c, end := s.span(off, int64(len(p)))
 	switch {
-	case (off|int64(len(p)))&s.mask != 0, !s.dev.Info().NoWait, v == Origin && !s.redirects():
+	case !s.dev.Info().NoWait, v == Origin && !s.redirects():
 		return block.ErrWouldBlock
 	case s.unready.Load() > 0:
 		s.unready.Add(-1)
-		return block.ErrWouldBlock
-	}
-	held := s.tryLock(c, end, false)
-	if held == nil {
-		return block.ErrWouldBlock
-	}
-	defer held.Unlock()
-	// The nodes of the map that a plan needs are in memory if those are that
-	// tell where the chunks are.
-	seg, err := s.locate(ctx, v, c, end-c, block.NoWait)
-	if err != nil {
-		return err
-	}
-	if seg.Writable || seg.N < end-c {
 		return block.ErrWouldBlock
 	}
 	plan, err := s.plan(ctx, Request{Op: Write, View: v, Chunk: c, N: end - c})

@@ -112,7 +112,7 @@ func (s *Set) clearOrigin(ctx context.Context, c, n int64, flags block.Flags, tr
 	} else {
 		err = s.origin.Zero(ctx, off, size, flags&block.NoHole)
 	}
-	s.toOrigin.dirty()
+	s.toOrigin.Dirty()
 	return n, err
 }
 

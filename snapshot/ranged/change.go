@@ -13,39 +13,59 @@ import (
 type change struct {
 	st      *store
 	at      *reading
-	sums    map[int64]uint32
+	sums    []sums
 	records []record
-	used    map[int64]bool
 }
 
-func (st *store) change(at *reading, sums map[int64]uint32) *change {
-	return &change{st: st, at: at, sums: sums, used: map[int64]bool{}}
+// sums are the checksums of adjacent places.
+type sums struct {
+	first int64
+	list  []uint32
 }
 
-// add notes the new entries of a chunk, those with fresh places marked.
+func (st *store) change(at *reading) *change { return &change{st: st, at: at} }
+
+// sum returns the checksum of a fresh place.
+func (c *change) sum(slot int64) uint32 {
+	for i := range c.sums {
+		if x := &c.sums[i]; slot >= x.first && slot < x.first+int64(len(x.list)) {
+			return x.list[slot-x.first]
+		}
+	}
+	return 0
+}
+
+// add notes the new entries of a chunk, those with fresh places marked. The
+// list becomes that of the memtable.
 func (c *change) add(chunk int64, list []entry) {
+	var room [3][4]int64
 	var freed []int64
-	left := places(list)
-	for _, slot := range places(c.at.at(chunk)) {
+	left := slotsOf(room[0][:0], list)
+	for _, slot := range slotsOf(room[1][:0], c.at.at(chunk)) {
 		if !slices.Contains(left, slot) {
 			freed = append(freed, slot)
 		}
 	}
-	slots := newPlaces(list)
-	var sums []uint32
-	for _, slot := range slots {
-		sums = append(sums, c.sums[slot])
-		c.used[slot] = true
-	}
+	slots := newSlots(room[2][:0], list)
 	if n := len(c.records); n > 0 {
 		r := &c.records[n-1]
-		if r.n < maxRun && r.chunk+r.n == chunk && continues(r.list, list, r.n) && follows(r.freed, freed, r.n) && follows(newPlaces(r.list), slots, r.n) {
+		var old [4]int64
+		if r.n < maxRun && r.chunk+r.n == chunk && continues(r.list, list, r.n) && follows(r.freed, freed, r.n) && follows(newSlots(old[:0], r.list), slots, r.n) {
 			r.n++
-			r.sums = append(r.sums, sums...)
+			for _, slot := range slots {
+				r.sums = append(r.sums, c.sum(slot))
+			}
 			return
 		}
 	}
-	c.records = append(c.records, record{op: opMap, group: group{chunk, 1, list}, freed: freed, sums: sums})
+	c.records = append(c.records, record{op: opMap, group: group{chunk, 1, list}, freed: freed})
+	r := &c.records[len(c.records)-1]
+	if len(c.records) == 1 {
+		r.sums = c.at.sum[:0]
+	}
+	for _, slot := range slots {
+		r.sums = append(r.sums, c.sum(slot))
+	}
 }
 
 // follows reports whether b are the places i chunks behind a.
@@ -100,7 +120,7 @@ func (st *store) homeAll(v snapshot.ID, all []*reading, end int64) error {
 		if r.t != st.state.trees {
 			return errMore
 		}
-		x := st.change(r, nil)
+		x := st.change(r)
 		for c := r.chunk; c < r.end(); c++ {
 			old := r.at(c)
 			if list := st.homed(old, internal(v)); len(list) != len(old) || !continues(old, list, 0) {

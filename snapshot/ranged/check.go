@@ -89,7 +89,7 @@ func (st *store) compare(r *recovery, report func(error)) {
 			report(fmt.Errorf("segment %d has kind %d and %d places or nodes in memory, %d and %d on the device: %w", i, x.kind, x.used, y.kind, y.used, snapshot.ErrDamaged))
 		}
 	}
-	if st.space.all != r.space.all || int64(len(st.space.busy)) < st.space.waiting {
+	if st.space.all != r.space.all || st.space.busy < st.space.waiting {
 		report(fmt.Errorf("%d places are in use, on the device %d: %w", st.space.all, r.space.all, snapshot.ErrDamaged))
 	}
 }
@@ -266,7 +266,7 @@ func (a *audit) group(g group) {
 			a.problem("chunk %d: nobody uses the entry for snapshots %d to %d", g.chunk, e.from, e.to)
 		}
 	}
-	for _, slot := range places(g.list) {
+	for _, slot := range slotsOf(nil, g.list) {
 		for s := slot; s < slot+g.n; s++ {
 			if a.slots[s/64]&(1<<(s%64)) != 0 {
 				a.problem("place %d is used twice, by chunk %d as well", s, g.chunk+s-slot)

@@ -287,7 +287,7 @@ func (st *store) retire(freed []int64) {
 	st.cfg.Retire(func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		owner.space.release(freed)
+		owner.space.releaseAll(freed)
 		owner.space.waiting -= int64(len(freed))
 	})
 }

@@ -92,8 +92,8 @@ func sharers(all []entry, i int) (n int) {
 	return n
 }
 
-// places returns the slots of entries, each once.
-func places(all []entry) (slots []int64) {
+// slotsOf appends the slots of entries to slots, each once.
+func slotsOf(slots []int64, all []entry) []int64 {
 	for i := range all {
 		if all[i].where == snapshot.OnStore && !slices.Contains(slots, all[i].slot) {
 			slots = append(slots, all[i].slot)
@@ -188,7 +188,8 @@ func (s *roll) replaced(old []entry, v snapshot.ID, e entry, spare int64) []entr
 	if v == head {
 		e.from = s.next
 	}
-	all := slices.Clone(old)
+	// Mostly one more, and kept for long.
+	all := append(make([]entry, 0, len(old)+1), old...)
 	if i := find(all, v); i >= 0 {
 		was := all[i]
 		all = slices.Delete(all, i, i+1)
@@ -211,7 +212,7 @@ func (s *roll) replaced(old []entry, v snapshot.ID, e entry, spare int64) []entr
 // detached returns the entries after gaps got places, i chunks behind those
 // noted.
 func (s *roll) detached(old []entry, gaps []gap, i int64, born uint64) []entry {
-	all := slices.Clone(old)
+	all := append(make([]entry, 0, len(old)+len(gaps)), old...)
 	for _, g := range gaps {
 		all = insert(all, entry{g.from, g.to, snapshot.OnStore, g.slot + i, born})
 	}

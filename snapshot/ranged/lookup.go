@@ -2,6 +2,7 @@ package ranged
 
 import (
 	"context"
+	"sync"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/snapshot"
@@ -102,27 +103,46 @@ type reading struct {
 	chunk  int64
 	groups []group
 	next   int
+
+	// Room for a chunk with few entries.
+	one  [1]group
+	list [4]entry
+
+	// Room for the change that becomes of it.
+	records [1]record
+	sums    [1]sums
+	sum     [1]uint32
 }
+
+// readings are for with: what it reads it needs only so long.
+var readings = sync.Pool{New: func() any { return new(reading) }}
 
 // read reads n chunks, or less if they are in more than most groups.
 func (st *store) read(ctx context.Context, c, n int64, most int) (*reading, error) {
+	r := new(reading)
+	return r, r.read(ctx, st, c, n, most)
+}
+
+func (r *reading) read(ctx context.Context, st *store, c, n int64, most int) error {
 	for {
 		st.mu.RLock()
-		r := &reading{st: st, t: st.state.trees, chunk: c}
+		r.st, r.t, r.chunk, r.next = st, st.state.trees, c, 0
 		st.mu.RUnlock()
+		r.groups = r.one[:0]
 		var err error
 		for at := c; at < c+n && err == nil && len(r.groups) < most; {
+			buf := r.list[:0]
+			if at > c {
+				buf = nil
+			}
 			var g group
-			g, err = r.t.chunks.find(ctx, at, nil, 0)
+			g, err = r.t.chunks.find(ctx, at, buf, 0)
 			g.n = min(g.n, c+n-at)
 			r.groups = append(r.groups, g)
 			at += g.n
 		}
-		switch {
-		case err == nil:
-			return r, nil
-		case !st.outdated(r.t, err):
-			return nil, err
+		if err == nil || !st.outdated(r.t, err) {
+			return err
 		}
 	}
 }
@@ -156,8 +176,13 @@ func (r *reading) at(c int64) []entry {
 // with them, under mu. f must change nothing when it returns that bits of a
 // segment are cold: it is called again then.
 func (st *store) with(ctx context.Context, c, n int64, most int, f func(r *reading) error) error {
+	r := readings.Get().(*reading)
+	defer func() {
+		*r = reading{}
+		readings.Put(r)
+	}()
 	for {
-		r, err := st.read(ctx, c, n, most)
+		err := r.read(ctx, st, c, n, most)
 		if err != nil {
 			return err
 		}

@@ -9,16 +9,28 @@ import (
 	"github.com/strata-storage/strata/snapshot"
 )
 
-// A plan is the store's part of one.
+// A plan is one with the store's part of it. One allocation serves a plan for a
+// chunk.
 type plan struct {
+	snapshot.Plan
 	// slot is the new place, spare that of a copy for the snapshots behind
 	// the view; -1 is none. gaps have the places of a detachment.
 	slot, spare int64
 	gaps        []gap
-	// slots are all that were taken, growth bounds the entries to come.
-	slots  []int64
+	// taken are the places that were taken, each for all chunks, growth
+	// bounds the entries to come.
+	taken  []places
 	growth int64
+
+	// Room for what most plans have.
+	takes  [1]places
+	sums   [1]uint32
+	copies [1]snapshot.Copy
+	to     [1]int64
 }
+
+// places are adjacent.
+type places struct{ first, n int64 }
 
 func (st *store) Plan(ctx context.Context, r snapshot.Request) (p *snapshot.Plan, err error) {
 	err = st.with(ctx, r.Chunk, r.N, maxPieces, func(at *reading) error {
@@ -32,10 +44,10 @@ func (st *store) plan(r snapshot.Request, at *reading) (*snapshot.Plan, error) {
 	if err := st.exists(r.View); err != nil {
 		return nil, err
 	}
-	p := &snapshot.Plan{Request: r}
+	d := &plan{Plan: snapshot.Plan{Request: r}, slot: -1, spare: -1}
+	p := &d.Plan
 	p.N = min(p.N, at.end()-p.Chunk)
-	d := &plan{slot: -1, spare: -1}
-	p.Private = d
+	p.Private, p.Sums, d.taken = d, d.sums[:0], d.takes[:0]
 	var err error
 	if r.Op == snapshot.Detach {
 		err = st.planDetach(p, d, at)
@@ -46,11 +58,15 @@ func (st *store) plan(r snapshot.Request, at *reading) (*snapshot.Plan, error) {
 		err = fmt.Errorf("the store has no room for more of its map: %w", block.ErrNoSpace)
 	}
 	if err != nil {
-		st.space.release(d.slots)
+		st.release(d.taken)
 		return nil, err
 	}
 	// A place too long for the others is cut.
-	st.trim(p, d)
+	for i := range d.taken {
+		x := &d.taken[i]
+		st.space.release(x.first+p.N, x.n-p.N)
+		x.n = p.N
+	}
 	if len(p.Copies) > 0 || r.Op != snapshot.Detach {
 		st.planned += d.growth
 	}
@@ -64,35 +80,16 @@ func (st *store) take(p *snapshot.Plan, d *plan) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for i := range n {
-		d.slots = append(d.slots, first+i)
-	}
+	d.taken = append(d.taken, places{first, n})
 	p.N = n
 	return first, nil
 }
 
-// trim gives back what was taken for chunks that are not in the plan any more.
-func (st *store) trim(p *snapshot.Plan, d *plan) {
-	var firsts []int64
-	if d.slot >= 0 {
-		firsts = append(firsts, d.slot)
+// release gives places back that no entry has got.
+func (st *store) release(all []places) {
+	for _, x := range all {
+		st.space.release(x.first, x.n)
 	}
-	if d.spare >= 0 {
-		firsts = append(firsts, d.spare)
-	}
-	for _, g := range d.gaps {
-		firsts = append(firsts, g.slot)
-	}
-	var kept, gone []int64
-	for _, s := range d.slots {
-		if slices.ContainsFunc(firsts, func(f int64) bool { return s >= f && s < f+p.N }) {
-			kept = append(kept, s)
-		} else {
-			gone = append(gone, s)
-		}
-	}
-	st.space.release(gone)
-	d.slots = kept
 }
 
 // planDetach finds the gaps between entries. Chunks with the same gaps make one
@@ -115,7 +112,7 @@ func (st *store) planDetach(p *snapshot.Plan, d *plan, at *reading) error {
 		dests = len(d.gaps)
 	}
 	d.growth = int64(len(d.gaps)) * p.N
-	c := snapshot.Copy{From: snapshot.Place{Where: snapshot.OnOrigin}}
+	c := snapshot.Copy{From: snapshot.Place{Where: snapshot.OnOrigin}, To: d.to[:0], Sums: d.sums[:0]}
 	for i := range dests {
 		first, err := st.take(p, d)
 		if err != nil {
@@ -128,7 +125,7 @@ func (st *store) planDetach(p *snapshot.Plan, d *plan, at *reading) error {
 	for i := dests; i < len(d.gaps); i++ {
 		d.gaps[i].slot = d.gaps[0].slot
 	}
-	p.Copies = []snapshot.Copy{c}
+	p.Copies = append(d.copies[:0], c)
 	return nil
 }
 
@@ -163,7 +160,7 @@ func (st *store) planOwn(p *snapshot.Plan, d *plan, at *reading) error {
 			return err
 		}
 		d.spare = first
-		p.Copies = []snapshot.Copy{{From: p.Old, To: []int64{st.geo.off(first)}}}
+		p.Copies = append(d.copies[:0], snapshot.Copy{From: p.Old, To: append(d.to[:0], st.geo.off(first))})
 	}
 	return nil
 }
@@ -187,31 +184,12 @@ func (st *store) copies(all []entry, v snapshot.ID) bool {
 
 func (st *store) Apply(ctx context.Context, p *snapshot.Plan) error {
 	d := p.Private.(*plan)
-	sums := map[int64]uint32{}
-	note := func(slot int64, all []uint32) bool {
-		for i, s := range all {
-			sums[slot+int64(i)] = s
-		}
-		return int64(len(all)) == p.N
-	}
-	good := true
-	for i, c := range p.Copies {
-		for j := range c.To {
-			slot := d.spare
-			if p.Op == snapshot.Detach {
-				slot = d.gaps[j].slot
-			}
-			good = note(slot, p.Copies[i].Sums) && good
-		}
-	}
-	if p.Op == snapshot.Write {
-		good = note(d.slot, p.Sums) && good
-	}
-	if !good {
-		return fmt.Errorf("a plan of %d chunks has other numbers of checksums: %w", p.N, block.ErrInvalid)
-	}
 	return st.with(ctx, p.Chunk, p.N, maxRun, func(at *reading) error {
-		c := st.change(at, sums)
+		all, good := d.checksums(at.sums[:0])
+		if !good {
+			return fmt.Errorf("a plan of %d chunks has other numbers of checksums: %w", p.N, block.ErrInvalid)
+		}
+		c := change{st: st, at: at, sums: all, records: at.records[:0]}
 		for i := range p.N {
 			c.add(p.Chunk+i, st.applied(p, d, at.at(p.Chunk+i), i))
 		}
@@ -219,11 +197,35 @@ func (st *store) Apply(ctx context.Context, p *snapshot.Plan) error {
 			return err
 		}
 		st.planned -= d.growth
-		st.data = st.data || len(sums) > 0
-		// A copy that turned out not to be needed.
-		st.space.release(slices.DeleteFunc(d.slots, func(s int64) bool { return c.used[s] }))
+		st.data = st.data || len(all) > 0
+		// A copy that turned out not to be needed: what entries have got
+		// is not busy any more.
+		st.release(d.taken)
 		return nil
 	})
+}
+
+// checksums appends those of all places to buf, and reports whether there are as
+// many as there must be.
+func (d *plan) checksums(buf []sums) (all []sums, good bool) {
+	all, good = buf, true
+	note := func(slot int64, list []uint32) {
+		all = append(all, sums{slot, list})
+		good = good && int64(len(list)) == d.N
+	}
+	for _, c := range d.Copies {
+		for j := range c.To {
+			slot := d.spare
+			if d.Op == snapshot.Detach {
+				slot = d.gaps[j].slot
+			}
+			note(slot, c.Sums)
+		}
+	}
+	if d.Op == snapshot.Write {
+		note(d.slot, d.Sums)
+	}
+	return all, good
 }
 
 // applied returns the entries of the i-th chunk after a plan.
@@ -246,5 +248,5 @@ func (st *store) Abandon(p *snapshot.Plan) {
 	defer st.mu.Unlock()
 	d := p.Private.(*plan)
 	st.planned -= d.growth
-	st.space.release(d.slots)
+	st.release(d.taken)
 }

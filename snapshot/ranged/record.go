@@ -113,8 +113,8 @@ func (r *record) encodeMap(w *writer) {
 	}
 }
 
-// newPlaces returns the fresh places of the first chunk, each once.
-func newPlaces(list []entry) (slots []int64) {
+// newSlots appends the fresh places of the first chunk to slots, each once.
+func newSlots(slots []int64, list []entry) []int64 {
 	for i := range list {
 		if e := &list[i]; e.born == fresh && e.where == snapshot.OnStore && !slices.Contains(slots, e.slot) {
 			slots = append(slots, e.slot)
@@ -214,7 +214,7 @@ func (r *reader) mapRecord(g *geometry, x *record) {
 	for range r.upTo(int64(len(r.b)), "a number of places") {
 		x.freed = append(x.freed, r.upTo(g.slots()-x.n, "a place"))
 	}
-	n := int64(len(newPlaces(x.list))) * x.n
+	n := int64(len(newSlots(nil, x.list))) * x.n
 	if int64(len(r.b)) < 4*n {
 		r.fail("%d checksums are cut short", n)
 		return

@@ -219,7 +219,7 @@ func verify(all []record) map[int64]uint32 {
 			continue
 		}
 		j := 0
-		slots := newPlaces(r.list)
+		slots := newSlots(nil, r.list)
 		for i := range r.n {
 			for _, slot := range slots {
 				sums[slot+i] = r.sums[j]
@@ -274,7 +274,7 @@ func (r *recovery) redoAll(ctx context.Context, all []record, c commit) (freed [
 	}
 	freed, r.space.freed = r.space.freed, nil
 	if r.retire == nil {
-		r.space.release(freed)
+		r.space.releaseAll(freed)
 	} else {
 		r.space.waiting += int64(len(freed))
 	}

@@ -26,6 +26,9 @@ type segment struct {
 	dirty, frozen bool
 	used, busy    int32
 	bits          []uint64
+	// held has a bit for each of the busy slots: those that the map does not
+	// use but somebody, open plans and readers of what was freed.
+	held []uint64
 	// addr is the block with the bits, if some but not all are set.
 	addr int64
 }
@@ -36,9 +39,8 @@ type space struct {
 	segs  []segment
 	count [4]int
 	per   int64
-	// busy are slots that the map does not use but somebody: open plans, and
-	// readers of what was freed.
-	busy map[int64]struct{}
+	// busy is the number of busy slots.
+	busy int64
 	// all is the number of slots that the map uses, nodes that of blocks.
 	all, nodes int64
 	// freed are the slots that the map has left since the last commit was
@@ -51,7 +53,7 @@ type space struct {
 }
 
 func newSpace(g *geometry) space {
-	s := space{geo: g, segs: make([]segment, g.segments), per: g.perSegment(), busy: map[int64]struct{}{}}
+	s := space{geo: g, segs: make([]segment, g.segments), per: g.perSegment()}
 	s.count[segFree] = int(g.segments)
 	return s
 }
@@ -65,7 +67,7 @@ func (s *space) turn(i int, kind byte) {
 	x := &s.segs[i]
 	s.count[x.kind]--
 	s.count[kind]++
-	x.kind, x.bits, x.used, x.busy = kind, nil, 0, 0
+	x.kind, x.bits, x.held, x.used, x.busy = kind, nil, nil, 0, 0
 	switch kind {
 	case segNode:
 		x.bits = make([]uint64, (s.geo.segment/blockSize+63)/64)
@@ -126,10 +128,7 @@ func (s *space) claim(slot int64) error {
 	if x.kind != segData || (*word)[at]&bit != 0 {
 		return fmt.Errorf("place %d is in use: %w", slot, snapshot.ErrDamaged)
 	}
-	if _, ok := s.busy[slot]; ok {
-		delete(s.busy, slot)
-		x.busy--
-	}
+	s.unhold(slot)
 	x.bits[at] |= bit
 	x.dirty = true
 	x.used++
@@ -154,22 +153,48 @@ func (s *space) leave(slot int64) error {
 }
 
 func (s *space) hold(slot int64) {
-	s.busy[slot] = struct{}{}
-	s.segs[slot/s.per].busy++
+	x := &s.segs[slot/s.per]
+	if x.held == nil {
+		x.held = make([]uint64, (s.per+63)/64)
+	}
+	at := slot % s.per
+	x.held[at/64] |= 1 << (at % 64)
+	x.busy++
+	s.busy++
 }
 
-// release makes busy slots free.
-func (s *space) release(slots []int64) {
-	for _, slot := range slots {
-		if _, ok := s.busy[slot]; !ok {
+// isBusy reports whether a slot of a segment is busy.
+func (x *segment) isBusy(at int64) bool { return x.busy > 0 && x.held[at/64]&(1<<(at%64)) != 0 }
+
+// unhold makes a slot one that is not busy, and reports whether it was.
+func (s *space) unhold(slot int64) bool {
+	x, at := &s.segs[slot/s.per], slot%s.per
+	if !x.isBusy(at) {
+		return false
+	}
+	x.held[at/64] &^= 1 << (at % 64)
+	x.busy--
+	s.busy--
+	return true
+}
+
+// release makes those of n slots free that are busy.
+func (s *space) release(first, n int64) {
+	for slot := first; slot < first+n; slot++ {
+		if !s.unhold(slot) {
 			continue
 		}
-		delete(s.busy, slot)
 		i := int(slot / s.per)
-		x := &s.segs[i]
-		if x.busy--; x.busy == 0 && x.used == 0 {
+		if x := &s.segs[i]; x.busy == 0 && x.used == 0 {
 			s.turn(i, segFree)
 		}
+	}
+}
+
+// releaseAll is release for slots anywhere.
+func (s *space) releaseAll(slots []int64) {
+	for _, slot := range slots {
+		s.release(slot, 1)
 	}
 }
 
@@ -179,9 +204,7 @@ func (s *space) abandon(i int) {
 	if x := &s.segs[i]; x.kind != segData || x.used > 0 {
 		return
 	}
-	for slot := int64(i) * s.per; slot < int64(i+1)*s.per; slot++ {
-		delete(s.busy, slot)
-	}
+	s.busy -= int64(s.segs[i].busy)
 	s.turn(i, segFree)
 }
 
@@ -223,8 +246,7 @@ func (s *space) run(seg int, end, n int64) (first, count int64) {
 	x := &s.segs[seg]
 	for ; s.rover < end && count < n; s.rover++ {
 		at := s.rover % s.per
-		_, busy := s.busy[s.rover]
-		if busy || x.bits[at/64]&(1<<(at%64)) != 0 {
+		if x.isBusy(at) || x.bits[at/64]&(1<<(at%64)) != 0 {
 			if count > 0 {
 				break
 			}

@@ -64,7 +64,8 @@ func (s *state) cold(r *record) error {
 			return err
 		}
 	}
-	for _, slot := range newPlaces(r.list) {
+	var room [4]int64
+	for _, slot := range newSlots(room[:0], r.list) {
 		if err := s.space.cold(slot, r.n); err != nil {
 			return err
 		}
@@ -95,7 +96,8 @@ func (s *state) do(r *record) error {
 }
 
 func (s *state) doMap(r *record) error {
-	for _, slot := range newPlaces(r.list) {
+	var room [4]int64
+	for _, slot := range newSlots(room[:0], r.list) {
 		for i := range r.n {
 			if err := s.space.claim(slot + i); err != nil {
 				return err
@@ -111,7 +113,13 @@ func (s *state) doMap(r *record) error {
 	}
 	for i := range r.n {
 		old, _ := s.recent(r.chunk+i, nil)
-		list := moved(make([]entry, 0, len(r.list)), r.list, i)
+		var room []entry
+		if i == r.n-1 {
+			room = r.list[:0]
+		} else {
+			room = make([]entry, 0, len(r.list))
+		}
+		list := moved(room, r.list, i)
 		for j := range list {
 			e := &list[j]
 			if e.born == fresh {

@@ -60,7 +60,7 @@ func (st *store) sweep(ctx context.Context) error {
 	for {
 		st.mu.Lock()
 		at := &reading{st: st, t: st.state.trees}
-		c := st.change(at, nil)
+		c := st.change(at)
 		looked := int64(0)
 		for chunk, list := range st.mem.all() {
 			looked++
@@ -159,7 +159,7 @@ func (st *store) free(t *trees, w walk) error {
 	var changes []*change
 	seen := map[int64]bool{} // chunks can be in several eras
 	for _, r := range w.found {
-		x := st.change(r, nil)
+		x := st.change(r)
 		for c := r.chunk; c < r.end(); c++ {
 			if list := r.at(c); !seen[c] && st.useless(list) {
 				seen[c] = true

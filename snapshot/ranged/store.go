@@ -148,10 +148,12 @@ func (st *store) heat(ctx context.Context, err error) (bool, error) {
 
 // stage carries out a record and notes it for the next commit.
 func (st *store) stage(r *record) error {
+	n := len(st.staged.b)
+	r.encode(&st.staged)
 	if err := st.do(r); err != nil {
+		st.staged.b = st.staged.b[:n]
 		return err
 	}
-	r.encode(&st.staged)
 	return nil
 }
 
