@@ -30,15 +30,9 @@ func (s *Set) makeRoom(ctx context.Context) bool {
 	if s.reclaim(ctx, before) {
 		return true
 	}
-	var victims []string
-	switch s.o.WhenFull {
-	case DropLowest:
-		victims = s.lowest(1)
-	case Invalidate:
-		victims = s.lowest(-1)
-	}
+	victims := s.victims()
 	s.notify(Event{Kind: Full})
-	if len(victims) == 0 || s.shared(ctx, func() error { return s.delete(ctx, victims) }) != nil {
+	if len(victims) == 0 || s.shared(ctx, func() error { return s.giveUp(ctx, victims) }) != nil {
 		return false
 	}
 	s.reclaim(ctx, before)
@@ -63,22 +57,20 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 	}
 }
 
-// lowest returns the first n snapshots, or all, that may be given up: those
-// that nobody uses, by priority and age.
-func (s *Set) lowest(n int) []string {
-	var all []Snapshot
-	for _, x := range s.List() {
-		if !x.Open && !x.RollingBack {
-			all = append(all, x)
-		}
-	}
+// victims returns the snapshots to give up: the one of the lowest priority, the
+// oldest among equals, that nobody uses, or all. That to which the origin is
+// being set back is the disk, and stays.
+func (s *Set) victims() (names []string) {
+	all := s.List()
 	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Compare(a.Priority, b.Priority) })
-	var names []string
 	for _, x := range all {
-		if n--; n == -1 {
-			break
+		switch {
+		case x.RollingBack:
+		case s.o.WhenFull == DropLowest && !x.Open:
+			return []string{x.Name}
+		case s.o.WhenFull == Invalidate:
+			names = append(names, x.Name)
 		}
-		names = append(names, x.Name)
 	}
 	return names
 }
