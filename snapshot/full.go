@@ -18,13 +18,21 @@ func (s *Set) checkSpace() {
 	}
 }
 
-// makeRoom is called when the store is full. It reports whether it is worth
-// trying again.
-func (s *Set) makeRoom(ctx context.Context) bool {
+// patientTries is how often what others make durable is a reason to try again
+// before snapshots are given up.
+const patientTries = 10
+
+// makeRoom is called when the store was full for the try-th time. It reports
+// whether it is worth trying again. seen is how far the barrier of the store was
+// before.
+func (s *Set) makeRoom(ctx context.Context, try int, seen uint64) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
 	if s.closed() || s.suspended.Load() {
 		return true // to find that out
+	}
+	if try < patientTries && s.toStore.done.Load() != seen {
+		return true // there may be room since, which would not be noticed below
 	}
 	before := s.store.Stats().Free
 	if s.reclaim(ctx, before) {
@@ -50,9 +58,13 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 		if err != nil || s.shared(ctx, func() error { return s.toStore.wait(ctx) }) != nil {
 			return false
 		}
+		if !p.More && st.Pending > 0 {
+			// Others may take what comes back.
+			s.pins.wait(ctx)
+			return true
+		}
 		if !p.More {
-			// Others may have taken what came back.
-			return st.Pending > 0 || s.store.Stats().Free > before
+			return s.store.Stats().Free > before
 		}
 	}
 }

@@ -115,6 +115,7 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
+		seen := s.toStore.done.Load()
 		if err := s.enter(ctx, &s.writes, 0); err != nil {
 			return err
 		}
@@ -126,7 +127,7 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 			err = s.sync(ctx)
 		}
 		s.leave(&s.writes)
-		if !isFull(err) || try == maxTries || !s.makeRoom(ctx) {
+		if !isFull(err) || try == maxTries || !s.makeRoom(ctx, try, seen) {
 			return err
 		}
 	}
