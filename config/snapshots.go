@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/bond"
 	"github.com/strata-storage/strata/internal/spell"
 	"github.com/strata-storage/strata/lock"
 	"github.com/strata-storage/strata/snapshot"
@@ -125,11 +126,11 @@ func prepareStore(_ context.Context, s *Spec, open []block.Device) (undo func(),
 	}
 	path := store.paths()[0]
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		mark, err := snapshot.MarkOf(open[0])
-		if err == nil && mark != "" {
-			err = fmt.Errorf("%s does not exist, and the origin belongs to %s: %w", path, mark, snapshot.ErrNotTheStore)
+		mark, err := bond.Of(open[0])
+		if mark != nil {
+			err = fmt.Errorf("%s does not exist, and the origin belongs to %s: %w", path, mark.Name(), snapshot.ErrNotTheStore)
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, block.ErrNotSupported) {
 			return nil, explainStore(s, err)
 		}
 	}

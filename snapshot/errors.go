@@ -16,9 +16,6 @@ var (
 	ErrNoStore error = &meaning{"there is no snapshot store on the device", block.ErrInvalid}
 	// ErrMismatch: the store is for something else.
 	ErrMismatch error = &meaning{"the snapshot store does not fit", block.ErrInvalid}
-	// ErrNotTheStore: the origin has been used with a store, and this is not
-	// it, or not in the state that it had then.
-	ErrNotTheStore error = &meaning{"that is not the store of this origin", block.ErrInvalid}
 	// ErrDamaged: the store is not what was written.
 	ErrDamaged error = &meaning{"the snapshot store is damaged", block.ErrIO}
 	// ErrGone: a snapshot was given up, or deleted by another who shares the

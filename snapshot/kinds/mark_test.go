@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/bond"
 	"github.com/strata-storage/strata/snapshot"
 )
 
@@ -135,8 +136,8 @@ func TestMarks(t *testing.T) {
 			must(t, snapshot.Forget(p.origin))
 			p.store = make([]byte, len(good))
 			must(t, p.use(made))
-			if at, err := snapshot.MarkOf(p.origin); err != nil || !strings.HasPrefix(at, "the "+kind+" store ") || strings.Contains(note, at[len("the "+kind+" store "):]) {
-				t.Errorf("after a new store the origin belongs to %q, %v", at, err)
+			if at, err := bond.Of(p.origin); err != nil || at == nil || at.Kind != kind || strings.Contains(note, at.ID) {
+				t.Errorf("after a new store the origin belongs to %v, %v", at, err)
 			}
 			if err := p.use(snapshot.Options{Format: snapshot.Always}); err != nil {
 				t.Errorf("a store that is made anew by decree: %v", err)

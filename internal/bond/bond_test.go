@@ -1,4 +1,4 @@
-package snapshot
+package bond
 
 import "testing"
 
@@ -8,7 +8,7 @@ func FuzzMark(f *testing.F) {
 	f.Add("ranged 0123456789abcdef 07")
 	f.Add("  1")
 	f.Fuzz(func(t *testing.T, text string) {
-		if m, err := parseMark(text); err == nil && m.String() != text {
+		if m, err := Parse(text); err == nil && m.String() != text {
 			t.Errorf("%q is the mark %q", text, m)
 		}
 	})
