@@ -52,7 +52,7 @@ func (e *Env) snapshotDump() *cobra.Command {
 			"the kind of store.",
 		Example: "  strata snapshot dump disk.img disk.snaps all.dump\n" +
 			"  strata snapshot restore other.img other.snaps all.dump --kind bitmap",
-		Args: arguments(2, 3, "an origin, a store and a file"),
+		Args: arguments(2, 3, "an origin, a store, and maybe a file"),
 		RunE: e.interruptible(func(ctx context.Context, args []string) error {
 			return e.withStore(ctx, args, func(s *snapshot.Set) error {
 				if err := s.Resume(ctx); err != nil {
@@ -73,7 +73,7 @@ func (e *Env) snapshotRestore() *cobra.Command {
 			"takes its snapshots again in STORE, which must be new: zeros, or a file that does\n" +
 			"not exist. ORIGIN must have the size of the disk. A restore that failed is\n" +
 			"repeated with another new store.",
-		Args: arguments(2, 3, "an origin, a store and a file"),
+		Args: arguments(2, 3, "an origin, a store, and maybe a file"),
 		RunE: e.interruptible(r.run),
 	}
 	cmd.Flags().StringVar(&r.kind, "kind", "", "`KIND` of the store (default ranged)")
