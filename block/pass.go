@@ -7,7 +7,8 @@ package block
 type Pass struct{ Device }
 
 // Keep returns dev with a Close that does nothing, for a device that several
-// layers share and somebody else closes. It is a Viewer if dev is.
+// layers share and somebody else closes. It is a Viewer if dev is, and NoterOf
+// sees through it.
 func Keep(dev Device) Device {
 	if v, ok := dev.(Viewer); ok {
 		return keepViewer{v}
@@ -18,6 +19,9 @@ func Keep(dev Device) Device {
 type keep struct{ Pass }
 
 func (keep) Close() error { return nil }
+
+// Same is for NoterOf.
+func (k keep) Same() Device { return k.Device }
 
 type keepViewer struct{ Viewer }
 

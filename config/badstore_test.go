@@ -2,11 +2,13 @@ package config
 
 import (
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/snapshot"
 )
 
@@ -29,6 +31,13 @@ func TestBadStores(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d, err = open(t, dir, `"DIR/disk.img"`); err != nil {
+		t.Fatal(err)
+	}
+	// What is wrong is to be found without what the origin knows.
+	if err := errors.Join(snapshot.Forget(d), d.Close()); err != nil && !errors.Is(err, block.ErrNotSupported) {
 		t.Fatal(err)
 	}
 	good, err := os.ReadFile(dir + "/good")

@@ -13,7 +13,7 @@ import (
 type Limits struct {
 	_            struct{}      `doc:"Bounds what clients can make the server use."`
 	Handshake    time.Duration `name:"handshake" default:"10s" doc:"Time from the connection to the choice of an export, TLS included."`
-	Options      int           `name:"options" default:"1024" doc:"Options that a client may send before it chooses an export."`
+	Options      int           `name:"options" default:"1024" doc:"Options that a client may send before it chooses an export; after a list four more for each export of it."`
 	Payload      int           `name:"payload" unit:"bytes" default:"32M" doc:"Data of one request or reply, a power of two from 64K to 1G."`
 	Requests     int           `name:"requests" default:"256" doc:"Requests of one connection that are worked on at the same time."`
 	ConnBytes    int64         `name:"conn_bytes" unit:"bytes" default:"64M" doc:"Data that one connection holds in memory."`

@@ -454,6 +454,9 @@ type opened struct {
 	once  sync.Once
 }
 
+// Same is for block.NoterOf.
+func (o *opened) Same() block.Device { return o.Device }
+
 // Close closes the device and then those under it.
 func (o *opened) Close() error {
 	err := error(block.ErrClosed)

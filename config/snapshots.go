@@ -5,11 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"iter"
 	"log/slog"
+	"os"
 	"slices"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/bond"
 	"github.com/strata-storage/strata/internal/spell"
 	"github.com/strata-storage/strata/lock"
 	"github.com/strata-storage/strata/snapshot"
@@ -23,11 +26,12 @@ type snapshotsOptions struct {
 	_           struct{}          `doc:"A disk with snapshots that share what they have in common." long:"The origin is the disk, the store keeps what it and its snapshots do not have in common. An export of it has every snapshot as NAME@SNAPSHOT, also through the layers that say so; strata snapshot takes, lists, compares, deletes them and rolls back while the disk is in use. A store device that begins with 64 KiB of zeros is made a store, one that holds a store is used as that, anything else is refused."`
 	Store       block.Device      `name:"store" arg:"1" required:"true" doc:"The device of the store. A file that is given by its path and does not exist is made, sparse."`
 	Size        int64             `name:"size" unit:"bytes" doc:"The size of the file of a store that is made, twice that of the origin and 64 MiB if it is not given. A store that exists must have it."`
+	Existing    bool              `name:"existing" doc:"Refuse a store that does not exist or is zeros, instead of making one. An origin that is a file notes which store it has, and is refused without that one anyway; other origins should have this after the first start."`
 	Kind        string            `name:"kind" doc:"The kind of store, see below; that of the store on the device, or ranged for a new one, if it is not given."`
 	Args        map[string]string `name:"args" doc:"Arguments of the kind, see below."`
 	Chunk       int64             `name:"chunk" unit:"bytes" doc:"The unit of sharing, a power of two from 512 to 1M; that of the store, or 4K for a new one, if it is not given."`
 	Policy      string            `name:"policy" enum:"staged|copyout|redirect" default:"staged" doc:"Where the first write to what a snapshot shares goes: to the store and home in the background, in place after the old data were copied, or to the store for good."`
-	WhenFull    string            `name:"when_full" enum:"preserve|drop|invalidate" default:"preserve" doc:"What a full store does: fail writes, drop the snapshot of the lowest priority, or drop all."`
+	WhenFull    string            `name:"when_full" enum:"preserve|drop|invalidate" default:"preserve" doc:"What a full store does: fail writes, drop the snapshot of the lowest priority that is not in use, or drop all, also those in use."`
 	Low         int64             `name:"low" unit:"bytes" doc:"The free space below which the log warns; a tenth of the store if it is not given."`
 	Writable    bool              `name:"writable" doc:"Lets clients write to the snapshots."`
 	OpenCreates bool              `name:"open_creates" doc:"A client that connects to a snapshot that does not exist takes it."`
@@ -117,15 +121,25 @@ func prepareStore(_ context.Context, s *Spec, open []block.Device) (undo func(),
 			store = d
 		}
 	}
-	if len(open) != 1 || store == nil || o.ReadOnly {
+	if len(open) != 1 || store == nil || o.ReadOnly || o.Existing {
 		return func() {}, nil
+	}
+	path := store.paths()[0]
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		mark, err := bond.Of(open[0])
+		if mark != nil {
+			err = fmt.Errorf("%s does not exist, and the origin belongs to %s: %w", path, mark.Name(), snapshot.ErrNotTheStore)
+		}
+		if err != nil && !errors.Is(err, block.ErrNotSupported) {
+			return nil, explainStore(s, err)
+		}
 	}
 	const spare = 64 << 20
 	size := o.Size
 	if size == 0 {
 		size = (2*open[0].Info().Size + spare) &^ (1<<20 - 1)
 	}
-	return makeSparse(store.paths()[0], size)
+	return makeSparse(path, size)
 }
 
 func openSnapshots(ctx context.Context, op *opening) (block.Device, error) {
@@ -143,7 +157,7 @@ func openSnapshots(ctx context.Context, op *opening) (block.Device, error) {
 		return nil, fmt.Errorf("the store is of the kind %s, not %s: %w", kind, o.Kind, snapshot.ErrMismatch)
 	}
 	so := snapshot.Options{
-		Kind: cmp.Or(kind, o.Kind, defaultKind), Args: o.Args, Chunk: o.Chunk, Format: snapshot.IfBlank,
+		Kind: cmp.Or(kind, o.Kind, defaultKind), Args: o.Args, Chunk: o.Chunk, Format: formatOf(&o),
 		ReadOnly: o.ReadOnly, Low: o.Low, Writable: o.Writable, OpenCreates: o.OpenCreates,
 		Notify: func(e snapshot.Event) { logEvent(op.log, op.spec, e) },
 	}
@@ -165,14 +179,33 @@ func openSnapshots(ctx context.Context, op *opening) (block.Device, error) {
 	}
 	if err := set.Resume(ctx); err != nil {
 		set.Close() // the devices are not its own
-		return nil, explainStore(err)
+		return nil, explainStore(op.spec, err)
 	}
 	return set.Origin(), nil
 }
 
-// explainStore tells what to do about a device that is no store.
-func explainStore(err error) error {
-	if errors.Is(err, snapshot.ErrNoStore) {
+// formatOf says when a store is made.
+func formatOf(o *snapshotsOptions) snapshot.Format {
+	if o.Existing {
+		return snapshot.Never
+	}
+	return snapshot.IfBlank
+}
+
+// explainStore tells what to do about a device that is no store, or not the one
+// that it should be.
+func explainStore(s *Spec, err error) error {
+	existing := snapshotsOf(s).Existing
+	switch {
+	case errors.Is(err, snapshot.ErrNotTheStore):
+		origin := "ORIGIN"
+		if paths := s.devs[0].paths(); len(paths) == 1 {
+			origin = paths[0]
+		}
+		return fmt.Errorf("store: %w; without the right one the newest data of the disk and all its snapshots may be missing. Put it back; or, to use the disk as it is, run: strata snapshot forget %s", err, origin)
+	case errors.Is(err, snapshot.ErrNoStore) && existing:
+		return fmt.Errorf("store: %w, and existing=True makes none", err)
+	case errors.Is(err, snapshot.ErrNoStore):
 		return fmt.Errorf("store: %w, and its first 64 KiB are not zeros, as they must be for a store to be made", err)
 	}
 	return fmt.Errorf("store: %w", err)
@@ -181,10 +214,13 @@ func explainStore(err error) error {
 // logEvent logs what the operator wants to know.
 func logEvent(log *slog.Logger, s *Spec, e snapshot.Event) {
 	level := slog.LevelInfo
-	if e.Kind == snapshot.LowSpace || e.Kind == snapshot.Full || e.Kind == snapshot.Failed {
+	if k := e.Kind; e.Err != nil || k == snapshot.LowSpace || k == snapshot.Full {
 		level = slog.LevelWarn
 	}
 	args := []any{"device", s.String()}
+	if e.Kind == snapshot.Unmarked {
+		args = append(args, "hint", "give existing=True from now on, so that a store that is missing is not made anew")
+	}
 	if e.Name != "" {
 		args = append(args, "snapshot", e.Name)
 	}

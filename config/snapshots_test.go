@@ -39,17 +39,19 @@ func open(t testing.TB, dir, expr string) (block.Device, error) {
 func TestSnapshotStoreIsMade(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	disk(t, dir+"/disk.img", 1<<20)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		disk(t, dir+"/"+name+".img", 1<<20)
+	}
 	for _, tt := range []struct {
 		expr string
 		size int64
 	}{
-		{`snapshots("DIR/disk.img", "DIR/a.snaps")`, 66 << 20},
-		{`snapshots("DIR/disk.img", "DIR/b.snaps", size="32M")`, 32 << 20},
-		{`snapshots("DIR/disk.img", "DIR/b.snaps", size="32M", kind="ranged", args={"share": "exact"})`, 32 << 20},
-		{`snapshots(origin="DIR/disk.img", store="DIR/c.snaps", kind="bitmap", args={"journal": 200}, policy="copyout")`, 66 << 20},
-		{`snapshots("DIR/disk.img", "DIR/c.snaps")`, 66 << 20},
-		{`snapshots("DIR/disk.img", mem("32M"), kind="transient")`, 0},
+		{`snapshots("DIR/a.img", "DIR/a.snaps")`, 66 << 20},
+		{`snapshots("DIR/b.img", "DIR/b.snaps", size="32M")`, 32 << 20},
+		{`snapshots("DIR/b.img", "DIR/b.snaps", size="32M", kind="ranged", args={"share": "exact"}, existing=True)`, 32 << 20},
+		{`snapshots(origin="DIR/c.img", store="DIR/c.snaps", kind="bitmap", args={"journal": 200}, policy="copyout")`, 66 << 20},
+		{`snapshots("DIR/c.img", "DIR/c.snaps")`, 66 << 20},
+		{`snapshots("DIR/d.img", mem("32M"), kind="transient")`, 0},
 	} {
 		d, err := open(t, dir, tt.expr)
 		if err != nil {
@@ -59,7 +61,7 @@ func TestSnapshotStoreIsMade(t *testing.T) {
 		if err := d.Close(); err != nil {
 			t.Errorf("%s: %v", tt.expr, err)
 		}
-		_, rest, _ := strings.Cut(tt.expr, "DIR/disk.img\", \"DIR/")
+		_, rest, _ := strings.Cut(tt.expr, ".img\", \"DIR/")
 		name, _, ok := strings.Cut(rest, `"`)
 		if st, err := os.Stat(filepath.Join(dir, name)); ok && (err != nil || st.Size() != tt.size) {
 			t.Errorf("%s: the store is %+v, %v", tt.expr, st, err)
@@ -73,6 +75,7 @@ func TestSnapshotsErrors(t *testing.T) {
 	dir := t.TempDir()
 	disk(t, dir+"/disk.img", 1<<20)
 	disk(t, dir+"/other.img", 2<<20)
+	disk(t, dir+"/new.img", 1<<20)
 	if err := os.WriteFile(dir+"/full", []byte(strings.Repeat("x", 1<<20)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +92,7 @@ func TestSnapshotsErrors(t *testing.T) {
 		{`snapshots("DIR/disk.img", "DIR/s", chunk=1000)`, `snapshots: chunk is 1000 bytes, must be a power of two from 512 to 1048576: invalid argument`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="bitmap")`, `snapshots: the store is of the kind ranged, not bitmap: the snapshot store does not fit`},
 		{`snapshots("DIR/disk.img", "DIR/s", size="33M")`, `snapshots: the store has 33554432 bytes, not 34603008 as the argument size says: invalid argument`},
-		{`snapshots("DIR/disk.img", "DIR/full")`, `snapshots: store: there is no snapshot store on the device, and its first 64 KiB are not zeros, as they must be for a store to be made`},
+		{`snapshots("DIR/new.img", "DIR/full")`, `snapshots: store: there is no snapshot store on the device, and its first 64 KiB are not zeros, as they must be for a store to be made`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="rangd")`, `snapshots: there is no kind of store "rangd", only "bitmap", "legacy", "ranged" and "transient"; did you mean "ranged"?`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="ranged", args={"shar": "exact"})`, `snapshots: argument "shar" is none of the kind ranged, which has "share" and "memory"; did you mean "share"?`},
 		{`snapshots("DIR/disk.img", "DIR/s", kind="legacy", args={"share": 1})`, `snapshots: argument "share": stores of the kind legacy have no arguments`},
@@ -97,10 +100,10 @@ func TestSnapshotsErrors(t *testing.T) {
 		{`snapshots("DIR/disk.img", "DIR/s", args=["share"])`, `snapshots: argument "args" must be a dictionary of strings, not a list`},
 		{`snapshots("DIR/disk.img", "DIR/s", policy="stage")`, `snapshots: argument "policy" must be one of "staged", "copyout" and "redirect", not "stage"`},
 		{`snapshots("DIR/disk.img", "DIR/s", lock="x")`, `snapshots: argument "lock": lock "x": want none, file:PATH or tcp://HOST:PORT/NAME`},
-		{`snapshots("DIR/disk.img", mem("32M"), kind="transient", lock="file:DIR/lock")`, `snapshots: store: this kind of store cannot be shared under a lock: operation not supported`},
+		{`snapshots("DIR/new.img", mem("32M"), kind="transient", lock="file:DIR/lock")`, `snapshots: store: this kind of store cannot be shared under a lock: operation not supported`},
 		{`snapshots("DIR/disk.img")`, `snapshots: argument "store" is missing: The device of the store. A file that is given by its path and does not exist is made, sparse.`},
 		{`snapshots(store="DIR/s")`, `snapshots: the device that the layer is made of is missing`},
-		{`snapshots("DIR/disk.img", "DIR/small", size=4096)`, `snapshots: store: `},
+		{`snapshots("DIR/new.img", "DIR/small", size=4096)`, `snapshots: store: `},
 	} {
 		_, err := open(t, dir, tt.expr)
 		if err == nil || !strings.Contains(err.Error(), ": "+tt.want) && !strings.HasPrefix(err.Error(), tt.want) {

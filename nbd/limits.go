@@ -11,8 +11,10 @@ import (
 type Limits struct {
 	// Handshake bounds the time from the connection to the end of the
 	// negotiation, TLS included, in which the Resolver may take longer: 10 s.
+	// After a list there are 10 ms more for each export of it.
 	Handshake time.Duration
-	// Options bounds the options in one negotiation: 1024.
+	// Options bounds the options in one negotiation: 1024. After a list there
+	// may be four more for each export of it.
 	Options int
 	// Payload bounds the data of one request or reply in bytes, a power of
 	// two from 64 KiB to 1 GiB: 32 MiB, which clients may take for granted.

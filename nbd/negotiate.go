@@ -38,6 +38,11 @@ type negotiation struct {
 
 	fixed, noZeroes      bool
 	structured, extended bool
+	// allowed is how many options there may be beyond the limit: enough to ask
+	// about every export of the longest list. extend lets the handshake take so
+	// much longer than it may without.
+	allowed int
+	extend  func(time.Duration)
 	// selection is the result of the last SET_META_CONTEXT.
 	selection struct {
 		valid  bool
@@ -56,6 +61,13 @@ func (c *serverConn) negotiate(ctx context.Context) (*session, net.Conn, error) 
 		server: c.server, ctx: ctx, conn: c.conn, w: bufio.NewWriter(c.conn),
 		peer: &Peer{Addr: c.conn.RemoteAddr(), Cred: peerCred(c.conn)},
 	}
+	began := time.Now()
+	n.extend = func(d time.Duration) {
+		c.conn.SetDeadline(began.Add(c.server.limits.Handshake + d))
+		if c.draining.Load() {
+			c.drain()
+		}
+	}
 	n.log = func(msg string, args ...any) {
 		c.server.log.Warn(msg, append([]any{"peer", c.peerName}, args...)...)
 	}
@@ -64,7 +76,7 @@ func (c *serverConn) negotiate(ctx context.Context) (*session, net.Conn, error) 
 	} else if err != nil {
 		return nil, nil, err
 	}
-	for range c.server.limits.Options {
+	for i := 0; i < c.server.limits.Options+n.allowed; i++ {
 		sess, err := n.option()
 		switch {
 		case errors.Is(err, errLeft):
@@ -79,7 +91,7 @@ func (c *serverConn) negotiate(ctx context.Context) (*session, net.Conn, error) 
 			return sess, n.conn, nil
 		}
 	}
-	return nil, nil, fmt.Errorf("more than %d options", c.server.limits.Options)
+	return nil, nil, fmt.Errorf("more than %d options", c.server.limits.Options+n.allowed)
 }
 
 // release gives the export of a session back that never came to be.
@@ -244,6 +256,14 @@ func (n *negotiation) startTLS(data []byte) error {
 	return nil
 }
 
+// perListed is how many options a client may send for each export of a list:
+// INFO, and LIST_META_CONTEXT or SET_META_CONTEXT with the context that it wants,
+// and as many again after STARTTLS.
+const perListed = 4
+
+// listedTime is how much longer the handshake may take for each of them.
+const listedTime = 10 * time.Millisecond
+
 // list tells the names of the exports.
 func (n *negotiation) list(data []byte) error {
 	if !n.noData(optList, data) {
@@ -258,6 +278,10 @@ func (n *negotiation) list(data []byte) error {
 		n.log("cannot list exports", "error", err)
 		n.refuse(optList, repErrPlatform, "the list cannot be had now")
 		return nil
+	}
+	if more := perListed * len(exports); more > n.allowed {
+		n.allowed = more
+		n.extend(time.Duration(len(exports)) * listedTime)
 	}
 	for _, x := range exports {
 		if x.RequireTLS && n.peer.TLS == nil {

@@ -283,10 +283,24 @@ func TestOptionsAreBounded(t *testing.T) {
 	s.Limits.Options = 5
 	p := connect(t, s).hello()
 	for range 5 {
-		p.expect(repAck, optList, nil)
+		p.expect(repAck, optListMetaContext, queryData("disk"))
 	}
 	p.gone()
 	if err := p.result(); err == nil || !strings.Contains(err.Error(), "more than 5 options") {
+		t.Error(err)
+	}
+	// Who has a list may ask about all that is in it, but not get one list
+	// after another.
+	p = connect(t, s).hello()
+	listed := len(p.expect(repAck, optList, nil)) - 1
+	if listed == 0 {
+		t.Fatal("the list is empty")
+	}
+	for range 4 + 4*listed {
+		p.expect(repAck, optList, nil)
+	}
+	p.gone()
+	if err := p.result(); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("more than %d options", 5+4*listed)) {
 		t.Error(err)
 	}
 }

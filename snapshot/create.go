@@ -57,9 +57,6 @@ func (s *Set) create(ctx context.Context, name string, o CreateOptions) (*record
 		case !s.caps.Clones:
 			return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
 		}
-		if !s.caps.Clones {
-			return nil, fmt.Errorf("this kind of store takes no snapshots of snapshots: %w", block.ErrNotSupported)
-		}
 		r.Of = of.id
 	}
 	if err := s.admitted(func() error { return s.stageCreate(ctx, r) }); err != nil {
@@ -130,47 +127,85 @@ func (s *Set) Delete(ctx context.Context, names ...string) error {
 }
 
 func (s *Set) delete(ctx context.Context, names []string) error {
-	if err := s.mayChange(); err != nil {
+	records, err := s.toDelete(names)
+	if err != nil {
 		return err
 	}
-	var records []*record
-	var ids []ID
-	for _, name := range names {
-		r, err := s.names.get(name)
-		if err != nil {
-			return err
-		}
-		if m := s.merging.Load(); m != nil && m.id == r.id {
-			return fmt.Errorf("the origin is being set back to snapshot %q: %w", name, ErrBusy)
-		}
+	for _, r := range records {
 		if s.inUse(r) {
-			return fmt.Errorf("snapshot %q is in use: %w", name, ErrBusy)
+			return fmt.Errorf("snapshot %q is in use: %w", r.Name, ErrBusy)
 		}
-		records, ids = append(records, r), append(ids, r.id)
 	}
-	if len(ids) == 0 {
-		return nil
+	if err := s.admitted(func() error { return s.stageDelete(ctx, records) }); err != nil {
+		return err
 	}
-	err := s.admitted(func() error {
-		if err := s.store.Delete(ctx, ids); err != nil {
-			return err
-		}
-		raise(&s.deleted, s.toStore.Dirty())
-		for _, r := range records {
-			s.names.remove(r)
-			if err := s.putName(ctx, r, false); err != nil {
-				return err
-			}
-			s.toStore.Dirty()
-		}
-		raise(&s.deleted, s.toStore.Dirty())
-		return nil
+	return s.endDelete(ctx, names, nil)
+}
+
+// giveUp is delete for want of space, of snapshots that may be in use: from
+// then on those who use them get ErrGone.
+func (s *Set) giveUp(ctx context.Context, names []string) error {
+	records, err := s.toDelete(names)
+	if err != nil {
+		return err
+	}
+	err = s.admitted(func() error {
+		// Readers who know where a chunk lies must be done before it is
+		// overwritten without regard for them.
+		s.reads.hold()
+		defer s.reads.release()
+		return s.stageDelete(ctx, records)
 	})
 	if err != nil {
 		return err
 	}
+	return s.endDelete(ctx, names, fmt.Errorf("given up for want of space: %w", block.ErrNoSpace))
+}
+
+// toDelete returns the records of snapshots that are to be deleted.
+func (s *Set) toDelete(names []string) (records []*record, err error) {
+	if err := s.mayChange(); err != nil {
+		return nil, err
+	}
 	for _, name := range names {
-		s.notify(Event{Kind: Deleted, Name: name})
+		r, err := s.names.get(name)
+		if err != nil {
+			return nil, err
+		}
+		if m := s.merging.Load(); m != nil && m.id == r.id {
+			return nil, fmt.Errorf("the origin is being set back to snapshot %q: %w", name, ErrBusy)
+		}
+		records = append(records, r)
+	}
+	return records, nil
+}
+
+func (s *Set) stageDelete(ctx context.Context, records []*record) error {
+	if len(records) == 0 {
+		return nil
+	}
+	var ids []ID
+	for _, r := range records {
+		ids = append(ids, r.id)
+	}
+	if err := s.store.Delete(ctx, ids); err != nil {
+		return err
+	}
+	raise(&s.deleted, s.toStore.Dirty())
+	for _, r := range records {
+		s.names.remove(r)
+		if err := s.putName(ctx, r, false); err != nil {
+			return err
+		}
+		s.toStore.Dirty()
+	}
+	raise(&s.deleted, s.toStore.Dirty())
+	return nil
+}
+
+func (s *Set) endDelete(ctx context.Context, names []string, why error) error {
+	for _, name := range names {
+		s.notify(Event{Kind: Deleted, Name: name, Err: why})
 	}
 	s.worker.kick()
 	return s.toStore.Wait(ctx)

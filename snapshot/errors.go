@@ -18,6 +18,9 @@ var (
 	ErrMismatch error = &meaning{"the snapshot store does not fit", block.ErrInvalid}
 	// ErrDamaged: the store is not what was written.
 	ErrDamaged error = &meaning{"the snapshot store is damaged", block.ErrIO}
+	// ErrGone: a snapshot was given up, or deleted by another who shares the
+	// lock, while somebody used it.
+	ErrGone error = &meaning{"the snapshot was given up while it was in use", block.ErrIO}
 	// ErrFenced: another host has taken over.
 	ErrFenced error = &meaning{"fenced off: another holder of the lock has taken over", block.ErrPermission}
 )

@@ -18,27 +18,29 @@ func (s *Set) checkSpace() {
 	}
 }
 
-// makeRoom is called when the store is full. It reports whether it is worth
-// trying again.
-func (s *Set) makeRoom(ctx context.Context) bool {
+// patientTries is how often what others make durable is a reason to try again
+// before snapshots are given up.
+const patientTries = 10
+
+// makeRoom is called when the store was full for the try-th time. It reports
+// whether it is worth trying again. seen is how far the barrier of the store was
+// before.
+func (s *Set) makeRoom(ctx context.Context, try int, seen uint64) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
 	if s.closed() || s.suspended.Load() {
 		return true // to find that out
 	}
+	if try < patientTries && s.toStore.Done() != seen {
+		return true // there may be room since, which would not be noticed below
+	}
 	before := s.store.Stats().Free
 	if s.reclaim(ctx, before) {
 		return true
 	}
-	var victims []string
-	switch s.o.WhenFull {
-	case DropLowest:
-		victims = s.lowest(1)
-	case Invalidate:
-		victims = s.lowest(-1)
-	}
+	victims := s.victims()
 	s.notify(Event{Kind: Full})
-	if len(victims) == 0 || s.shared(ctx, func() error { return s.delete(ctx, victims) }) != nil {
+	if len(victims) == 0 || s.shared(ctx, func() error { return s.giveUp(ctx, victims) }) != nil {
 		return false
 	}
 	s.reclaim(ctx, before)
@@ -56,29 +58,31 @@ func (s *Set) reclaim(ctx context.Context, before int64) bool {
 		if err != nil || s.shared(ctx, func() error { return s.toStore.Wait(ctx) }) != nil {
 			return false
 		}
+		if !p.More && st.Pending > 0 {
+			// Others may take what comes back.
+			s.pins.wait(ctx)
+			return true
+		}
 		if !p.More {
-			// Others may have taken what came back.
-			return st.Pending > 0 || s.store.Stats().Free > before
+			return s.store.Stats().Free > before
 		}
 	}
 }
 
-// lowest returns the first n snapshots, or all, that may be given up: those
-// that nobody uses, by priority and age.
-func (s *Set) lowest(n int) []string {
-	var all []Snapshot
-	for _, x := range s.List() {
-		if !x.Open && !x.RollingBack {
-			all = append(all, x)
-		}
-	}
+// victims returns the snapshots to give up: the one of the lowest priority, the
+// oldest among equals, that nobody uses, or all. That to which the origin is
+// being set back is the disk, and stays.
+func (s *Set) victims() (names []string) {
+	all := s.List()
 	slices.SortStableFunc(all, func(a, b Snapshot) int { return cmp.Compare(a.Priority, b.Priority) })
-	var names []string
 	for _, x := range all {
-		if n--; n == -1 {
-			break
+		switch {
+		case x.RollingBack:
+		case s.o.WhenFull == DropLowest && !x.Open:
+			return []string{x.Name}
+		case s.o.WhenFull == Invalidate:
+			names = append(names, x.Name)
 		}
-		names = append(names, x.Name)
 	}
 	return names
 }

@@ -28,14 +28,16 @@ type image struct {
 	share string
 	caps  snapshot.Caps
 
-	mu     sync.RWMutex
-	s      imageState
-	refs   map[int64]int // by place; planned ones have 1
-	limbo  []int64       // freed since the last commit
-	free   map[int64]bool
-	commit sync.Mutex
-	slot   int64
-	stats  snapshot.Stats
+	mu    sync.RWMutex
+	s     imageState
+	refs  map[int64]int // by place; planned ones have 1
+	limbo []int64       // freed since the last commit
+	// retiring is how many places wait for readers.
+	retiring int
+	free     map[int64]bool
+	commit   sync.Mutex
+	slot     int64
+	stats    snapshot.Stats
 }
 
 // imageState is what becomes durable. A chunk that is not in Views[v] lies on
@@ -468,6 +470,7 @@ func (st *image) Commit(ctx context.Context, token uint64) error {
 	p, err := json.Marshal(&st.s)
 	freed := st.limbo
 	st.limbo = nil
+	st.retiring += len(freed)
 	st.stats.Commits++
 	st.mu.Unlock()
 	if err == nil {
@@ -476,6 +479,7 @@ func (st *image) Commit(ctx context.Context, token uint64) error {
 	if err != nil {
 		st.mu.Lock()
 		st.limbo = append(st.limbo, freed...)
+		st.retiring -= len(freed)
 		st.mu.Unlock()
 		return err
 	}
@@ -483,6 +487,7 @@ func (st *image) Commit(ctx context.Context, token uint64) error {
 	st.cfg.Retire(func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
+		st.retiring -= len(freed)
 		for _, off := range freed {
 			st.free[off] = true
 		}
@@ -518,7 +523,7 @@ func (st *image) Stats() snapshot.Stats {
 	defer st.mu.RUnlock()
 	s := st.stats
 	s.Free = int64(len(st.free)) * st.s.Chunk
-	s.Pending = int64(len(st.limbo)) * st.s.Chunk
+	s.Pending = int64(len(st.limbo)+st.retiring) * st.s.Chunk
 	s.Data = int64(len(st.refs)) * st.s.Chunk
 	s.Size = st.cfg.Device.Info().Size - 2*st.slotSize()
 	s.Exceptions = int64(len(st.refs))

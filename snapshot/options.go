@@ -48,7 +48,8 @@ const (
 	// DropLowest deletes the snapshot with the lowest priority, the oldest
 	// among equals, as often as it takes.
 	DropLowest
-	// Invalidate deletes all snapshots.
+	// Invalidate deletes all snapshots, also those in use: who uses one gets
+	// ErrGone from then on.
 	Invalidate
 )
 
@@ -135,7 +136,8 @@ type Event struct {
 	Kind EventKind
 	// Name of the snapshot that it is about, if any.
 	Name string
-	// Err is what went wrong, if something did.
+	// Err is what went wrong, if something did: why a snapshot was deleted
+	// that nobody wanted to delete, for one.
 	Err error
 }
 
@@ -157,10 +159,16 @@ const (
 	Full
 	// Failed: background work failed and will be tried again.
 	Failed
+	// Formatted: a new store was made.
+	Formatted
+	// Unmarked: the origin keeps no note of which store it belongs to, so that
+	// nobody will miss the store.
+	Unmarked
 )
 
 var eventKinds = [...]string{
 	"created", "deleted", "renamed", "rollback started", "rollback done", "low space", "full", "background work failed",
+	"made a new store", "the origin cannot note which store it belongs to",
 }
 
 // String says what happened.

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,17 @@ func (p *pins) retire(f func()) {
 	p.retiring.Store(true)
 	p.mu.Unlock()
 	p.advance()
+}
+
+// wait returns when all that are pinned now have left, and what waited for them
+// before has been called, or when ctx ends.
+func (p *pins) wait(ctx context.Context) {
+	left := make(chan struct{})
+	p.retire(func() { close(left) })
+	select {
+	case <-left:
+	case <-ctx.Done():
+	}
 }
 
 // advance begins new epochs as long as the readers allow it, and calls what

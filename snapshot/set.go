@@ -18,6 +18,7 @@ import (
 type Set struct {
 	o             Options
 	origin, dev   block.Device
+	bare          block.Device // the origin as it was given to New
 	store         Store
 	caps          Caps
 	size, chunks  int64
@@ -82,7 +83,7 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	if o, err = o.validate(origin.Info(), store.Info()); err != nil {
 		return nil, err
 	}
-	s := &Set{o: o, size: origin.Info().Size}
+	s := &Set{o: o, size: origin.Info().Size, bare: origin}
 	s.origin, s.dev = s.fenced(origin), s.fenced(store)
 	s.store, err = kind.New(Config{
 		Device: block.Keep(s.dev), OriginSize: s.size, Chunk: o.Chunk, Format: o.Format,
@@ -122,10 +123,14 @@ func (s *Set) Resume(ctx context.Context) error {
 	if s.closed() {
 		return block.ErrClosed
 	}
-	if !s.loaded {
-		if err := s.shared(ctx, func() error { return s.load(ctx) }); err != nil {
-			return err
+	err := s.shared(ctx, func() error {
+		if s.loaded {
+			return s.remark(ctx, true)
 		}
+		return s.load(ctx)
+	})
+	if err != nil {
+		return err
 	}
 	for _, g := range []*gate{&s.reads, &s.writes} {
 		g.hold()
@@ -138,6 +143,10 @@ func (s *Set) Resume(ctx context.Context) error {
 }
 
 func (s *Set) load(ctx context.Context) error {
+	exists, err := s.expectStore(ctx)
+	if err != nil {
+		return err
+	}
 	if err := s.store.Load(ctx); err != nil {
 		return s.explain(ctx, err)
 	}
@@ -158,6 +167,12 @@ func (s *Set) load(ctx context.Context) error {
 	}
 	if err := s.loadRollback(); err != nil {
 		return err
+	}
+	if err := s.remark(ctx, s.o.Format != Always); err != nil {
+		return err
+	}
+	if !exists && s.caps.Persistent {
+		s.notify(Event{Kind: Formatted})
 	}
 	s.home.wake()
 	s.loaded = true

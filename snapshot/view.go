@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"strings"
@@ -43,7 +44,16 @@ func (v *view) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flag
 		return err
 	}
 	defer v.set.leave(&v.set.reads)
-	return v.set.read(ctx, v.id, p, off, flags)
+	return v.known(v.set.read(ctx, v.id, p, off, flags))
+}
+
+// known makes an error that a snapshot does not exist, which did when it was
+// opened, say that it is gone.
+func (v *view) known(err error) error {
+	if err != nil && v.id != Origin && errors.Is(err, ErrNoSnapshot) {
+		return ErrGone
+	}
+	return err
 }
 
 func (v *view) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
@@ -55,7 +65,7 @@ func (v *view) WriteAt(ctx context.Context, p []byte, off int64, flags block.Fla
 		return err
 	}
 	if flags&block.NoWait != 0 {
-		return v.writeNow(ctx, p, off, flags)
+		return v.known(v.writeNow(ctx, p, off, flags))
 	}
 	if v.id == Origin {
 		if known, err := v.set.rewrite(ctx, p, off, flags); known || err != nil {
@@ -105,18 +115,19 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
+		seen := s.toStore.Done()
 		if err := s.enter(ctx, &s.writes, 0); err != nil {
 			return err
 		}
 		err := s.mayWrite(v)
 		if err == nil {
-			err = do()
+			err = v.known(do())
 		}
 		if err == nil && flags&block.FUA != 0 {
 			err = s.sync(ctx)
 		}
 		s.leave(&s.writes)
-		if !isFull(err) || try == maxTries || !s.makeRoom(ctx) {
+		if !isFull(err) || try == maxTries || !s.makeRoom(ctx, try, seen) {
 			return err
 		}
 	}
@@ -160,7 +171,7 @@ func (v *view) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[b
 		for end := off + n; off < end; {
 			part, err := v.extents(ctx, off, end-off)
 			if err != nil {
-				yield(block.Extent{}, err)
+				yield(block.Extent{}, v.known(err))
 				return
 			}
 			for _, e := range part {

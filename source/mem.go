@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"sync"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -44,6 +45,7 @@ type mem struct {
 	info   block.Info
 	chunks chunkTable
 	arena  arena
+	notes  sync.Map // texts by their keys
 }
 
 func (d *mem) Info() block.Info { return d.info }

@@ -33,8 +33,11 @@ func (b *Barrier) Dirty() uint64 { return b.count.Add(1) }
 // Clean reports whether all changes are durable.
 func (b *Barrier) Clean() bool { return b.Sealed(b.count.Load()) }
 
+// Done is up to which change all are durable.
+func (b *Barrier) Done() uint64 { return b.done.Load() }
+
 // Sealed reports whether the changes up to the n-th are durable.
-func (b *Barrier) Sealed(n uint64) bool { return b.done.Load() >= n }
+func (b *Barrier) Sealed(n uint64) bool { return b.Done() >= n }
 
 // Wait makes all changes durable that have been counted. Those who come while
 // a flush is under way share the next one.

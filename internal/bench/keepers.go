@@ -196,7 +196,10 @@ func (s *ourStack) oldest() string {
 
 func (s *ourStack) close() {
 	s.r.stop()
-	os.Remove(s.store)
+	if os.Remove(s.store) == nil {
+		// The next store of the disk is another one.
+		exec.Command(s.l.o.strata, "snapshot", "forget", s.origin).Run()
+	}
 }
 
 // allocated is how many bytes the file system has given to a file.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -194,6 +195,18 @@ func helpCommand() *cobra.Command {
 // flagError makes an error of reading flags a usage error, which for a flag
 // that there is not says which one may be meant.
 func flagError(cmd *cobra.Command, err error) error {
+	if cmd.HasSubCommands() && cmd.Flags().NArg() > 0 {
+		// The flags are those of a command that there is not.
+		return noCommand(cmd, cmd.Flags().Arg(0))
+	}
+	var number *strconv.NumError
+	switch {
+	case !errors.As(err, &number):
+	case errors.Is(number.Err, strconv.ErrSyntax):
+		return usagef("%s", strings.ReplaceAll(err.Error(), number.Error(), "not a number"))
+	case errors.Is(number.Err, strconv.ErrRange):
+		return usagef("%s", strings.ReplaceAll(err.Error(), number.Error(), "out of range"))
+	}
 	var unknown *pflag.NotExistError
 	if !errors.As(err, &unknown) || unknown.GetSpecifiedShortnames() != "" {
 		return &usageError{err}

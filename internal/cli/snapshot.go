@@ -14,8 +14,8 @@ func (e *Env) snapshot() *cobra.Command {
 		Short: "Take, list, compare and delete snapshots of a disk in use",
 		Long: "Works on the snapshots of an EXPORT of the running server whose device is made\n" +
 			"by snapshots(ORIGIN, STORE). The snapshot NAME of it is the export EXPORT@NAME.\n" +
-			"All but dump and restore, and check of a store, ask the server through its control\n" +
-			"socket; clients go on meanwhile.",
+			"All but dump, restore and forget, and check of a store, ask the server through its\n" +
+			"control socket; clients go on meanwhile.",
 		Example: "  strata serve 'vm=snapshots(\"disk.img\", \"disk.snaps\")'\n" +
 			"  strata snapshot create vm monday\n" +
 			"  strata copy nbd://localhost/vm@monday backup.img",
@@ -23,7 +23,7 @@ func (e *Env) snapshot() *cobra.Command {
 	}
 	onlyCommands(cmd)
 	cmd.AddCommand(e.snapshotCreate(), e.snapshotList(), e.snapshotDiff(), e.snapshotRemove(), e.snapshotRename(),
-		e.snapshotRollback(), e.snapshotSuspend(), e.snapshotResume(), e.snapshotCheck(), e.snapshotDump(), e.snapshotRestore())
+		e.snapshotRollback(), e.snapshotSuspend(), e.snapshotResume(), e.snapshotCheck(), e.snapshotDump(), e.snapshotRestore(), e.snapshotForget())
 	return cmd
 }
 

@@ -121,7 +121,11 @@ func (e *Env) toFile(name string, f func(io.Writer) error) (err error) {
 	}
 	t, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
-		return err
+		var at *os.PathError
+		if errors.As(err, &at) {
+			err = at.Err // the path is that of a file in the making
+		}
+		return fmt.Errorf("making %s: %w", name, err)
 	}
 	defer os.Remove(t.Name())
 	if err = errors.Join(f(t), t.Sync()); err != nil {

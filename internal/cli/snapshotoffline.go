@@ -52,7 +52,7 @@ func (e *Env) snapshotDump() *cobra.Command {
 			"the kind of store.",
 		Example: "  strata snapshot dump disk.img disk.snaps all.dump\n" +
 			"  strata snapshot restore other.img other.snaps all.dump --kind bitmap",
-		Args: arguments(2, 3, "an origin, a store and a file"),
+		Args: arguments(2, 3, "an origin, a store, and maybe a file"),
 		RunE: e.interruptible(func(ctx context.Context, args []string) error {
 			return e.withStore(ctx, args, func(s *snapshot.Set) error {
 				if err := s.Resume(ctx); err != nil {
@@ -73,7 +73,7 @@ func (e *Env) snapshotRestore() *cobra.Command {
 			"takes its snapshots again in STORE, which must be new: zeros, or a file that does\n" +
 			"not exist. ORIGIN must have the size of the disk. A restore that failed is\n" +
 			"repeated with another new store.",
-		Args: arguments(2, 3, "an origin, a store and a file"),
+		Args: arguments(2, 3, "an origin, a store, and maybe a file"),
 		RunE: e.interruptible(r.run),
 	}
 	cmd.Flags().StringVar(&r.kind, "kind", "", "`KIND` of the store (default ranged)")
@@ -98,6 +98,10 @@ func (r *restoring) run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	// What the disk and its store held is to be replaced.
+	if err := r.env.forget(ctx, args[0]); err != nil && !errors.Is(err, block.ErrNotSupported) {
+		return err
+	}
 	devices, closeAll, err := spec.OpenAll(ctx)
 	if err != nil {
 		return err
@@ -116,4 +120,25 @@ func (r *restoring) asExpression(arg string) string {
 		return strconv.Quote(arg)
 	}
 	return arg
+}
+
+func (e *Env) snapshotForget() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget ORIGIN",
+		Short: "Let a disk be used with another store",
+		Long: "A disk that is a file notes in an extended attribute which store it belongs to, and\n" +
+			"is not served with another one, an older copy of it, or none. After forget it is:\n" +
+			"with the store that it finds, or a new one. What only the right store has is lost\n" +
+			"then: all snapshots, and with the policies staged and redirect the newest data of\n" +
+			"the disk. It is the thing to do after disk and store were both restored from the\n" +
+			"same backup, or when the store is gone for good.",
+		Args: arguments(1, 1, "an origin"),
+		RunE: e.interruptible(func(ctx context.Context, args []string) error { return e.forget(ctx, args[0]) }),
+	}
+}
+
+func (e *Env) forget(ctx context.Context, origin string) error {
+	return e.withDisks(ctx, []string{origin}, []access{toWrite}, func(d []block.Device) error {
+		return named(origin, snapshot.Forget(d[0]))
+	})
 }

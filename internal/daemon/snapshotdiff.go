@@ -52,6 +52,11 @@ func (d *Daemon) between(w http.ResponseWriter, r *http.Request) (s *snapshot.Se
 		answer(w, http.StatusNotFound, problem{err.Error()})
 		return nil, "", "", nil, false
 	}
+	if s.Stats().Suspended {
+		release()
+		answer(w, http.StatusUnprocessableEntity, problem{fmt.Sprintf("the snapshots are suspended: %v", snapshot.ErrBusy)})
+		return nil, "", "", nil, false
+	}
 	return s, r.FormValue("from"), r.FormValue("to"), release, true
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -135,7 +136,11 @@ func (d *Daemon) snapshotRoutes(mux *http.ServeMux) {
 func (d *Daemon) snapshotSet(export string) (s *snapshot.Set, release func(), err error) {
 	devices, release, ok := d.set.Hold(export)
 	if !ok {
-		return nil, nil, fmt.Errorf("there is no export %q", export)
+		err = fmt.Errorf("there is no export %q", export)
+		if disk, name, ok := strings.Cut(export, "@"); ok {
+			err = fmt.Errorf("%w: name the disk, and the snapshot behind it, as in: %s %s", err, disk, name)
+		}
+		return nil, nil, err
 	}
 	if s, err = config.Snapshots(devices); err != nil {
 		release()

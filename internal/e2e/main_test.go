@@ -100,6 +100,26 @@ func shortDir(t testing.TB) string {
 // may be busy with other things.
 const patience = 2 * time.Minute
 
+// patient returns a context that ends after patience, of the time in which this
+// process ran: where all of them are stopped for a while, none is to blame.
+func patient() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		const step = 100 * time.Millisecond
+		tick := time.NewTicker(step)
+		defer tick.Stop()
+		for range patience / step {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
+}
+
 // command prepares a foreign program, or this one.
 func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	t.Helper()
@@ -109,7 +129,7 @@ func command(t testing.TB, name string, args ...string) *exec.Cmd {
 	} else {
 		path = peer.Need(t, name)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := patient()
 	t.Cleanup(cancel)
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.WaitDelay = 5 * time.Second
@@ -164,7 +184,7 @@ func want(t testing.TB, got string, texts ...string) {
 // until waits for what another process does.
 func until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := patient()
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -97,6 +97,7 @@ var arrows = map[string][]string{
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
 	"lock":                  {"golang.org/x/sys/"},
 	"lock/locktest":         {"lock"},
+	"internal/bond":         {"block"},
 	"internal/cow":          {"block", "internal/...", "golang.org/x/sys/"},
 	"internal/peer":         {},
 	"internal/race":         {},

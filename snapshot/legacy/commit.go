@@ -226,7 +226,7 @@ func (st *store) untouched(ctx context.Context) (bool, error) {
 	d := &st.disk
 	_, valid, err := st.readHeader(ctx)
 	switch {
-	case errors.Is(err, snapshot.ErrNoStore) || errors.Is(err, snapshot.ErrMismatch):
+	case errors.Is(err, snapshot.ErrNoStore) || errors.Is(err, snapshot.ErrMismatch) || errors.Is(err, snapshot.ErrDamaged):
 		return false, nil
 	case err != nil || valid != d.valid:
 		return false, err

@@ -1,6 +1,7 @@
 package legacy
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -18,6 +19,10 @@ const (
 	sector = 512
 	// entrySize is that of an exception in an area.
 	entrySize = 16
+	// emptyMark stands behind the fields of a header without a snapshot where
+	// that was the intention: the kernel, which does not look there, says the
+	// same of one that it has given up.
+	emptyMark = "StrEmpty"
 	// minChunks: a header, a metadata chunk, and data.
 	minChunks = 3
 )
@@ -77,6 +82,8 @@ func (l layout) header(valid bool) []byte {
 	binary.LittleEndian.PutUint32(p, magic)
 	if valid {
 		p[4] = 1
+	} else {
+		copy(p[16:], emptyMark)
 	}
 	binary.LittleEndian.PutUint32(p[8:], version)
 	binary.LittleEndian.PutUint32(p[12:], uint32(l.chunk/sector))
@@ -99,6 +106,9 @@ func parseHeader(p []byte) (chunk int64, valid bool, err error) {
 	if chunk < snapshot.MinChunk || chunk > snapshot.MaxChunk || chunk&(chunk-1) != 0 {
 		return 0, false, fmt.Errorf("chunks of %d bytes, expected a power of two from %d to %d: %w",
 			chunk, snapshot.MinChunk, snapshot.MaxChunk, snapshot.ErrMismatch)
+	}
+	if word(1) == 0 && !bytes.HasPrefix(p[16:], []byte(emptyMark)) {
+		return 0, false, fmt.Errorf("the kernel has given up the snapshot in this store, as it does when a store is full or cannot be written, and what the snapshot had is lost; for a new one zero the first 64 KiB of the device: %w", snapshot.ErrDamaged)
 	}
 	return chunk, word(1) == 1, nil
 }

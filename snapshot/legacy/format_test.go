@@ -98,6 +98,7 @@ func TestGolden(t *testing.T) {
 				must(t, st.Load(ctx))
 				empty := image(200)
 				empty[4] = 0
+				copy(empty[16:], "StrEmpty")
 				if !bytes.Equal(p, empty) {
 					t.Fatal("a new store is not an empty one")
 				}
@@ -189,6 +190,8 @@ func TestBadStores(t *testing.T) {
 			"version 2 of the format, expected 1: the snapshot store does not fit"},
 		"valid": {poke(4, 2), snapshot.ErrDamaged,
 			"the flag valid is 2, expected 0 or 1: the snapshot store is damaged"},
+		"given up": {poke(4, 0), snapshot.ErrDamaged,
+			"the kernel has given up the snapshot in this store, as it does when a store is full or cannot be written, and what the snapshot had is lost; for a new one zero the first 64 KiB of the device: the snapshot store is damaged"},
 		"chunk 0": {poke(12, 0), snapshot.ErrMismatch,
 			"chunks of 0 bytes, expected a power of two from 512 to 1048576: the snapshot store does not fit"},
 		"chunk odd": {poke(12, 3), snapshot.ErrMismatch,

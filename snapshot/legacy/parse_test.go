@@ -12,9 +12,13 @@ func FuzzHeader(f *testing.F) {
 	f.Add([]byte("SnAp\x01\x00\x00\x00\x01\x00\x00\x00\x01\x00\x00\x00"))
 	f.Add([]byte("SnAp\x00\x00\x00\x00\x01\x00\x00\x00\x00\x08\x00\x00"))
 	f.Add([]byte("SnAp\x02\x00\x00\x00\x01\x00\x00\x00\x00\x00\x00\x80"))
+	f.Add([]byte("SnAp\x00\x00\x00\x00\x01\x00\x00\x00\x00\x08\x00\x00StrEmpty"))
 	f.Fuzz(func(t *testing.T, fields []byte) {
 		p := make([]byte, sector)
-		copy(p, fields[:min(len(fields), 16)])
+		copy(p, fields[:min(len(fields), 24)])
+		if p[4] != 0 {
+			clear(p[16:])
+		}
 		chunk, valid, err := parseHeader(p)
 		if err != nil {
 			return

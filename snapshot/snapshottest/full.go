@@ -3,6 +3,7 @@ package snapshottest
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/strata-storage/strata/block"
@@ -106,5 +107,66 @@ func testDrop(t *testing.T, c Config, caps snapshot.Caps) {
 		t.Error("the snapshot in use has changed")
 	}
 	must(t, used.Close())
+	finish(t, s)
+}
+
+// testInvalidate fills the store while snapshots are being read: all are given
+// up so that the disk goes on, and who reads one gets what it had until then and
+// errors from then on, never anything else.
+func testInvalidate(t *testing.T, c Config, caps snapshot.Caps) {
+	ctx := t.Context()
+	c.Store /= 2
+	c.Origin = c.Store + 1<<20
+	l := newLab(c, blocktest.NewMachine(1), policies(caps)[len(policies(caps))-1])
+	l.full = snapshot.Invalidate
+	s := l.format(t)
+	must(t, s.Create(ctx, "a", snapshot.CreateOptions{}))
+	used, err := s.Open(ctx, "a", snapshot.OpenOptions{Write: caps.Writable})
+	must(t, err)
+	var readers sync.WaitGroup
+	for i := range int64(2) {
+		readers.Go(func() {
+			got := make([]byte, c.Origin/2)
+			for {
+				err := used.ReadAt(ctx, got, i*c.Origin/2/c.Chunk*c.Chunk, 0)
+				if err != nil && !errors.Is(err, snapshot.ErrGone) {
+					t.Errorf("reading a snapshot that is given up: %v, expected %v", err, snapshot.ErrGone)
+				}
+				if err != nil {
+					return
+				}
+				if !block.IsZero(got) {
+					t.Error("the snapshot has changed")
+					return
+				}
+			}
+		})
+	}
+	// With redirected data the disk alone can fill the store in the end.
+	for off := int64(0); off+c.Chunk <= c.Origin && len(s.List()) > 0; off += c.Chunk {
+		fill(t, s.Origin(), off, c.Chunk, 1)
+	}
+	readers.Wait()
+	if all := s.List(); len(all) > 0 {
+		t.Errorf("there are snapshots left: %v", all)
+	}
+	for _, err := range used.Extents(ctx, block.Allocation, 0, c.Chunk) {
+		if !errors.Is(err, snapshot.ErrGone) {
+			t.Errorf("extents of a snapshot that was given up: %v, expected %v", err, snapshot.ErrGone)
+		}
+	}
+	if caps.Writable {
+		if err := used.WriteAt(ctx, make([]byte, c.Chunk), 0, 0); !errors.Is(err, snapshot.ErrGone) || !errors.Is(err, block.ErrIO) {
+			t.Errorf("writing to a snapshot that was given up: %v, expected %v", err, snapshot.ErrGone)
+		}
+	}
+	work(t, s)
+	// The name is free, and is another snapshot.
+	must(t, s.Create(ctx, "a", snapshot.CreateOptions{}))
+	if err := used.ReadAt(ctx, make([]byte, c.Chunk), 0, 0); !errors.Is(err, snapshot.ErrGone) {
+		t.Errorf("reading a snapshot that was given up, with another of its name: %v, expected %v", err, snapshot.ErrGone)
+	}
+	must(t, used.Close())
+	must(t, s.Delete(ctx, "a"))
 	finish(t, s)
 }

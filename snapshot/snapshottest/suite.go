@@ -71,6 +71,7 @@ func Run(t *testing.T, c Config) {
 	t.Run("Suspend", func(t *testing.T) { t.Parallel(); testSuspend(t, c) })
 	t.Run("Full", func(t *testing.T) { t.Parallel(); testFull(t, c, caps) })
 	t.Run("Drop", func(t *testing.T) { t.Parallel(); testDrop(t, c, caps) })
+	t.Run("Invalidate", func(t *testing.T) { t.Parallel(); testInvalidate(t, c, caps) })
 	for _, p := range policies(caps) {
 		t.Run(p.String(), func(t *testing.T) {
 			t.Parallel()
