@@ -103,3 +103,37 @@ func TestGivenUp(t *testing.T) {
 		t.Error(all)
 	}
 }
+
+// TestCheckpointAsCommitFails: when a commit that did not fit into the log, and
+// was to be a checkpoint, has failed, the next one makes it durable.
+func TestCheckpointAsCommitFails(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 64<<20, 64<<20, nil)
+	b.st.tight = true
+	id := b.create()
+	b.commit()
+	failed := false
+	b.dev.refuse = func(off int64) bool {
+		d := b.st.draft
+		now := !failed && d != nil && d.whole && off == ringSlot(d.gen)
+		failed = failed || now
+		return now
+	}
+	var c int64
+	for err := error(nil); err == nil; c++ {
+		b.write(snapshot.Origin, c, 1)
+		if err = b.st.Commit(t.Context(), 0); err != nil && !failed {
+			t.Fatal(err)
+		}
+	}
+	b.commit()
+	b.st = b.load()
+	for i := range c {
+		if b.place(snapshot.Origin, i).Where != snapshot.OnStore || b.place(id, i).Where == snapshot.OnStore {
+			t.Errorf("chunk %d of %d is lost", i, c)
+		}
+	}
+	if all := b.problems(b.st); len(all) > 0 {
+		t.Error(all)
+	}
+}

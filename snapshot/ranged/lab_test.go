@@ -22,9 +22,14 @@ type bench struct {
 type counter struct {
 	block.Device
 	flushes, written, read int64
+	// refuse, if not nil, says which writes fail.
+	refuse func(off int64) bool
 }
 
 func (c *counter) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if c.refuse != nil && c.refuse(off) {
+		return block.ErrIO
+	}
 	c.written += int64(len(p))
 	return c.Device.WriteAt(ctx, p, off, flags)
 }
