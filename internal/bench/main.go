@@ -48,7 +48,7 @@ type part struct {
 }
 
 var parts = []part{
-	{"serve", 2, 256, runServe, (*report).write},
+	{"serve", 1, 256, runServe, (*report).write},
 	{"snapshots", 1, 1024, runSnapshots, (*report).writeSnapshots},
 }
 
@@ -73,7 +73,7 @@ func main() {
 	flag.StringVar(&o.out, "out", "docs", "`folder` of the reports")
 	flag.IntVar(&o.rounds, "rounds", 5, "measurements of each figure")
 	flag.IntVar(&o.limitRounds, "limit-rounds", 3, "in how many of the rounds the limit is measured")
-	flag.IntVar(&o.seconds, "seconds", 0, "length of a measurement (default 2, for snapshots 1)")
+	flag.IntVar(&o.seconds, "seconds", 0, "length of a measurement (default 1)")
 	flag.IntVar(&o.size, "size", 0, "size of the disks in MiB (default 256, for snapshots 1024)")
 	flag.Parse()
 	write := *only == ""
