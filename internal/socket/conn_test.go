@@ -92,6 +92,24 @@ func TestPingPong(t *testing.T) {
 	})
 }
 
+// What comes while the receiver wakes up is not missed either: the end of many
+// connections right behind a message.
+func TestEndBehindMessage(t *testing.T) {
+	t.Parallel()
+	for range 3000 {
+		a, b := pair(t, "unix")
+		go func() {
+			a.Write([]byte("x"))
+			a.Write([]byte("y"))
+			a.Close()
+		}()
+		if got, err := io.ReadAll(b); string(got) != "xy" || err != nil {
+			t.Fatalf("ReadAll = %q, %v", got, err)
+		}
+		b.Close()
+	}
+}
+
 // The end of the stream is io.EOF, and what the peer has closed cannot be
 // written to.
 func TestEnd(t *testing.T) {

@@ -58,13 +58,17 @@ func (s *sleeper) wait() error {
 	return net.ErrClosed
 }
 
-// look arms epoll, and takes the event from it when called again: one that is
-// left there would hide the next.
+// look arms epoll when it is called first, and takes the event from it: one that
+// is left there would hide the next. That must be tried at once, because one that
+// comes while another is being taken stays there although epoll is not armed,
+// and arming it tells nobody of it.
 func (s *sleeper) look(epfd uintptr) bool {
 	if !s.armed {
 		s.armed = true
 		s.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, s.fd, &s.event))
-		return s.err != nil
+		if s.err != nil {
+			return true
+		}
 	}
 	var events [1]unix.EpollEvent
 	n, err := unix.EpollWait(int(epfd), events[:], 0)
