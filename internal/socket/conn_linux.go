@@ -1,7 +1,6 @@
 package socket
 
 import (
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -180,5 +179,3 @@ func (r rawConn) Control(f func(fd uintptr)) error {
 	}
 	return nil
 }
-
-func (c *Conn) String() string { return fmt.Sprintf("%v to %v", c.LocalAddr(), c.RemoteAddr()) }

@@ -1,6 +1,9 @@
 package socket
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"net"
 	"testing"
 )
@@ -23,4 +26,41 @@ func TestLimit(t *testing.T) {
 	if n := conns.Load(); n != before-2 {
 		t.Errorf("%d connections are counted after closing 2 of %d", n, before)
 	}
+}
+
+// A Vector sends from many places, more than one system call takes, and says
+// when it would have to wait.
+func TestVector(t *testing.T) {
+	both(t, func(t *testing.T, a, b net.Conn) {
+		v := NewVector(a)
+		if v == nil {
+			t.Fatalf("no vector for %T", a)
+		}
+		if sent, err := v.Send(false); !sent || err != nil {
+			t.Errorf("of nothing: %v, %v", sent, err)
+		}
+		var wanted []byte
+		for i := range 5000 {
+			p := bytes.Repeat([]byte{byte(i)}, i%7000)
+			wanted = append(wanted, p...)
+			v.Add(p)
+		}
+		if sent, err := v.Send(false); sent || err != nil {
+			t.Errorf("17 MB without waiting: %v, %v", sent, err)
+		}
+		done := asleep(func() error {
+			sent, err := v.Send(true)
+			if err == nil && !sent {
+				err = errors.New("not sent")
+			}
+			return err
+		})
+		got := make([]byte, len(wanted))
+		if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, wanted) {
+			t.Errorf("received something else, %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

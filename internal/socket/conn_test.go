@@ -187,43 +187,6 @@ func TestDeadlines(t *testing.T) {
 	})
 }
 
-// A Vector sends from many places, more than one system call takes, and says
-// when it would have to wait.
-func TestVector(t *testing.T) {
-	both(t, func(t *testing.T, a, b net.Conn) {
-		v := NewVector(a)
-		if v == nil {
-			t.Skip("no vectors on this system")
-		}
-		if sent, err := v.Send(false); !sent || err != nil {
-			t.Errorf("of nothing: %v, %v", sent, err)
-		}
-		var wanted []byte
-		for i := range 5000 {
-			p := bytes.Repeat([]byte{byte(i)}, i%7000)
-			wanted = append(wanted, p...)
-			v.Add(p)
-		}
-		if sent, err := v.Send(false); sent || err != nil {
-			t.Errorf("17 MB without waiting: %v, %v", sent, err)
-		}
-		done := asleep(func() error {
-			sent, err := v.Send(true)
-			if err == nil && !sent {
-				err = errors.New("not sent")
-			}
-			return err
-		})
-		got := make([]byte, len(wanted))
-		if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, wanted) {
-			t.Errorf("received something else, %v", err)
-		}
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // Nothing is allocated for a Read, a Write or a Send, asleep or not.
 func TestAllocations(t *testing.T) {
 	a, b := pair(t, "unix")
