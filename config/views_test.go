@@ -42,16 +42,16 @@ func setOf(t testing.TB, set *Set, export string) *snapshot.Set {
 	return nil
 }
 
-func peer() *nbd.Peer { return &nbd.Peer{Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} }
+func localPeer() *nbd.Peer { return &nbd.Peer{Addr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}} }
 
 func ask(t testing.TB, set *Set, name string, probe bool) (*nbd.Export, error) {
 	t.Helper()
-	return set.Resolve(t.Context(), &nbd.ExportRequest{Name: name, Peer: peer(), Probe: probe})
+	return set.Resolve(t.Context(), &nbd.ExportRequest{Name: name, Peer: localPeer(), Probe: probe})
 }
 
 func listed(t testing.TB, set *Set) string {
 	t.Helper()
-	list, err := set.List(t.Context(), peer())
+	list, err := set.List(t.Context(), localPeer())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/source"
 )
 
@@ -44,7 +45,7 @@ func TestFileNote(t *testing.T) {
 		}
 	}
 	if _, err := n.Note("store"); errors.Is(err, block.ErrNotSupported) {
-		t.Skip("the file system has no extended attributes")
+		peer.Cannot(t, "the file system has no extended attributes")
 	}
 	is(n, "")
 	for _, text := range []string{"one", "another", "", "", "last"} {

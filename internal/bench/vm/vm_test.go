@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 func TestRowsAreRead(t *testing.T) {
@@ -88,9 +90,7 @@ func TestTable(t *testing.T) {
 // cpio can read what is packed.
 func TestArchive(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("cpio"); err != nil {
-		t.Skip("cpio is not installed")
-	}
+	peer.Need(t, "cpio")
 	var b bytes.Buffer
 	a := newArchive(&b)
 	a.file("init", []byte("12345"))
@@ -163,7 +163,7 @@ func TestClient(t *testing.T) {
 		return err
 	})
 	if errors.Is(err, os.ErrInvalid) || err != nil && strings.Contains(err.Error(), "invalid argument") {
-		t.Skip("this file system has no O_DIRECT")
+		peer.Cannot(t, "this file system has no O_DIRECT")
 	}
 	if err != nil {
 		t.Fatal(err)
