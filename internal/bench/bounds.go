@@ -64,12 +64,18 @@ func throughputBounds(r row, g group, want float64, processors int) (all []strin
 // used is how many processors the server used.
 func (f figure) used() float64 { return f.cpu.Seconds() * f.iops }
 
+// shares are the parts of the processors' time that the client, of so many
+// connections, and the server used.
+func (f figure) shares(conns, processors int) (client, server float64) {
+	return f.busy * float64(conns) / float64(processors), f.used() / float64(processors)
+}
+
 // spent is where the processors' time went: what a row that nothing else bounds
 // could gain is what they idle, waiting for client and server to wake each other,
 // and what the server does besides its system calls.
 func (r row) spent(processors int) []string {
-	us, n := r.figures[ours], float64(processors)
-	client, server := us.busy*float64(r.load.conns)/n, us.used()/n
+	us := r.figures[ours]
+	client, server := us.shares(r.load.conns, processors)
 	if client <= 0 || server <= 0 {
 		return nil
 	}

@@ -53,10 +53,10 @@ func (r snapRow) account(name string, processors int) string {
 	if f.iops == 0 || f.cpu == 0 {
 		return ""
 	}
-	client, server := f.busy*100/float64(processors), f.cpu.Seconds()*f.iops*100/float64(processors)
-	text := fmt.Sprintf("processors: client %.0f %%, server %.0f %%, neither %.0f %%", client, server, max(100-client-server, 0))
+	client, server := f.shares(1, processors)
+	text := fmt.Sprintf("processors: client %.0f %%, server %.0f %%, neither %.0f %%", client*100, server*100, max(1-client-server, 0)*100)
 	if raw := r.figures[rawName]; name != rawName && raw.iops > 0 && client > 0 {
-		most := f.iops * 100 / (client + server)
+		most := f.iops / (client + server)
 		text += fmt.Sprintf(", full they would give %.2f R", most/raw.iops)
 	}
 	return text

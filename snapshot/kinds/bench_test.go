@@ -114,6 +114,24 @@ func (d *benchDisk) report(b *testing.B) {
 	b.ReportMetric(float64(d.store.bytes.Load())/n/benchChunk, "amplification")
 }
 
+// measure is about b.N writes to the disk, after each of which after is called.
+func (d *benchDisk) measure(b *testing.B, after func(i int) error) {
+	p, waited := make([]byte, benchChunk), 0
+	b.ReportAllocs()
+	b.ResetTimer()
+	for i := range b.N {
+		err := put(b.Context(), d.origin, p, d.off(), &waited)
+		if err == nil {
+			err = after(i)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(waited)/float64(b.N), "waited/op")
+}
+
 // put writes as the server does: at once if that is possible.
 func put(ctx context.Context, d block.Device, p []byte, off int64, waited *int) error {
 	err := d.WriteAt(ctx, p, off, block.NoWait)
@@ -132,16 +150,7 @@ func BenchmarkFirstWrite(b *testing.B) {
 	for _, policy := range policies {
 		b.Run(policy.String(), func(b *testing.B) {
 			d := newBenchDisk(b, "ranged", policy)
-			p, waited := make([]byte, benchChunk), 0
-			b.ReportAllocs()
-			b.ResetTimer()
-			for range b.N {
-				if err := put(b.Context(), d.origin, p, d.off(), &waited); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.StopTimer()
-			b.ReportMetric(float64(waited)/float64(b.N), "waited/op")
+			d.measure(b, func(int) error { return nil })
 			d.report(b)
 		})
 	}
@@ -152,20 +161,12 @@ func BenchmarkFlushedWrite(b *testing.B) {
 	for _, policy := range policies {
 		b.Run(policy.String(), func(b *testing.B) {
 			d := newBenchDisk(b, "ranged", policy)
-			p, waited := make([]byte, benchChunk), 0
-			b.ReportAllocs()
-			b.ResetTimer()
-			for i := range b.N {
-				err := put(b.Context(), d.origin, p, d.off(), &waited)
-				if i%benchDepth == benchDepth-1 && err == nil {
-					err = d.origin.Flush(b.Context())
+			d.measure(b, func(i int) error {
+				if i%benchDepth < benchDepth-1 {
+					return nil
 				}
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.StopTimer()
-			b.ReportMetric(float64(waited)/float64(b.N), "waited/op")
+				return d.origin.Flush(b.Context())
+			})
 			d.report(b)
 		})
 	}
@@ -203,7 +204,7 @@ func BenchmarkLaterWrite(b *testing.B) {
 	for _, policy := range []snapshot.Policy{snapshot.Redirect, snapshot.CopyOut} {
 		b.Run(policy.String(), func(b *testing.B) {
 			d := newBenchDisk(b, "ranged", policy)
-			p, waited := make([]byte, benchChunk), 0
+			p := make([]byte, benchChunk)
 			d.order = d.order[:8192]
 			for range d.order {
 				if err := d.origin.WriteAt(b.Context(), p, d.off(), 0); err != nil {
@@ -215,15 +216,7 @@ func BenchmarkLaterWrite(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportAllocs()
-			b.ResetTimer()
-			for range b.N {
-				if err := put(b.Context(), d.origin, p, d.off(), &waited); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.StopTimer()
-			b.ReportMetric(float64(waited)/float64(b.N), "waited/op")
+			d.measure(b, func(int) error { return nil })
 		})
 	}
 }
