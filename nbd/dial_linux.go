@@ -97,6 +97,9 @@ func (c *vsockConn) connect(ctx context.Context) error {
 	return nil
 }
 
+// Plain is for vectors.
+func (c *vsockConn) Plain() syscall.Conn { return c.File }
+
 func (c *vsockConn) LocalAddr() net.Addr  { return vsockAddr{} }
 func (c *vsockConn) RemoteAddr() net.Addr { return c.remote }
 

@@ -1,6 +1,7 @@
 package socket
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -15,6 +16,7 @@ import (
 // it. It behaves like the connection of package net that it was made of.
 type Conn struct {
 	was     net.Conn // closed; knows the addresses
+	network string
 	file    *os.File // the descriptor, which the poller does not know
 	raw     syscall.RawConn
 	in, out direction
@@ -25,17 +27,16 @@ var (
 	_ syscall.Conn = (*Conn)(nil)
 )
 
-// maxConns bounds the number of Conns. Each takes one descriptor more than a
-// connection of package net, and a second one when it has had to wait for its
-// peer to take something: with thousands of clients that is worth more.
+// maxConns bounds the number of Conns. Each takes two descriptors more than a
+// connection of package net: with thousands of clients that is worth more.
 const maxConns = 1024
 
 // conns is the number of Conns.
 var conns atomic.Int64
 
 // New returns a [Conn] in place of nc, which must not be used any more, if nc is
-// a TCP or Unix socket. Otherwise, if there are [maxConns] of them or descriptors
-// have run out, it returns nc itself.
+// a TCP or Unix socket and has no deadlines. Otherwise, if there are [maxConns] of
+// them or descriptors have run out, it returns nc itself.
 func New(nc net.Conn) net.Conn {
 	switch nc.(type) {
 	case *net.TCPConn, *net.UnixConn:
@@ -62,13 +63,20 @@ func adopt(nc net.Conn) *Conn {
 	if fd < 0 || err != nil {
 		return nil
 	}
-	c := &Conn{was: nc}
-	c.in.init(c, unix.EPOLLIN|unix.EPOLLRDHUP, receive)
-	c.out.init(c, unix.EPOLLOUT, send)
-	if c.in.sleeper, err = newSleeper(fd, c.in.event); err != nil {
+	in, err := newSleeper(fd, unix.EPOLLIN|unix.EPOLLRDHUP)
+	if err != nil {
 		unix.Close(fd)
 		return nil
 	}
+	out, err := newSleeper(fd, unix.EPOLLOUT)
+	if err != nil {
+		in.epoll.Close()
+		unix.Close(fd)
+		return nil
+	}
+	c := &Conn{was: nc, network: nc.RemoteAddr().Network()}
+	c.in.init(c, in, receive)
+	c.out.init(c, out, send)
 	nc.Close()
 	// A file that does not block is one that the poller is told of.
 	unix.SetNonblock(fd, false)
@@ -83,7 +91,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	n, err := c.in.transfer(p)
+	n, err := c.in.transfer(p, false)
 	if n == 0 && err == nil {
 		return 0, io.EOF
 	}
@@ -92,15 +100,11 @@ func (c *Conn) Read(p []byte) (int, error) {
 
 // Write implements [net.Conn].
 func (c *Conn) Write(p []byte) (int, error) {
-	sent := 0
-	for sent < len(p) {
-		n, err := c.out.transfer(p[sent:])
-		sent += n
-		if err != nil {
-			return sent, c.failure("write", err)
-		}
+	if len(p) == 0 {
+		return 0, nil
 	}
-	return sent, nil
+	n, err := c.out.transfer(p, true)
+	return n, c.failure("write", err)
 }
 
 // failure says what err happened to, as package net does.
@@ -111,14 +115,14 @@ func (c *Conn) failure(op string, err error) error {
 	if errno, ok := err.(syscall.Errno); ok {
 		err = os.NewSyscallError(op, errno)
 	}
-	return &net.OpError{Op: op, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	return &net.OpError{Op: op, Net: c.network, Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
 }
 
-// Close closes the socket when nothing is done with it any more. Who sleeps for
-// it is woken and fails with [net.ErrClosed].
+// Close closes the socket when nothing is done with it any more, for which it
+// does not wait. Who sleeps for it is woken and fails with [net.ErrClosed].
 func (c *Conn) Close() error {
-	c.in.close()
-	c.out.close()
+	c.in.sleeper.epoll.Close()
+	c.out.sleeper.epoll.Close()
 	if c.file.Close() != nil {
 		return c.failure("close", net.ErrClosed)
 	}
@@ -134,22 +138,14 @@ func (c *Conn) RemoteAddr() net.Addr { return c.was.RemoteAddr() }
 
 // SetDeadline implements [net.Conn].
 func (c *Conn) SetDeadline(t time.Time) error {
-	c.in.setDeadline(t)
-	c.out.setDeadline(t)
-	return nil
+	return c.failure("set", errors.Join(c.in.setDeadline(t), c.out.setDeadline(t)))
 }
 
 // SetReadDeadline implements [net.Conn].
-func (c *Conn) SetReadDeadline(t time.Time) error {
-	c.in.setDeadline(t)
-	return nil
-}
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.failure("set", c.in.setDeadline(t)) }
 
 // SetWriteDeadline implements [net.Conn].
-func (c *Conn) SetWriteDeadline(t time.Time) error {
-	c.out.setDeadline(t)
-	return nil
-}
+func (c *Conn) SetWriteDeadline(t time.Time) error { return c.failure("set", c.out.setDeadline(t)) }
 
 // SetWriteBuffer sets the size of the system's buffer for what is sent.
 func (c *Conn) SetWriteBuffer(bytes int) error {

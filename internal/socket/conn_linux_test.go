@@ -64,3 +64,12 @@ func TestVector(t *testing.T) {
 		}
 	})
 }
+
+// A connection that does something with what is written is no plain socket,
+// although it has the descriptor of one.
+func TestWrappedIsNotPlain(t *testing.T) {
+	a, _ := pair(t, "unix")
+	if NewVector(struct{ *Conn }{a.(*Conn)}) != nil {
+		t.Error("a vector goes around a wrapper")
+	}
+}

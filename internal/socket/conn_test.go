@@ -75,6 +75,24 @@ func TestStream(t *testing.T) {
 	})
 }
 
+// Writes of several goroutines do not get between each other.
+func TestWritesDoNotMix(t *testing.T) {
+	both(t, func(t *testing.T, a, b net.Conn) {
+		const size = 2 << 20
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() { a.Write(bytes.Repeat([]byte{byte(i)}, size)) })
+		}
+		got := make([]byte, size)
+		for range 3 {
+			if _, err := io.ReadFull(b, got); err != nil || bytes.Count(got, got[:1]) != size {
+				t.Errorf("a write has others in it, %v", err)
+			}
+		}
+		wg.Wait()
+	})
+}
+
 // Each of many short messages finds a receiver that sleeps: none is missed.
 func TestPingPong(t *testing.T) {
 	both(t, func(t *testing.T, a, b net.Conn) {
@@ -155,6 +173,9 @@ func TestCloseWakes(t *testing.T) {
 		}
 		if err := a.Close(); !errors.Is(err, net.ErrClosed) {
 			t.Error("second Close:", err)
+		}
+		if err := a.SetReadDeadline(time.Time{}); !errors.Is(err, net.ErrClosed) {
+			t.Error("deadline after Close:", err)
 		}
 	})
 }

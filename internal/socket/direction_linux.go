@@ -10,27 +10,26 @@ import (
 
 // A direction is what is received through a socket, or what is sent.
 type direction struct {
-	c     *Conn
-	event uint32 // of epoll: what it sleeps for
+	c       *Conn
+	sleeper *sleeper
 
 	use  sync.Mutex // held by who transfers, also while it sleeps
 	f    func(fd uintptr) bool
 	err  error
 	try  func(fd uintptr)      // attempt, made once
-	once func(fd uintptr) bool // transferSome, made once
+	step func(fd uintptr) bool // transferSome, made once
 	op   func(fd uintptr, p []byte) (int, syscall.Errno)
 	p    []byte
+	all  bool // of p
 	n    int
 
 	mu       sync.Mutex
-	sleeper  *sleeper // nil until it is needed
 	deadline time.Time
-	closed   bool
 }
 
-func (d *direction) init(c *Conn, event uint32, op func(uintptr, []byte) (int, syscall.Errno)) {
-	d.c, d.event, d.op = c, event, op
-	d.try, d.once = d.attempt, d.transferSome
+func (d *direction) init(c *Conn, s *sleeper, op func(uintptr, []byte) (int, syscall.Errno)) {
+	d.c, d.sleeper, d.op = c, s, op
+	d.try, d.step = d.attempt, d.transferSome
 }
 
 // do calls f until it returns true, and sleeps in between.
@@ -41,9 +40,6 @@ func (d *direction) do(f func(fd uintptr) bool) error {
 }
 
 func (d *direction) run(f func(fd uintptr) bool) error {
-	if d.expired() {
-		return os.ErrDeadlineExceeded
-	}
 	d.f, d.err = f, nil
 	// The descriptor stays open as long as this takes.
 	if d.c.raw.Control(d.try) != nil {
@@ -53,30 +49,37 @@ func (d *direction) run(f func(fd uintptr) bool) error {
 }
 
 func (d *direction) attempt(fd uintptr) {
+	if d.expired() {
+		d.err = os.ErrDeadlineExceeded
+		return
+	}
 	for !d.f(fd) {
-		if d.err = d.sleep(fd); d.err != nil {
+		if d.err = d.sleeper.wait(); d.err != nil {
 			return
 		}
 	}
 }
 
-// transfer reads into p or writes from it, at least one byte unless it fails or
-// the stream has ended.
-func (d *direction) transfer(p []byte) (int, error) {
+// transfer reads into p or writes from it: all of it, or at least one byte unless
+// it fails or the stream has ended.
+func (d *direction) transfer(p []byte, all bool) (int, error) {
 	d.use.Lock()
 	defer d.use.Unlock()
-	d.p, d.n = p, 0
-	err := d.run(d.once)
+	d.p, d.all, d.n = p, all, 0
+	err := d.run(d.step)
 	d.p = nil
 	return d.n, err
 }
 
 func (d *direction) transferSome(fd uintptr) bool {
 	for {
-		n, errno := d.op(fd, d.p)
+		n, errno := d.op(fd, d.p[d.n:])
 		switch errno {
 		case 0:
-			d.n = n
+			d.n += n
+			if d.all && d.n < len(d.p) {
+				continue
+			}
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
@@ -88,26 +91,6 @@ func (d *direction) transferSome(fd uintptr) bool {
 	}
 }
 
-// sleep waits for the event.
-func (d *direction) sleep(fd uintptr) error {
-	d.mu.Lock()
-	if d.sleeper == nil && !d.closed {
-		s, err := newSleeper(int(fd), d.event)
-		if err != nil {
-			d.mu.Unlock()
-			return err
-		}
-		s.epoll.SetReadDeadline(d.deadline)
-		d.sleeper = s
-	}
-	s := d.sleeper
-	d.mu.Unlock()
-	if s == nil {
-		return net.ErrClosed
-	}
-	return s.wait()
-}
-
 func (d *direction) expired() bool {
 	d.mu.Lock()
 	t := d.deadline
@@ -115,22 +98,14 @@ func (d *direction) expired() bool {
 	return !t.IsZero() && !time.Now().Before(t)
 }
 
-func (d *direction) setDeadline(t time.Time) {
+func (d *direction) setDeadline(t time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.deadline = t
-	if d.sleeper != nil {
-		d.sleeper.epoll.SetReadDeadline(t)
+	if d.sleeper.epoll.SetReadDeadline(t) != nil {
+		return net.ErrClosed
 	}
-}
-
-func (d *direction) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.closed = true
-	if d.sleeper != nil {
-		d.sleeper.epoll.Close()
-	}
+	return nil
 }
 
 func receive(fd uintptr, p []byte) (int, syscall.Errno) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,6 +39,11 @@ func newSleeper(fd int, event uint32) (*sleeper, error) {
 	}
 	s.event.Events |= event
 	s.epoll = os.NewFile(uintptr(epfd), "epoll")
+	// A file that the poller does not take has no deadlines.
+	if err := s.epoll.SetReadDeadline(time.Time{}); err != nil {
+		s.epoll.Close()
+		return nil, err
+	}
 	s.raw, _ = s.epoll.SyscallConn() // fails for a nil file only
 	s.step = s.look
 	return s, nil
@@ -55,22 +61,27 @@ func (s *sleeper) wait() error {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return err
 	}
-	return net.ErrClosed
+	return net.ErrClosed // there is no other reason
 }
 
-// look arms epoll when it is called first, and takes the event from it: one that
-// is left there would hide the next. That must be tried at once, because one that
-// comes while another is being taken stays there although epoll is not armed,
-// and arming it tells nobody of it.
+// look arms epoll when it is called first, and takes the event from it when called
+// again: one that is left there would hide the next. One that comes while another
+// is being taken stays there although epoll is not armed, and arming it would tell
+// nobody of it, so that it is taken before.
+//
+// What has come by the time of arming is left to the poller all the same: to look
+// for it at once would be quicker for one client, but several get a fifth less, as
+// each is then served before it has made as many requests as it could.
 func (s *sleeper) look(epfd uintptr) bool {
-	if !s.armed {
-		s.armed = true
-		s.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, s.fd, &s.event))
-		if s.err != nil {
-			return true
-		}
-	}
 	var events [1]unix.EpollEvent
 	n, err := unix.EpollWait(int(epfd), events[:], 0)
-	return n > 0 || err != nil && err != unix.EINTR
+	if n > 0 || err != nil {
+		return true
+	}
+	if s.armed {
+		return false
+	}
+	s.armed = true
+	s.err = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(epfd), unix.EPOLL_CTL_MOD, s.fd, &s.event))
+	return s.err != nil
 }

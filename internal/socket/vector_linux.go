@@ -26,10 +26,24 @@ type Vector struct {
 	step func(fd uintptr) bool // attempt, made once
 }
 
+// Plain is what a connection of another type says that is nothing but the socket
+// that it returns. That it has a descriptor is not enough: it may do something
+// with what is written before.
+type Plain interface{ Plain() syscall.Conn }
+
 // NewVector returns nil if nc is not a plain socket.
 func NewVector(nc net.Conn) *Vector {
-	sc, ok := nc.(syscall.Conn)
-	if !ok {
+	var sc syscall.Conn
+	switch nc := nc.(type) {
+	case *net.TCPConn:
+		sc = nc
+	case *net.UnixConn:
+		sc = nc
+	case *Conn:
+		sc = nc
+	case Plain:
+		sc = nc.Plain()
+	default:
 		return nil
 	}
 	raw, err := sc.SyscallConn()
