@@ -24,18 +24,17 @@ const patientTries = 10
 
 // makeRoom is called when the store was full for the try-th time. It reports
 // whether it is worth trying again. seen is how far the barrier of the store was
-// before.
-func (s *Set) makeRoom(ctx context.Context, try int, seen uint64) bool {
+// before, free how much was free, or less.
+func (s *Set) makeRoom(ctx context.Context, try int, seen uint64, free int64) bool {
 	s.control.Lock()
 	defer s.control.Unlock()
 	if s.closed() || s.suspended.Load() {
 		return true // to find that out
 	}
 	if try < patientTries && s.toStore.Done() != seen {
-		return true // there may be room since, which would not be noticed below
+		return true // there may be room since
 	}
-	before := s.store.Stats().Free
-	if s.reclaim(ctx, before) {
+	if s.reclaim(ctx, free) {
 		return true
 	}
 	victims := s.victims()
@@ -43,29 +42,33 @@ func (s *Set) makeRoom(ctx context.Context, try int, seen uint64) bool {
 	if len(victims) == 0 || s.shared(ctx, func() error { return s.giveUp(ctx, victims) }) != nil {
 		return false
 	}
-	s.reclaim(ctx, before)
+	s.reclaim(ctx, free)
 	return true
 }
 
-// reclaim does pending work until there is more free space than before.
+// reclaim does pending work until there is more free space than before. If all
+// is done it waits for readers, who may be all that keeps space from being free.
 func (s *Set) reclaim(ctx context.Context, before int64) bool {
+	pending := int64(0)
 	for {
 		st := s.store.Stats()
 		if st.Free > before {
 			return true
 		}
+		pending += st.Pending
 		_, p, err := s.step(ctx, true)
 		if err != nil || s.shared(ctx, func() error { return s.toStore.Wait(ctx) }) != nil {
 			return false
 		}
-		if !p.More && st.Pending > 0 {
-			// Others may take what comes back.
+		if p.More {
+			continue
+		}
+		st = s.store.Stats()
+		if pending += st.Pending; pending > 0 {
 			s.pins.wait(ctx)
-			return true
 		}
-		if !p.More {
-			return s.store.Stats().Free > before
-		}
+		// Others may have taken what came back.
+		return st.Free > before || pending > 0
 	}
 }
 

@@ -115,7 +115,11 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err := s.relieve(ctx); err != nil {
 			return err
 		}
-		seen := s.toStore.Done()
+		// The first try is spared the question, and the second what it missed.
+		seen, free := s.toStore.Done(), int64(0)
+		if try > 0 {
+			free = s.store.Stats().Free
+		}
 		if err := s.enter(ctx, &s.writes, 0); err != nil {
 			return err
 		}
@@ -127,7 +131,7 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 			err = s.sync(ctx)
 		}
 		s.leave(&s.writes)
-		if !isFull(err) || try == maxTries || !s.makeRoom(ctx, try, seen) {
+		if !isFull(err) || try == maxTries || !s.makeRoom(ctx, try, seen, free) {
 			return err
 		}
 	}
