@@ -51,6 +51,9 @@ func (s *Set) carryOut(ctx context.Context, p *Plan, data []byte, flags block.Fl
 	if p.Op == Detach || p.OldShared && (p.View != Origin || p.Old.Where == OnStore) {
 		s.shard(p.Chunk).leave(n)
 	}
+	if p.Op == Write && p.Old.Where == OnStore && !p.OldShared && !p.More {
+		s.moved(p.N)
+	}
 	if p.View == Origin && p.Op != Detach {
 		s.home.wake()
 	}

@@ -37,7 +37,7 @@ func (s *Set) enter(ctx context.Context, g *gate, flags block.Flags) error {
 		if err := s.share(ctx); err != nil {
 			return err
 		}
-		shut, err := g.try()
+		shut, err := g.try(flags)
 		if shut == nil && err == nil {
 			return nil
 		}

@@ -19,25 +19,12 @@ type gate struct {
 // enter admits a request, which must call leave. With NoWait it returns
 // block.ErrWouldBlock rather than wait.
 func (g *gate) enter(ctx context.Context, flags block.Flags) error {
-	nowait := flags&block.NoWait != 0
 	for {
-		if nowait {
-			if !g.mu.TryRLock() {
-				return block.ErrWouldBlock
-			}
-		} else {
-			g.mu.RLock()
-		}
-		shut := g.shut
+		shut, err := g.try(flags)
 		switch {
-		case g.closed:
-			g.mu.RUnlock()
-			return block.ErrClosed
-		case shut == nil:
-			return nil
-		}
-		g.mu.RUnlock()
-		if nowait {
+		case err != nil || shut == nil:
+			return err
+		case flags&block.NoWait != 0:
 			return block.ErrWouldBlock
 		}
 		select {
@@ -49,8 +36,12 @@ func (g *gate) enter(ctx context.Context, flags block.Flags) error {
 }
 
 // try admits a request, or returns what is closed when the gate opens.
-func (g *gate) try() (shut <-chan struct{}, err error) {
-	g.mu.RLock()
+func (g *gate) try(flags block.Flags) (shut <-chan struct{}, err error) {
+	if flags&block.NoWait == 0 {
+		g.mu.RLock()
+	} else if !g.mu.TryRLock() {
+		return nil, block.ErrWouldBlock
+	}
 	switch {
 	case g.closed:
 		err = block.ErrClosed

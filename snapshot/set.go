@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/barrier"
@@ -48,6 +49,7 @@ type Set struct {
 	party   party
 	home    homecoming
 	worker  worker
+	sealer  sealer
 	low     atomic.Bool
 	// unready is how many writes do not try to be redirected at once.
 	unready atomic.Int32
@@ -102,6 +104,7 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	s.toOrigin.Init(s.origin.Flush)
 	s.copies = make(chan struct{}, o.Copies)
 	s.worker.wake = make(chan struct{}, 1)
+	s.sealer.began = time.Now()
 	a, b := origin.Info(), store.Info()
 	s.info = block.Info{
 		Size: s.size, MinBlock: max(a.MinBlock, b.MinBlock), Rotational: a.Rotational || b.Rotational,
