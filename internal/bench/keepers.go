@@ -27,6 +27,7 @@ const rawName = "raw file"
 
 var (
 	rawFile  = ourKeeper(rawName, 0, "")
+	sparse   = keeper{"sparse file", "", 0, openSparse}
 	staged   = ourKeeper("staged", 0, `, policy="staged"`)
 	redirect = ourKeeper("redirect", 0, `, policy="redirect"`)
 	copyOut  = ourKeeper("copyout", 0, `, policy="copyout"`)
@@ -110,25 +111,44 @@ const exportName = "disk"
 // openOurs serves a disk in dir, which is filled if it is not there, with a new
 // store; or as a raw file, without args.
 func openOurs(ctx context.Context, l *lab, dir, args string) (stack, error) {
-	l.count++
 	s := &ourStack{l: l, plain: args == "", origin: filepath.Join(dir, "origin.img"), store: filepath.Join(dir, "store")}
-	control := filepath.Join(l.run, fmt.Sprintf("c%d", l.count))
 	if _, err := os.Stat(s.origin); err != nil {
 		if err := copyFile(s.origin, l.image); err != nil {
 			return nil, err
 		}
 	}
-	device := fmt.Sprintf("snapshots(%q, %q%s)", s.origin, s.store, args)
 	if s.plain {
-		device = fmt.Sprintf("file(%q)", s.origin)
+		s.store = ""
+		return s.serve(ctx, fmt.Sprintf("file(%q)", s.origin))
 	}
+	return s.serve(ctx, fmt.Sprintf("snapshots(%q, %q%s)", s.origin, s.store, args))
+}
+
+// openSparse serves a raw file whose blocks are all still to be found. Whatever
+// writes to a new place has to have them found.
+func openSparse(ctx context.Context, l *lab, dir string) (stack, error) {
+	s := &ourStack{l: l, plain: true, store: filepath.Join(dir, "sparse.img")}
+	f, err := os.Create(s.store)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Truncate(int64(l.o.size)<<20), f.Close()); err != nil {
+		return nil, err
+	}
+	return s.serve(ctx, fmt.Sprintf("file(%q)", s.store))
+}
+
+func (s *ourStack) serve(ctx context.Context, device string) (stack, error) {
+	l := s.l
+	l.count++
+	s.control = filepath.Join(l.run, fmt.Sprintf("c%d", l.count))
 	r, err := l.start(ctx, server{name: ours, export: exportName, command: func(l *lab, p place) []string {
-		return []string{l.o.strata, "serve", "--control", control, "--listen", "unix://" + p.socket, exportName + "=" + device}
+		return []string{l.o.strata, "serve", "--control", s.control, "--listen", "unix://" + p.socket, exportName + "=" + device}
 	}}, overUnix)
 	if err != nil {
 		return nil, err
 	}
-	s.r, s.client, s.control = r, daemon.NewClient(control), control
+	s.r, s.client = r, daemon.NewClient(s.control)
 	return s, nil
 }
 
@@ -179,7 +199,7 @@ func (s *ourStack) waitIdle(ctx context.Context, quiet time.Duration) error {
 }
 
 func (s *ourStack) stored() (int64, error) {
-	if s.plain {
+	if s.store == "" {
 		return 0, nil
 	}
 	return allocated(s.store)
@@ -196,7 +216,7 @@ func (s *ourStack) oldest() string {
 
 func (s *ourStack) close() {
 	s.r.stop()
-	if os.Remove(s.store) == nil {
+	if os.Remove(s.store) == nil && !s.plain {
 		// The next store of the disk is another one.
 		exec.Command(s.l.o.strata, "snapshot", "forget", s.origin).Run()
 	}

@@ -24,10 +24,11 @@ func keepers() []keeper {
 // diskRounds bounds the rounds on a disk, where a round takes long.
 const diskRounds = 3
 
-// alone are contenders with one snapshot each, and bitmap with them. Internal
-// snapshots begin with a copy of the disk, which takes too long on one.
+// alone are contenders with one snapshot each, and bitmap and a sparse file with
+// them. Internal snapshots begin with a copy of the disk, which takes too long on
+// one.
 func alone(site string) (all []contender) {
-	for _, k := range append(keepers(), bitmap) {
+	for _, k := range append(keepers(), bitmap, sparse) {
 		if site != onDisk || k.name != internals.name {
 			all = append(all, contender{k, 1})
 		}

@@ -82,7 +82,7 @@ func (r *report) writeSnapshots(dir string) error {
 	fmt.Fprintf(&b, "%s, %d processors, %s. Disks of %d MiB, filled with random bytes. Requests are 4 KiB, %d in flight, over a Unix socket; the client is fio's nbd engine, on the same processors, but for the rows with a flush after every %d writes: fio cannot do that with requests in flight, so our own client writes %d at a time and flushes, for all servers. ",
 		cpuModel(), runtime.NumCPU(), kernelRelease(), r.o.size, inFlight, inFlight, inFlight)
 	fmt.Fprintf(&b, "Every figure is the median of %d rounds, at most %d on the disk; in each round all take their turn. The run took %s. Peers: %s.\n\n", r.o.rounds, diskRounds, r.took.Round(time.Second), strings.Join(versions(), ", "))
-	fmt.Fprintf(&b, "**R** is the same server exporting a raw file, and every ratio is to R in the same row. *staged*, *redirect* and *copyout* are the policies of `snapshots()` with the default kind of store; *bitmap* is that kind. *qcow2 64 KiB* is a chain of overlays with clusters of 64 KiB, *qcow2 extended* one with clusters of 128 KiB and sub-clusters of 4 KiB (`extended_l2`), *qcow2 internal* has its snapshots inside one file; all three are served by qemu-nbd.\n\n")
+	fmt.Fprintf(&b, "**R** is the same server exporting a raw file, and every ratio is to R in the same row. *staged*, *redirect* and *copyout* are the policies of `snapshots()` with the default kind of store; *bitmap* is that kind. *qcow2 64 KiB* is a chain of overlays with clusters of 64 KiB, *qcow2 extended* one with clusters of 128 KiB and sub-clusters of 4 KiB (`extended_l2`), *qcow2 internal* has its snapshots inside one file; all three are served by qemu-nbd. *sparse file* has no snapshots: it is a raw file like R, but one that has no blocks when it is written, as any new place has none.\n\n")
 	fmt.Fprintf(&b, "![Throughput over that of a raw file](benchmarks-snapshots.svg)\n\n")
 	r.writeTargets(&b, snapTargets, "The numbers that the project has set itself for snapshots.")
 	s.writeFirst(&b)
@@ -105,7 +105,7 @@ func (s *snapReport) bars() (all []bar) {
 		some := r.kind == firstWrites || r.kind == flushedWrites ||
 			r.kind != crowdedWrites && r.kind != readOldest && (r.snapshots == kept[0] || r.snapshots == longestChain)
 		for _, name := range keeperNames(r.figures) {
-			if name != rawName && some {
+			if name != rawName && name != sparse.name && some {
 				all = append(all, bar{r.title() + ": " + name, r.overRaw(name)})
 			}
 		}

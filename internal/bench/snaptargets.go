@@ -87,6 +87,9 @@ func (r snapRow) bounds(name, base string, want float64) (all []string) {
 			all = append(all, fmt.Sprintf("client %.0f %% busy: %.2fx if it never waited", us.busy*100, ceiling))
 		}
 	}
+	if limit := quotient(r.figures[sparse.name].iops, peer.iops); base == rawName && limit > 0 && limit < want {
+		all = append(all, fmt.Sprintf("a raw file whose blocks the file system still has to find: %.2f R", limit))
+	}
 	if raw := r.figures[rawName]; raw.cpu > 0 && us.cpu > raw.cpu {
 		all = append(all, fmt.Sprintf("the server uses %s for a request, with a raw file %s", micros(us.cpu), micros(raw.cpu)))
 	}
