@@ -102,6 +102,9 @@ func (s *Set) Apply(ctx context.Context, c *Config) ([]*Retired, error) {
 	roots := make([]*instance, len(c.Exports))
 	for i, x := range c.Exports {
 		root, err := b.get(x.Device)
+		if err == nil {
+			err = bonded(x, root)
+		}
 		if err != nil {
 			return nil, errors.Join(err, b.done())
 		}

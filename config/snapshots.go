@@ -39,9 +39,12 @@ type snapshotsOptions struct {
 	ReadOnly    bool              `name:"read_only" doc:"Change nothing, not even the store."`
 }
 
+// snapshotsName is the name of the layer.
+const snapshotsName = "snapshots"
+
 // addSnapshots adds the layer snapshots.
 func addSnapshots(r *Registry) {
-	AddLayer(r, "snapshots", func(block.Device, snapshotsOptions) (block.Device, error) {
+	AddLayer(r, snapshotsName, func(block.Device, snapshotsOptions) (block.Device, error) {
 		return nil, errors.New("not called")
 	}, Over("origin"), func(c *Constructor) {
 		c.check, c.complete, c.prepare, c.open = checkSnapshots, completeSnapshots, prepareStore, openSnapshots
