@@ -17,11 +17,12 @@
 //
 // A commit appends blocks to the log: data and log become durable by one flush,
 // as the log has the checksums of the data, and a commit whose data did not
-// arrive is none. Records say what the entries of a chunk are, not what was done
-// to them, so that to replay the log nothing else has to be read.
+// arrive is none. Records say what the entries of a chunk are, or which one is
+// not there any more, so that to replay the log nothing else has to be read.
 //
 // A lookup looks into the memtable, which overrides the trees chunk by chunk,
-// and then into the map. Nodes never change; readers use them without a lock,
+// and then into the map: alone where the memtable has all entries of a chunk, with
+// it where that says which of the map's are not there any more. Nodes never change; readers use them without a lock,
 // and a cache drops those that nobody has used lately. What is not in memory is
 // read, but never while a lock is held.
 //
@@ -42,7 +43,10 @@
 // the newest user: those that end at it, or at a snapshot behind it that has
 // gone before. The tree of eras has them in one range, so a deletion costs what
 // its era has, and a batch is one ordered pass, whose position is a part of the
-// commits.
+// commits. Entries in the memtable are not among the eras yet: it is looked through
+// as it is in memory, before the pass and once for a deletion. What is found costs a
+// few bytes of the log and of the memtable, however many entries a chunk has; the
+// map learns of it by the next checkpoint.
 //
 // # Sharing
 //

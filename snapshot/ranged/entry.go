@@ -236,16 +236,6 @@ func (s *roll) homed(all []entry, v snapshot.ID) []entry {
 	return kept
 }
 
-// useless reports whether there are entries that nobody uses.
-func (s *roll) useless(all []entry) bool {
-	return slices.ContainsFunc(all, func(e entry) bool { return s.users(e.from, e.to) == 0 })
-}
-
-// pruned returns the entries that somebody uses.
-func (s *roll) pruned(all []entry) []entry {
-	return slices.DeleteFunc(slices.Clone(all), func(e entry) bool { return s.users(e.from, e.to) == 0 })
-}
-
 // validate says what is wrong with the entries of a chunk that were read.
 func (s *roll) validate(all []entry, g *geometry, n int64) error {
 	last := snapshot.ID(0)

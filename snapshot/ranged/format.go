@@ -24,7 +24,7 @@ const (
 
 	minSegment, maxSegment = 64 << 10, 16 << 20
 	minSegments            = 8
-	version                = 1
+	version                = 2
 )
 
 // The magic numbers of blocks.

@@ -94,6 +94,13 @@ func (st *store) each(ctx context.Context, f func(*roll, group)) error {
 // eachGroup calls f with the groups of a tree that has a memtable over it.
 func eachGroup(ctx context.Context, t *tree, recent *memtable, f func(group)) error {
 	for c, list := range recent.all() {
+		if partial(list) {
+			g, err := t.find(ctx, c, nil, 0)
+			if err != nil {
+				return err
+			}
+			list, _ = settled(list, g.list)
+		}
 		if len(list) > 0 {
 			f(group{c, 1, list})
 		}

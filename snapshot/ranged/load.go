@@ -126,7 +126,7 @@ func (st *store) reload(ctx context.Context) error {
 	defer st.mu.Unlock()
 	st.state, st.journal = r.state, r.journal
 	st.staged, st.data, st.planned, st.draft, st.stale = writer{}, false, 0, nil, false
-	st.swept, st.gone, st.links = 0, nil, nil
+	st.sweep, st.gone, st.links = sweep{}, nil, nil
 	return nil
 }
 
@@ -162,7 +162,7 @@ func (st *store) Refresh(ctx context.Context) error {
 		err = r.mend(ctx)
 	}
 	st.mu.Lock()
-	st.journal, st.stale, st.swept = r.journal, err != nil, 0
+	st.journal, st.stale, st.sweep = r.journal, err != nil, sweep{}
 	st.mu.Unlock()
 	return err
 }

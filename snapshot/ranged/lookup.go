@@ -51,22 +51,28 @@ func (st *store) piece(ctx context.Context, v snapshot.ID, c, n int64, buf []ent
 			st.mu.RUnlock()
 			return snapshot.Segment{}, err
 		}
-		if list, ok := st.recent(c, buf); ok {
-			seg := st.segment(list, v, st.mark)
+		recent, ok := st.recent(c, buf)
+		switch {
+		case ok && !partial(recent):
+			seg := st.segment(recent, v, st.mark)
 			st.mu.RUnlock()
 			return seg, nil
-		}
-		if n = min(n, maxLook); n > 1 {
-			n = st.frozen.clear(c, st.mem.clear(c, n))
+		case ok:
+			n = 1
+		case n > 1:
+			n = st.frozen.clear(c, st.mem.clear(c, min(n, maxLook)))
 		}
 		t, roll, mark := st.state.trees, st.roll, st.mark
 		st.mu.RUnlock()
-		g, err := t.chunks.find(ctx, c, buf, flags)
+		g, err := t.chunks.find(ctx, c, recent[len(recent):], flags)
 		if err != nil {
 			if st.outdated(t, err) {
 				continue
 			}
 			return snapshot.Segment{}, err
+		}
+		if ok {
+			g.list, _ = settled(recent, g.list)
 		}
 		seg := roll.segmentOf(&st.geo, g.list, v, mark)
 		seg.N = min(g.n, n)
@@ -156,8 +162,9 @@ func (r *reading) end() int64 {
 // at returns the entries of a chunk as they are now. The caller has mu and goes
 // forward.
 func (r *reading) at(c int64) []entry {
-	if list, ok := r.st.recent(c, nil); ok {
-		return list
+	recent, ok := r.st.recent(c, nil)
+	if ok && !partial(recent) {
+		return recent
 	}
 	if r.next > 0 && c < r.groups[r.next].chunk {
 		r.next = 0
@@ -166,6 +173,10 @@ func (r *reading) at(c int64) []entry {
 		r.next++
 	}
 	g := &r.groups[r.next]
+	if ok {
+		list, _ := settled(recent, moved(nil, g.list, c-g.chunk))
+		return list
+	}
 	if len(g.list) == 0 || c == g.chunk {
 		return g.list
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 // A memtable has the entries of the chunks that have changed since the tree was
-// made: all of them, not what has changed. It is in order, so that a checkpoint
-// reads it from one end to the other and nothing has to be sorted; and it is a
-// list of small pages of packed entries, so that it holds many.
+// made: all of a chunk, or which of the tree's are left out. It is in order, so
+// that a checkpoint reads it from one end to the other and nothing has to be
+// sorted; and it is a list of small pages of packed entries, so that it holds many.
 type memtable struct {
 	pages []*page
 	// firsts are the first chunks of the pages.
@@ -107,31 +107,40 @@ func (m *memtable) unpack(list []packed, buf []entry) []entry {
 	return buf
 }
 
-func (m *memtable) pack(list []entry) []packed {
-	all := make([]packed, len(list))
-	for i, e := range list {
-		v := views{e.from, e.to}
-		n, ok := m.index[v]
-		if !ok {
-			n = uint32(len(m.spans))
-			m.spans, m.index[v] = append(m.spans, v), n
-			m.bytes += viewsBytes
-		}
+// pack appends entries to all.
+func (m *memtable) pack(all []packed, list []entry) []packed {
+	for _, e := range list {
 		if m.base == 0 {
 			m.base = e.born
 		}
-		all[i] = packed{place: uint64(e.slot)<<2 | uint64(e.where), views: n, born: unborn}
+		x := packed{place: uint64(e.slot)<<2 | uint64(e.where), views: m.number(views{e.from, e.to}), born: unborn}
 		// The log is not so long; what is that much older is durable.
 		if d := int64(e.born - m.base); e.born != 0 && d > unborn {
-			all[i].born = int32(d)
+			x.born = int32(d)
 		}
+		all = append(all, x)
 	}
 	return all
 }
 
+// number returns the number of a range of snapshots.
+func (m *memtable) number(v views) uint32 {
+	n, ok := m.index[v]
+	if !ok {
+		n = uint32(len(m.spans))
+		m.spans, m.index[v] = append(m.spans, v), n
+		m.bytes += viewsBytes
+	}
+	return n
+}
+
 // set replaces the entries of a chunk.
 func (m *memtable) set(c int64, list []entry) {
-	all := m.pack(list)
+	var room [8]packed
+	m.put(c, m.pack(room[:0], list))
+}
+
+func (m *memtable) put(c int64, all []packed) {
 	if len(m.pages) == 0 {
 		m.pages, m.firsts = []*page{{}}, []int64{c}
 		m.bytes += pageBytes
@@ -231,9 +240,12 @@ func (m *memtable) all() iter.Seq2[int64, []entry] {
 // under puts an older memtable below m, which has precedence.
 func (m *memtable) under(old *memtable) {
 	for c, list := range old.all() {
-		if _, ok := m.get(c, nil); !ok {
-			m.set(c, list)
+		over, ok := m.get(c, nil)
+		if ok && !partial(over) {
+			continue
 		}
+		// What is partial is never over what is not.
+		m.set(c, append(list, over...))
 	}
 }
 

@@ -1,6 +1,10 @@
 package ranged
 
-import "github.com/strata-storage/strata/snapshot"
+import (
+	"fmt"
+
+	"github.com/strata-storage/strata/snapshot"
+)
 
 // A packer makes leaves of a stream of records.
 type packer struct {
@@ -25,6 +29,11 @@ func (p *packer) small() bool {
 		n += max(len(p.last.list), 1)
 	}
 	return n > 0 && len(p.refs) == 0 && n < p.most()/4
+}
+
+// unfounded is the error of changes to entries that the tree has not.
+func (p *packer) unfounded(c int64) error {
+	return fmt.Errorf("entries of chunk %d are left out which the map has not: %w", c, snapshot.ErrDamaged)
 }
 
 func (p *packer) replace(c int64, old, list []entry) error {

@@ -15,6 +15,7 @@ const (
 	opDelete
 	opCursor
 	opPut
+	opDrop
 )
 
 // maxRun bounds the chunks of a record, as the engine bounds those of a plan.
@@ -23,8 +24,8 @@ const maxRun = 1024
 // fresh marks entries whose place this record is the first to use.
 const fresh = ^uint64(0)
 
-// A record is a change of the state. Those of the map say what is, not what was
-// done, so that to carry them out nothing has to be read.
+// A record is a change of the state. Those of the map say what is, or what is
+// not any more, so that to carry them out nothing has to be read.
 type record struct {
 	op byte
 	// The group has the new entries; freed are the places of the first chunk
@@ -38,6 +39,7 @@ type record struct {
 	cursor key
 	name   string
 	value  []byte
+	fall   fall
 }
 
 // A gap is a range of snapshots on the origin device, which get a place.
@@ -85,6 +87,9 @@ func (r *record) encode(w *writer) {
 		w.bytes([]byte(r.name))
 		w.flag(r.value != nil)
 		w.bytes(r.value)
+	case opDrop:
+		f := &r.fall
+		w.num(uint64(f.chunk), uint64(f.n), uint64(f.to), uint64(f.slot+1))
 	}
 }
 
@@ -185,17 +190,30 @@ func (r *reader) record(g *geometry) (x record) {
 		if v := r.bytes(snapshot.MaxValue, "the length of a value"); has {
 			x.value = append([]byte{}, v...)
 		}
+	case opDrop:
+		f := &x.fall
+		f.chunk = r.upTo(g.chunks()-1, "a chunk")
+		f.n = r.run(g, f.chunk)
+		f.to = snapshot.ID(r.upTo(max48, "a snapshot"))
+		f.slot = r.upTo(g.slots()-f.n+1, "a place") - 1
 	default:
 		r.fail("unknown operation %d", x.op)
 	}
 	return x
 }
 
-func (r *reader) mapRecord(g *geometry, x *record) {
-	x.chunk = r.upTo(g.chunks()-1, "a chunk")
-	if x.n = r.upTo(min(g.chunks()-x.chunk, maxRun), "a number of chunks"); x.n == 0 {
+// run returns for how many chunks from one on something is.
+func (r *reader) run(g *geometry, chunk int64) int64 {
+	n := r.upTo(min(g.chunks()-chunk, maxRun), "a number of chunks")
+	if n == 0 {
 		r.fail("there are no chunks in a record")
 	}
+	return n
+}
+
+func (r *reader) mapRecord(g *geometry, x *record) {
+	x.chunk = r.upTo(g.chunks()-1, "a chunk")
+	x.n = r.run(g, x.chunk)
 	for range r.upTo(int64(len(r.b)), "a number of entries") {
 		e := entry{from: snapshot.ID(r.upTo(max48, "a snapshot")), to: head}
 		if to := r.upTo(max48, "a number of snapshots"); to > 0 {

@@ -215,8 +215,8 @@ func verify(all []record) map[int64]uint32 {
 	sums := map[int64]uint32{}
 	for k := range all {
 		r := &all[k]
-		if r.op != opMap {
-			continue
+		for slot := r.fall.slot; r.op == opDrop && slot >= 0 && slot < r.fall.slot+r.fall.n; slot++ {
+			delete(sums, slot)
 		}
 		j := 0
 		slots := newSlots(nil, r.list)

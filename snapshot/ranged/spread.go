@@ -1,6 +1,10 @@
 package ranged
 
-import "github.com/strata-storage/strata/snapshot"
+import (
+	"slices"
+
+	"github.com/strata-storage/strata/snapshot"
+)
 
 // A spread passes the records of a leaf on to a packer, as the changes before a
 // bound have them.
@@ -97,6 +101,9 @@ func (s *spread) pass(g group) error {
 func (s *spread) mapOp(o op) error {
 	at, g := int64(o.k.a), s.g
 	if g.n == 0 || at < g.chunk {
+		if partial(o.list) {
+			return s.p.unfounded(at)
+		}
 		return s.p.replace(at, nil, o.list)
 	}
 	if at > g.chunk {
@@ -105,7 +112,14 @@ func (s *spread) mapOp(o op) error {
 		}
 	}
 	s.g = group{at + 1, g.chunk + g.n - at - 1, moved(nil, g.list, at+1-g.chunk)}
-	return s.p.replace(at, moved(nil, g.list, at-g.chunk), o.list)
+	old, list := moved(nil, g.list, at-g.chunk), o.list
+	if partial(list) {
+		var found bool
+		if list, found = settled(list, slices.Clone(old)); !found {
+			return s.p.unfounded(at)
+		}
+	}
+	return s.p.replace(at, old, list)
 }
 
 // eraOp adds a chunk to an era, or takes it away, which may be one of those

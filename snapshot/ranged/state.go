@@ -46,18 +46,20 @@ func newState(g *geometry, c *cache) *state {
 }
 
 // recent returns the entries of a chunk that has changed since the trees were
-// made, appended to buf.
+// made, or what is left out of those that the tree has, in buf, which is empty.
 func (s *state) recent(c int64, buf []entry) ([]entry, bool) {
-	if list, ok := s.mem.get(c, buf); ok {
+	list, ok := s.mem.get(c, buf)
+	if ok && (s.frozen == nil || !partial(list)) {
 		return list, true
 	}
-	return s.frozen.get(c, buf)
+	list, more := s.frozen.get(c, list)
+	return list, ok || more
 }
 
 // cold returns an error if bits must be read before a record is carried out.
 func (s *state) cold(r *record) error {
-	if r.op != opMap {
-		return nil
+	if f := &r.fall; r.op == opDrop && f.slot >= 0 {
+		return s.space.cold(f.slot, f.n)
 	}
 	for _, slot := range r.freed {
 		if err := s.space.cold(slot, r.n); err != nil {
@@ -91,6 +93,8 @@ func (s *state) do(r *record) error {
 		s.advance(r.cursor)
 	case opPut:
 		s.put(r.name, r.value)
+	case opDrop:
+		return s.doDrop(&r.fall)
 	}
 	return nil
 }
@@ -162,6 +166,10 @@ func (s *state) redo(r *record) error {
 	case opDelete:
 		for _, id := range r.ids {
 			err = cmp.Or(err, s.exists(id))
+		}
+	case opDrop:
+		if to := r.fall.to; to == 0 || to >= s.next {
+			err = fmt.Errorf("an entry up to snapshot %d is left out, the next one is %d", to, s.next)
 		}
 	}
 	if err == nil {

@@ -1,37 +1,29 @@
 package ranged
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/strata-storage/strata/snapshot"
 )
 
-// sweepable is how many chunks the memtables may have to be looked through
-// after a deletion, without a checkpoint.
-const sweepable = 4096
-
 // Step makes a checkpoint if one is due. Otherwise it frees what deleted
 // snapshots used: it looks at the entries of their eras, as the tree of eras
-// has them, in the order of that tree.
-//
-// What has changed since that tree was made is looked through first, or if it
-// is much a checkpoint is made. Entries that are made later have users.
+// has them, in the order of that tree. What has changed since that tree was made
+// is looked through first. Entries that are made later have users.
 func (st *store) Step(ctx context.Context, budget int) (snapshot.Progress, error) {
 	st.mu.RLock()
-	doomed, total := len(st.doomed) > 0, st.state.trees.runs
-	old := st.swept < st.deletions && st.state.trees.seq < st.doomedAt
-	many := st.mem.chunks > sweepable || st.frozen != nil
+	doomed, total, swept := len(st.doomed) > 0, st.state.trees.runs, st.swept()
 	making := st.frozen != nil || len(st.gone)+len(st.links) > 0
 	st.mu.RUnlock()
-	if making || st.due() || doomed && old && many {
+	switch {
+	case making || st.due():
 		more, err := st.compactStep(ctx, max(budget, 1))
 		return snapshot.Progress{Done: 1, Total: 1, More: more || doomed || err != nil}, err
-	}
-	if !doomed {
+	case !doomed:
 		return snapshot.Progress{}, nil
-	}
-	if old {
-		return snapshot.Progress{Done: 1, Total: total + 1, More: true}, st.sweep(ctx)
+	case !swept:
+		return snapshot.Progress{Done: 1, Total: total + 1, More: true}, st.sweepStep(ctx, max(budget, 1))
 	}
 	return st.prune(ctx, max(budget, 1))
 }
@@ -55,38 +47,13 @@ func (st *store) compactStep(ctx context.Context, budget int) (more bool, err er
 	return st.draft != nil || len(st.gone)+len(st.links) > 0, err
 }
 
-// sweep frees what the memtables have.
-func (st *store) sweep(ctx context.Context) error {
-	for {
-		st.mu.Lock()
-		at := &reading{st: st, t: st.state.trees}
-		c := st.change(at)
-		looked := int64(0)
-		for chunk, list := range st.mem.all() {
-			looked++
-			if st.useless(list) {
-				c.add(chunk, st.pruned(list))
-			}
-		}
-		err := c.stage()
-		if err == nil {
-			st.swept = st.deletions
-			st.visits += looked
-		}
-		st.mu.Unlock()
-		if again, err := st.heat(ctx, err); !again {
-			return err
-		}
-	}
-}
-
 // prune looks at up to budget entries of the doomed eras.
 func (st *store) prune(ctx context.Context, budget int) (snapshot.Progress, error) {
 	for {
 		st.mu.RLock()
-		t, spans, roll := st.state.trees, st.doomed, st.roll
+		t, spans := st.state.trees, st.doomed
 		st.mu.RUnlock()
-		w, err := st.walk(ctx, t, spans, &roll, int64(budget))
+		w, err := st.walk(ctx, t, spans, int64(budget))
 		if err != nil {
 			if st.outdated(t, err) {
 				continue
@@ -103,16 +70,15 @@ func (st *store) prune(ctx context.Context, budget int) (snapshot.Progress, erro
 	}
 }
 
-// A walk is what a step has found: readings of the chunks that are to be looked
-// at, and where it has come.
+// A walk is what a step has found, and where it has come.
 type walk struct {
-	found  []*reading
+	leads  []lead
 	visits int64
 	cursor key
 	end    bool
 }
 
-func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, budget int64) (w walk, err error) {
+func (st *store) walk(ctx context.Context, t *trees, spans []span, budget int64) (w walk, err error) {
 	next := uint64(0) // the first era that has anything
 	for _, x := range spans {
 		for k := x.from; uint64(x.to) >= next; {
@@ -130,17 +96,15 @@ func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, b
 				break
 			}
 			n = min(n, budget-w.visits)
-			r := &reading{st: st, t: t, chunk: c}
 			for at := c; at < c+n; {
-				g, err := t.chunks.find(ctx, at, nil, 0)
+				l, err := t.chunks.lead(ctx, at, to)
 				if err != nil {
 					return w, err
 				}
-				g.n = min(g.n, c+n-at)
-				r.groups = append(r.groups, g)
-				at += g.n
+				l.n = min(l.n, c+n-at)
+				w.leads = append(w.leads, l)
+				at += l.n
 			}
-			w.found = append(w.found, r)
 			w.visits += n
 			k = key{uint64(to), uint64(c + n)}
 		}
@@ -149,35 +113,23 @@ func (st *store) walk(ctx context.Context, t *trees, spans []span, roll *roll, b
 	return w, nil
 }
 
-// free frees what a walk has found without users.
+// free frees what a walk has found without users. If bits must be read first the
+// cursor is where that is.
 func (st *store) free(t *trees, w walk) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.state.trees != t {
 		return errMore
 	}
-	var changes []*change
-	seen := map[int64]bool{} // chunks can be in several eras
-	for _, r := range w.found {
-		x := st.change(r)
-		for c := r.chunk; c < r.end(); c++ {
-			if list := r.at(c); !seen[c] && st.useless(list) {
-				seen[c] = true
-				x.add(c, st.pruned(list))
-			}
+	var falls []fall
+	for i := range w.leads {
+		x := &w.leads[i]
+		// One after the other, as several of a chunk may have the same place.
+		falls = st.falls(falls[:0], x)
+		if err := st.fell(falls); err != nil {
+			return cmp.Or(st.stage(&record{op: opCursor, cursor: key{uint64(x.to), uint64(x.chunk)}}), err)
 		}
-		for i := range x.records {
-			if err := st.cold(&x.records[i]); err != nil {
-				return err
-			}
-		}
-		changes = append(changes, x)
+		st.visits += x.n
 	}
-	for _, x := range changes {
-		if err := x.stage(); err != nil {
-			return err
-		}
-	}
-	st.visits += w.visits
 	return st.stage(&record{op: opCursor, cursor: w.cursor})
 }

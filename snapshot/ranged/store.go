@@ -56,9 +56,8 @@ type store struct {
 	staged writer
 	data   bool
 	// planned bounds the entries that open plans may add.
-	planned int64
-	// swept is the deletion for which the memtables were looked through.
-	swept           uint64
+	planned         int64
+	sweep           sweep
 	visits, commits int64
 
 	// making is held by who makes a checkpoint, turn by who commits, in that
@@ -123,6 +122,9 @@ func (st *store) outdated(t *trees, err error) bool {
 // heat reads the bits of a segment if err asks for them. It reports whether to
 // try again.
 func (st *store) heat(ctx context.Context, err error) (bool, error) {
+	if err == nil {
+		return false, nil
+	}
 	var seg coldError
 	if !errors.As(err, &seg) {
 		return false, err
