@@ -143,6 +143,9 @@ func (z *Lazy) Leave() {
 	if z.users--; z.users == 0 && z.empty != nil {
 		close(z.empty)
 		z.empty = nil
+		// The door closes at this moment, lest those who come again and again
+		// are inside before anybody has seen that nobody is.
+		z.hold = nil
 	}
 	if z.users < 0 {
 		panic("lock: Leave without Enter")
@@ -260,12 +263,17 @@ func (z *Lazy) keep(h Hold) {
 		contended := h.Contended()
 		age := z.o.Clock.Now() - taken
 		z.mu.Lock()
-		idle := z.users == 0
+		shut, idle := z.hold == nil, z.users == 0
 		var empty chan struct{}
 		if contended && age >= z.o.Min && !idle {
 			empty = z.emptied()
+		} else {
+			z.empty = nil // who waited has given up
 		}
 		z.mu.Unlock()
+		if shut {
+			return
+		}
 
 		var wait time.Duration
 		switch {

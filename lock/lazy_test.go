@@ -149,6 +149,54 @@ func TestLazyLetsOthersIn(t *testing.T) {
 	})
 }
 
+// Who is inside over and over, as background work is, hands over when it leaves
+// for the first time after the minimum: it does not enter again before.
+func TestLazyDoorCloses(t *testing.T) {
+	lazy(t, func(t *testing.T, z *lock.Lazy, other lock.Lock, log *[]string) {
+		enter(t, z)
+		ended := make(chan []bool)
+		go func() {
+			var others []bool
+			for range 10 {
+				time.Sleep(2 * time.Millisecond)
+				z.Leave()
+				h, err := z.Enter(t.Context())
+				if err != nil {
+					t.Error(err)
+					break
+				}
+				others = append(others, h.HeldByOther())
+			}
+			z.Leave()
+			ended <- others
+		}()
+		same(t, "a hand-over between steps of 2 ms", takes(t, other), 6*time.Millisecond)
+		for i, other := range <-ended {
+			if other != (i >= 2) {
+				t.Errorf("hold %d was held by another before: %v", i+1, other)
+			}
+		}
+	})
+}
+
+// When the one that waited has given up, the door stays open.
+func TestLazyWaiterGivesUp(t *testing.T) {
+	lazy(t, func(t *testing.T, z *lock.Lazy, other lock.Lock, log *[]string) {
+		first := enter(t, z)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := other.Lock(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Lock with somebody inside: %v", err)
+		}
+		time.Sleep(40 * time.Millisecond) // until the maximum has passed
+		z.Leave()
+		if enter(t, z) != first {
+			t.Error("the lock was given back though nobody wants it")
+		}
+		z.Leave()
+	})
+}
+
 func TestLazyLoss(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
