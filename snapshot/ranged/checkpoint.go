@@ -167,8 +167,9 @@ func (st *store) thaw() {
 	defer st.mu.Unlock()
 	d := st.draft
 	st.draft = nil
-	st.mem.under(d.mem)
-	st.frozen = nil
+	// What has changed since is little as a rule, and what was frozen is not.
+	d.mem.over(st.mem)
+	st.mem, st.frozen = d.mem, nil
 	st.space.drop(d.taken)
 	for i := range d.segs {
 		if d.segs[i].dirty {
@@ -206,7 +207,7 @@ func (st *store) install(ctx context.Context, token uint64) error {
 	err := dev.WriteAt(ctx, ring, ringCopy(d.gen), 0)
 	st.mu.Lock()
 	st.draft, st.gen, st.images = nil, d.gen, d.images
-	st.state.trees, st.frozen = d.trees, nil
+	st.state.trees, st.frozen, st.lost = d.trees, nil, loss{}
 	for i := range d.segs {
 		st.space.segs[i].addr = d.segs[i].addr
 	}
@@ -232,7 +233,39 @@ func (st *store) install(ctx context.Context, token uint64) error {
 func (st *store) due() bool {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
-	return st.frozen == nil && (st.eager && st.mem.chunks > 0 || st.mem.bytes > st.memLimit() || st.blocks > int64(st.maxLogs())*st.geo.segment/blockSize/2)
+	log := int64(st.maxLogs()) * st.geo.segment / blockSize
+	switch {
+	case st.frozen != nil:
+		return false
+	case st.eager && st.mem.chunks > 0:
+		return true
+	case st.lost != loss{}:
+		return st.mem.bytes > max(st.memLimit(), st.lost.bytes+st.memLimit()/lostParts) || st.blocks > max(log/2, st.lost.blocks+log/2/lostParts)
+	}
+	return st.mem.bytes > st.memLimit() || st.blocks > log/2
+}
+
+// A loss is how much had changed, and how long the log was, when a draft was
+// given up because others had the lock. As long as they keep taking it another
+// draft would go the same way: what was done for it is in vain, and done again
+// under every hold. So nothing is begun that can wait, and at last a commit makes
+// the checkpoint in one piece.
+type loss struct{ bytes, blocks int64 }
+
+// lostParts is in how many parts what may yet change, or be logged, must come
+// before another draft is begun.
+const lostParts = 4
+
+// giveUp gives up the draft because others have had the lock, who may have used
+// the blocks that it has been given. The caller holds making.
+func (st *store) giveUp() {
+	if st.draft == nil || st.draft.risky {
+		return
+	}
+	st.thaw()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.lost = loss{st.mem.bytes, st.blocks}
 }
 
 // Close makes a checkpoint unless the log is short.

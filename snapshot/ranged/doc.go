@@ -31,7 +31,9 @@
 // with commits, or a suspension, in between: until its entry in the ring is
 // durable it is nothing, and when the store is closed or others have changed it
 // before, it is given up. Then the old nodes and the log before it are free. A
-// commit helps with it if the background cannot keep up.
+// commit helps with it if the background cannot keep up. Where stores take turns
+// faster than a checkpoint is made, none is begun in the background, over and
+// over, until memory or log make a commit do it in one piece.
 //
 // In memory a node has a column for each field, of as many bytes as the numbers
 // of this node need, and a search begins where a key would be if all were evenly
@@ -44,7 +46,7 @@
 // gone before. The tree of eras has them in one range, so a deletion costs what
 // its era has, and a batch is one ordered pass, whose position is a part of the
 // commits. Entries in the memtable are not among the eras yet: it is looked through
-// as it is in memory, before the pass and once for a deletion. What is found costs a
+// as it is in memory, before the pass, once for a deletion and in pieces. What is found costs a
 // few bytes of the log and of the memtable, however many entries a chunk has; the
 // map learns of it by the next checkpoint.
 //

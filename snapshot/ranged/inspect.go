@@ -83,10 +83,8 @@ func (st *store) each(ctx context.Context, f func(*roll, group)) error {
 	defer st.making.Unlock()
 	st.mu.RLock()
 	t, roll, recent := st.state.trees, st.roll, newMemtable()
-	recent.under(st.mem)
-	if st.frozen != nil {
-		recent.under(st.frozen)
-	}
+	recent.over(st.frozen)
+	recent.over(st.mem)
 	st.mu.RUnlock()
 	return eachGroup(ctx, t.chunks, recent, func(g group) { f(&roll, g) })
 }

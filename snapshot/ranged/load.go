@@ -126,7 +126,7 @@ func (st *store) reload(ctx context.Context) error {
 	defer st.mu.Unlock()
 	st.state, st.journal = r.state, r.journal
 	st.staged, st.data, st.planned, st.draft, st.stale = writer{}, false, 0, nil, false
-	st.sweep, st.gone, st.links = sweep{}, nil, nil
+	st.sweep, st.lost, st.gone, st.links = sweep{}, loss{}, nil, nil
 	return nil
 }
 
@@ -137,10 +137,7 @@ func (st *store) Refresh(ctx context.Context) error {
 	defer st.making.Unlock()
 	st.turn.Lock()
 	defer st.turn.Unlock()
-	if st.draft != nil && !st.draft.risky {
-		// Others may have used the blocks that it has been given.
-		st.thaw()
-	}
+	st.giveUp()
 	for !st.clear(clearAtOnce) {
 	}
 	b := make([]byte, blockSize)
@@ -162,7 +159,7 @@ func (st *store) Refresh(ctx context.Context) error {
 		err = r.mend(ctx)
 	}
 	st.mu.Lock()
-	st.journal, st.stale, st.sweep = r.journal, err != nil, sweep{}
+	st.journal, st.stale = r.journal, err != nil
 	st.mu.Unlock()
 	return err
 }

@@ -237,15 +237,16 @@ func (m *memtable) all() iter.Seq2[int64, []entry] {
 	}
 }
 
-// under puts an older memtable below m, which has precedence.
-func (m *memtable) under(old *memtable) {
-	for c, list := range old.all() {
-		over, ok := m.get(c, nil)
-		if ok && !partial(over) {
-			continue
-		}
+// over puts a newer memtable, which has precedence, on top of m. What that costs
+// depends on the newer one only.
+func (m *memtable) over(newer *memtable) {
+	for c, list := range newer.all() {
 		// What is partial is never over what is not.
-		m.set(c, append(list, over...))
+		if partial(list) {
+			old, _ := m.get(c, nil)
+			list = append(old, list...)
+		}
+		m.set(c, list)
 	}
 }
 

@@ -56,7 +56,8 @@ type store struct {
 	staged writer
 	data   bool
 	// planned bounds the entries that open plans may add.
-	planned         int64
+	planned int64
+	// sweep is how far the memtable was looked through.
 	sweep           sweep
 	visits, commits int64
 
@@ -73,6 +74,9 @@ type store struct {
 	journal
 	// stale: a Refresh has failed half-way.
 	stale bool
+	// lost is what there was when others last made this one give up a draft.
+	// mu guards it.
+	lost loss
 }
 
 func newStore(cfg snapshot.Config) (snapshot.Store, error) {
