@@ -103,7 +103,7 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	})
 	s.toOrigin.Init(s.origin.Flush)
 	s.copies = make(chan struct{}, o.Copies)
-	s.worker.wake = make(chan struct{}, 1)
+	s.worker.init()
 	s.sealer.began = time.Now()
 	a, b := origin.Info(), store.Info()
 	s.info = block.Info{

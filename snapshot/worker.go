@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/strata-storage/strata/internal/pace"
 )
 
 // worker runs the background work of a Set.
@@ -14,9 +16,10 @@ type worker struct {
 	done   chan struct{}
 	wake   chan struct{}
 
-	// step is held by the one who does a step.
+	// step is held by the one who does a step; pace belongs to it.
 	step sync.Mutex
 	last atomic.Pointer[done]
+	pace pace.Pace
 
 	// seen is the number of changes when the worker last looked whether
 	// clients write, and looks how often in a row they did when something
@@ -31,11 +34,10 @@ type done struct {
 	Progress
 }
 
-// stepBudget bounds a step of the store, in entries; retryAfter is the pause
-// after a failure, maxPause the longest one between steps, but for those that
-// bring chunks home, which may take long where devices have heads.
+// retryAfter is the pause after a failure, maxPause the longest one between
+// steps, but for those that bring chunks home, which may take long where devices
+// have heads.
 const (
-	stepBudget   = 4096
 	retryAfter   = time.Second
 	maxPause     = 20 * time.Millisecond
 	maxHomePause = time.Second
@@ -45,7 +47,18 @@ const (
 	// idleTicks is how often an idle set that is not alone rests before it
 	// looks whether others have left work.
 	idleTicks = 60
+	// stepTime is how long a step of the store takes at most, about: others
+	// wait that long for the lock, and who takes a snapshot for the gate.
+	// minBudget and maxBudget bound its budget, in entries.
+	stepTime  = 2 * time.Millisecond
+	minBudget = 128
+	maxBudget = 4096
 )
+
+func (w *worker) init() {
+	w.wake = make(chan struct{}, 1)
+	w.pace = pace.Pace{Time: stepTime, Min: minBudget, Max: maxBudget}
+}
 
 func (w *worker) start(s *Set) {
 	w.mu.Lock()
@@ -189,7 +202,7 @@ func (s *Set) stepInside(ctx context.Context, home bool) (Task, Progress, error)
 		err := s.rollbackStep(ctx, m)
 		return Merging, Progress{Done: m.position(), Total: s.chunks, More: true}, err
 	}
-	p, err := s.store.Step(ctx, stepBudget)
+	p, err := s.storeStep(ctx)
 	if err != nil {
 		return Freeing, Progress{More: true}, err
 	}
@@ -204,4 +217,18 @@ func (s *Set) stepInside(ctx context.Context, home bool) (Task, Progress, error)
 		more, err = s.homeStep(ctx)
 	}
 	return Homing, Progress{Done: s.home.cursor, Total: s.chunks, More: more}, err
+}
+
+// storeStep does a step of the store. One that was asked for may take as long as
+// it does.
+func (s *Set) storeStep(ctx context.Context) (Progress, error) {
+	if s.o.Manual {
+		return s.store.Step(ctx, maxBudget)
+	}
+	w, began := &s.worker, time.Now()
+	p, err := s.store.Step(ctx, w.pace.Next())
+	if p.More {
+		w.pace.Took(time.Since(began))
+	}
+	return p, err
 }

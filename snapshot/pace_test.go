@@ -1,0 +1,147 @@
+package snapshot_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// laborious is a kind with so many entries left to step over, each of which takes
+// so long; but the last easy ones take nothing.
+type laborious struct {
+	snapshot.Store
+	each  time.Duration
+	left  int
+	easy  int
+	steps []int
+	took  []time.Duration
+}
+
+var labor struct {
+	sync.Mutex
+	next *laborious
+}
+
+func init() {
+	snapshot.Register(snapshot.Kind{Name: "laborious", Doc: "For tests.", New: func(c snapshot.Config) (st snapshot.Store, err error) {
+		l := labor.next
+		l.Store, err = newImage(c)
+		return l, err
+	}})
+}
+
+func (l *laborious) Step(_ context.Context, budget int) (snapshot.Progress, error) {
+	if l.left == 0 {
+		return snapshot.Progress{}, nil
+	}
+	n := min(budget, l.left)
+	l.left -= n
+	took := time.Duration(n) * l.each
+	if l.left < l.easy {
+		took = 0
+	}
+	time.Sleep(took)
+	l.steps, l.took = append(l.steps, n), append(l.took, took)
+	return snapshot.Progress{Done: int64(n), More: l.left > 0}, nil
+}
+
+// newLaborious makes a set with so much work of a kind that takes each for an
+// entry.
+func newLaborious(t *testing.T, each time.Duration, work int, manual bool) (*snapshot.Set, *laborious) {
+	labor.Lock()
+	defer labor.Unlock()
+	l := &laborious{each: each, left: work}
+	labor.next = l
+	s, err := snapshot.New(block.FromBytes(make([]byte, 1<<20)), block.FromBytes(make([]byte, 4<<20)),
+		snapshot.Options{Kind: "laborious", Format: snapshot.Always, Manual: manual})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s, l
+}
+
+// A step of background work is bounded in time, however long an entry takes, and
+// not smaller than need be.
+func TestStepsTakeTheirTime(t *testing.T) {
+	t.Parallel()
+	const limit = 2 * time.Millisecond
+	for _, each := range []time.Duration{10 * time.Nanosecond, 300 * time.Nanosecond, 2 * time.Microsecond, 15 * time.Microsecond} {
+		t.Run(each.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s, l := newLaborious(t, each, 100_000, false)
+				time.Sleep(10 * time.Second)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+				if l.left > 0 {
+					t.Fatalf("%d entries are left after 10 s", l.left)
+				}
+				// The first ones find out.
+				for i, took := range l.took {
+					if i > 5 && i < len(l.took)-1 && (took > limit || took < limit/4 && l.steps[i] < 4096) {
+						t.Fatalf("step %d takes %v, for %d entries", i, took, l.steps[i])
+					}
+				}
+			})
+		})
+	}
+}
+
+// An entry that takes very long does not make steps so small that all is spent
+// on them, and what was slow once may be quick again.
+func TestStepsGrowAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newLaborious(t, time.Millisecond, 100_000, false)
+		l.easy = 90_000
+		time.Sleep(20 * time.Second)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if l.left > 0 {
+			t.Fatalf("%d entries are left", l.left)
+		}
+		for i, n := range l.steps {
+			switch last := i >= len(l.steps)-2; {
+			case last:
+			case i > 5 && l.took[i] > 0 && n != 128:
+				t.Fatalf("step %d has %d slow entries, expected 128", i, n)
+			case i > 0 && l.took[i-1] == 0 && n != min(4096, 2*l.steps[i-1]):
+				t.Fatalf("step %d has %d quick entries after %d", i, n, l.steps[i-1])
+			}
+		}
+		if n := l.steps[len(l.steps)-2]; n != 4096 {
+			t.Errorf("steps have %d entries though they take nothing", n)
+		}
+	})
+}
+
+// Who asks for a step gets a whole one, which depends on no clock.
+func TestStepsThatAreAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, l := newLaborious(t, time.Millisecond, 3*4096, true)
+		for range 3 {
+			if _, err := s.Work(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		for _, n := range l.steps {
+			if n != 4096 {
+				t.Errorf("a step has %d entries, expected 4096", n)
+			}
+		}
+	})
+}
