@@ -46,10 +46,8 @@ func (s *Set) enter(ctx context.Context, g *gate, flags block.Flags) error {
 		if err != nil {
 			return err
 		}
-		select {
-		case <-shut:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := await(ctx, shut); err != nil {
+			return err
 		}
 	}
 }
@@ -74,10 +72,8 @@ func (s *Set) share(ctx context.Context) error {
 		}
 		// It was lost. Those inside leave, and then it is taken again.
 		s.unshare()
-		select {
-		case <-h.Lost():
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := await(ctx, h.Lost()); err != nil {
+			return err
 		}
 	}
 }

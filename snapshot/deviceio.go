@@ -11,44 +11,36 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// limitOf returns the longest request to a device, or block.ErrWouldBlock if
-// the device may wait and must not.
-func limitOf(dev block.Device, flags block.Flags) (int, error) {
+// readDevice reads any number of bytes.
+func readDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
+	return transfer(ctx, dev, false, p, off, flags)
+}
+
+// writeDevice writes any number of bytes.
+func writeDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
+	return transfer(ctx, dev, true, p, off, flags)
+}
+
+// transfer makes as many requests as it takes. It is block.ErrWouldBlock if the
+// device may wait and must not.
+func transfer(ctx context.Context, dev block.Device, write bool, p []byte, off int64, flags block.Flags) (err error) {
 	info := dev.Info()
 	if flags&block.NoWait != 0 && !info.NoWait {
-		return 0, block.ErrWouldBlock
+		return block.ErrWouldBlock
 	}
-	return info.MaxBlock, nil
-}
-
-// readDevice reads any number of bytes, in as many requests as it takes.
-func readDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
-	limit, err := limitOf(dev, flags)
-	if err != nil {
-		return err
-	}
-	for limit > 0 && len(p) > limit {
-		if err := dev.ReadAt(ctx, p[:limit], off, flags); err != nil {
-			return err
+	for err == nil && len(p) > 0 {
+		n := len(p)
+		if info.MaxBlock > 0 {
+			n = min(n, info.MaxBlock)
 		}
-		p, off = p[limit:], off+int64(limit)
-	}
-	return dev.ReadAt(ctx, p, off, flags)
-}
-
-// writeDevice writes any number of bytes, in as many requests as it takes.
-func writeDevice(ctx context.Context, dev block.Device, p []byte, off int64, flags block.Flags) error {
-	limit, err := limitOf(dev, flags)
-	if err != nil {
-		return err
-	}
-	for limit > 0 && len(p) > limit {
-		if err := dev.WriteAt(ctx, p[:limit], off, flags); err != nil {
-			return err
+		if write {
+			err = dev.WriteAt(ctx, p[:n], off, flags)
+		} else {
+			err = dev.ReadAt(ctx, p[:n], off, flags)
 		}
-		p, off = p[limit:], off+int64(limit)
+		p, off = p[n:], off+int64(n)
 	}
-	return dev.WriteAt(ctx, p, off, flags)
+	return err
 }
 
 // readPlace reads len(p) bytes, skip bytes behind the beginning of chunk c,

@@ -27,11 +27,19 @@ func (g *gate) enter(ctx context.Context, flags block.Flags) error {
 		case flags&block.NoWait != 0:
 			return block.ErrWouldBlock
 		}
-		select {
-		case <-shut:
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := await(ctx, shut); err != nil {
+			return err
 		}
+	}
+}
+
+// await waits for something to come or to be closed.
+func await[T any](ctx context.Context, c <-chan T) error {
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -64,10 +64,7 @@ func (p *pins) retire(f func()) {
 func (p *pins) wait(ctx context.Context) {
 	left := make(chan struct{})
 	p.retire(func() { close(left) })
-	select {
-	case <-left:
-	case <-ctx.Done():
-	}
+	await(ctx, left)
 }
 
 // advance begins new epochs as long as the readers allow it, and calls what

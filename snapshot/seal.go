@@ -3,7 +3,8 @@ package snapshot
 import (
 	"context"
 	"sync/atomic"
-	"time"
+
+	"github.com/strata-storage/strata/internal/pace"
 )
 
 // A sealer sees to it that data which are written again and again come to rest.
@@ -15,36 +16,26 @@ type sealer struct {
 	// moved counts chunks that were written to another place although no other
 	// view has theirs.
 	moved atomic.Int64
-	busy  atomic.Bool
-	// next is when it may be done again, in nanoseconds since began.
-	began time.Time
-	next  atomic.Int64
+	share pace.Share
 }
 
 const (
-	// sealAfter is how many chunks make it worth while, sealPause how many
+	// sealAfter is how many chunks make it worth while, sealRest how many
 	// times as long as it took the devices are then left to others.
 	sealAfter = 64
-	sealPause = 20
+	sealRest  = 20
 )
 
 // moved is called when n chunks got another place in vain.
 func (s *Set) moved(n int64) {
-	w := &s.sealer
-	if w.moved.Add(n) < sealAfter || s.o.Manual || int64(time.Since(w.began)) < w.next.Load() || !w.busy.CompareAndSwap(false, true) {
-		return
+	if s.sealer.moved.Add(n) >= sealAfter && !s.o.Manual {
+		s.sealer.share.Try(s.seal)
 	}
-	go func() {
-		defer w.busy.Store(false)
-		start := time.Now()
-		s.seal(context.Background())
-		w.moved.Store(0)
-		w.next.Store(int64(time.Since(w.began) + sealPause*time.Since(start)))
-	}()
 }
 
 // seal makes two commits. Whoever relies on them will hear if they fail.
-func (s *Set) seal(ctx context.Context) {
+func (s *Set) seal() {
+	ctx := context.Background()
 	if s.enter(ctx, &s.reads, 0) != nil {
 		return
 	}
@@ -53,4 +44,5 @@ func (s *Set) seal(ctx context.Context) {
 		s.toStore.Dirty()
 		_ = s.toStore.Wait(ctx)
 	}
+	s.sealer.moved.Store(0)
 }

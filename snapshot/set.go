@@ -7,7 +7,6 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/barrier"
@@ -104,7 +103,7 @@ func New(origin, store block.Device, o Options) (*Set, error) {
 	s.toOrigin.Init(s.origin.Flush)
 	s.copies = make(chan struct{}, o.Copies)
 	s.worker.init()
-	s.sealer.began = time.Now()
+	s.sealer.share.Rest = sealRest
 	a, b := origin.Info(), store.Info()
 	s.info = block.Info{
 		Size: s.size, MinBlock: max(a.MinBlock, b.MinBlock), Rotational: a.Rotational || b.Rotational,

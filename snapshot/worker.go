@@ -102,8 +102,8 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		}
 		deferred := task == Homing && !home
 		if err == nil && p.More && !deferred {
-			if s.counts.changes.Load() != before {
-				pause(ctx, min(time.Since(began), longestPause(task)))
+			if s.counts.changes.Load() != before { // half of the time is for those who write
+				await(ctx, time.After(min(time.Since(began), longestPause(task))))
 			}
 			continue
 		}
@@ -148,15 +148,6 @@ func (w *worker) rest(ctx context.Context, s *Set, tick <-chan time.Time, again 
 		if again || s.party.lazy == nil || s.home.pending.Load() || !s.toStore.Clean() {
 			return
 		}
-	}
-}
-
-// pause leaves the devices to others: half of the time, as long as anybody
-// writes.
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }
 

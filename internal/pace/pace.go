@@ -1,4 +1,5 @@
-// Package pace finds out how much work makes a step of a given time.
+// Package pace is about background work: how much of it makes a step of a given
+// time, and how often it may be done.
 package pace
 
 import "time"
