@@ -95,8 +95,12 @@ func (s *Set) unstage(ctx context.Context, r *record) error {
 	})
 }
 
-// admitted calls f while no write is inside and no plan is open.
+// admitted calls f while no write is inside and no plan is open. A step of
+// background work, which may wait for barriers, is let out first: writes go on
+// until that has ended.
 func (s *Set) admitted(f func() error) error {
+	s.worker.inside <- struct{}{}
+	defer func() { <-s.worker.inside }()
 	s.writes.hold()
 	defer s.writes.release()
 	return f()

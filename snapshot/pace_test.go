@@ -15,9 +15,11 @@ import (
 // so long; but the last easy ones take nothing.
 type laborious struct {
 	snapshot.Store
-	each  time.Duration
-	left  int
-	easy  int
+	each time.Duration
+	left int
+	easy int
+	// Steps wait for it, if it is not nil.
+	wait  chan struct{}
 	steps []int
 	took  []time.Duration
 }
@@ -36,6 +38,9 @@ func init() {
 }
 
 func (l *laborious) Step(_ context.Context, budget int) (snapshot.Progress, error) {
+	if l.wait != nil {
+		<-l.wait
+	}
 	if l.left == 0 {
 		return snapshot.Progress{}, nil
 	}
@@ -50,12 +55,10 @@ func (l *laborious) Step(_ context.Context, budget int) (snapshot.Progress, erro
 	return snapshot.Progress{Done: int64(n), More: l.left > 0}, nil
 }
 
-// newLaborious makes a set with so much work of a kind that takes each for an
-// entry.
-func newLaborious(t *testing.T, each time.Duration, work int, manual bool) (*snapshot.Set, *laborious) {
+// open makes a set of a store of this kind.
+func (l *laborious) open(t *testing.T, manual bool) *snapshot.Set {
 	labor.Lock()
 	defer labor.Unlock()
-	l := &laborious{each: each, left: work}
 	labor.next = l
 	s, err := snapshot.New(block.FromBytes(make([]byte, 1<<20)), block.FromBytes(make([]byte, 4<<20)),
 		snapshot.Options{Kind: "laborious", Format: snapshot.Always, Manual: manual})
@@ -65,7 +68,7 @@ func newLaborious(t *testing.T, each time.Duration, work int, manual bool) (*sna
 	if err := s.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	return s, l
+	return s
 }
 
 // A step of background work is bounded in time, however long an entry takes, and
@@ -77,7 +80,8 @@ func TestStepsTakeTheirTime(t *testing.T) {
 		t.Run(each.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s, l := newLaborious(t, each, 100_000, false)
+				l := &laborious{each: each, left: 100_000}
+				s := l.open(t, false)
 				time.Sleep(10 * time.Second)
 				if err := s.Close(); err != nil {
 					t.Error(err)
@@ -101,8 +105,8 @@ func TestStepsTakeTheirTime(t *testing.T) {
 func TestStepsGrowAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, l := newLaborious(t, time.Millisecond, 100_000, false)
-		l.easy = 90_000
+		l := &laborious{each: time.Millisecond, left: 100_000, easy: 90_000}
+		s := l.open(t, false)
 		time.Sleep(20 * time.Second)
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -129,7 +133,8 @@ func TestStepsGrowAgain(t *testing.T) {
 func TestStepsThatAreAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s, l := newLaborious(t, time.Millisecond, 3*4096, true)
+		l := &laborious{each: time.Millisecond, left: 3 * 4096}
+		s := l.open(t, true)
 		for range 3 {
 			if _, err := s.Work(t.Context()); err != nil {
 				t.Fatal(err)

@@ -127,10 +127,12 @@ func (v *view) change(ctx context.Context, flags block.Flags, do func() error) e
 		if err == nil {
 			err = v.known(do())
 		}
+		s.writes.leave()
+		// Who takes a snapshot does not have to wait for that.
 		if err == nil && flags&block.FUA != 0 {
 			err = s.sync(ctx)
 		}
-		s.leave(&s.writes)
+		s.unshare()
 		if !isFull(err) || try == maxTries || !s.makeRoom(ctx, try, seen, free) {
 			return err
 		}

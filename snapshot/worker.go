@@ -20,6 +20,8 @@ type worker struct {
 	step sync.Mutex
 	last atomic.Pointer[done]
 	pace pace.Pace
+	// inside has a value while a step is inside, or must not be.
+	inside chan struct{}
 
 	// seen is the number of changes when the worker last looked whether
 	// clients write, and looks how often in a row they did when something
@@ -56,7 +58,7 @@ const (
 )
 
 func (w *worker) init() {
-	w.wake = make(chan struct{}, 1)
+	w.wake, w.inside = make(chan struct{}, 1), make(chan struct{}, 1)
 	w.pace = pace.Pace{Time: stepTime, Min: minBudget, Max: maxBudget}
 }
 
@@ -169,10 +171,10 @@ func (s *Set) step(ctx context.Context, home bool) (Task, Progress, error) {
 	w := &s.worker
 	w.step.Lock()
 	defer w.step.Unlock()
-	if err := s.enter(ctx, &s.writes, 0); err != nil {
+	if err := s.enterStep(ctx); err != nil {
 		return Idle, Progress{}, err
 	}
-	defer s.leave(&s.writes)
+	defer s.leaveStep()
 	// A step is short enough not to be interrupted.
 	ctx = context.WithoutCancel(ctx)
 	task, p, err := s.stepInside(ctx, home)
@@ -186,6 +188,29 @@ func (s *Set) step(ctx context.Context, home bool) (Task, Progress, error) {
 	}
 	w.last.Store(&done{task, p})
 	return task, p, err
+}
+
+// enterStep is enter for a step. It waits outside for those who let no step in:
+// they have the lock.
+func (s *Set) enterStep(ctx context.Context) error {
+	for {
+		if err := s.enter(ctx, &s.writes, 0); err != nil {
+			return err
+		}
+		select {
+		case s.worker.inside <- struct{}{}:
+			return nil
+		default:
+			s.leave(&s.writes)
+		}
+		s.worker.inside <- struct{}{}
+		<-s.worker.inside
+	}
+}
+
+func (s *Set) leaveStep() {
+	<-s.worker.inside
+	s.leave(&s.writes)
 }
 
 func (s *Set) stepInside(ctx context.Context, home bool) (Task, Progress, error) {
