@@ -114,7 +114,7 @@ func (s *Set) taken(ctx context.Context, h lock.Hold) error {
 	if !h.HeldByOther() {
 		return nil
 	}
-	s.unshared.reset()
+	s.unshared.Reset()
 	if err := s.store.Refresh(ctx); err != nil {
 		return fmt.Errorf("reading what others have changed: %w", err)
 	}

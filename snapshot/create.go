@@ -78,7 +78,7 @@ func (s *Set) stageCreate(ctx context.Context, r *record) error {
 		return err
 	}
 	r.id = id
-	s.unshared.reset()
+	s.unshared.Reset()
 	if err = s.putName(ctx, r, true); err != nil {
 		err = errors.Join(err, s.store.Delete(ctx, []ID{id}))
 		raise(&s.deleted, s.toStore.Dirty())

@@ -66,26 +66,3 @@ func TestPinsParallel(t *testing.T) {
 	})
 	group.Wait()
 }
-
-// Chunks are known until the reset, and no others.
-func TestUnsharedPages(t *testing.T) {
-	t.Parallel()
-	u := newUnshared(1 << 20)
-	u.set(100, 40_000)
-	for _, x := range []struct {
-		first, end int64
-		want       bool
-	}{{100, 40_000, true}, {99, 101, false}, {39_999, 40_001, false}, {63, 65, false}, {128, 129, true}, {500_000, 500_001, false}} {
-		if u.has(x.first, x.end) != x.want {
-			t.Errorf("%d to %d: %v, expected %v", x.first, x.end, !x.want, x.want)
-		}
-	}
-	u.reset()
-	if u.has(200, 201) {
-		t.Error("a chunk is known after the reset")
-	}
-	u.set(5, 6)
-	if !u.has(5, 6) || u.has(200, 201) {
-		t.Error("after the reset one chunk is known")
-	}
-}

@@ -22,7 +22,7 @@ func (s *Set) locate(ctx context.Context, v ID, c, n int64, flags block.Flags) (
 
 func (s *Set) read(ctx context.Context, v ID, p []byte, off int64, flags block.Flags) error {
 	first, end := s.span(off, int64(len(p)))
-	if v == Origin && s.unshared.has(first, end) {
+	if v == Origin && s.unshared.Has(first, end) {
 		return readDevice(ctx, s.origin, p, off, flags)
 	}
 	pin := s.pins.enter()

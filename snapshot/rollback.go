@@ -68,7 +68,7 @@ func (s *Set) rollback(ctx context.Context, name string) error {
 		}
 		// No chunk may be merged before the rollback is durable.
 		raise(&s.deleted, s.toStore.Dirty())
-		s.unshared.reset()
+		s.unshared.Reset()
 		s.merging.Store(m)
 		return nil
 	})

@@ -10,25 +10,28 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/barrier"
+	"github.com/strata-storage/strata/internal/known"
 	"github.com/strata-storage/strata/internal/rangelock"
 )
 
 // A Set is an origin with its snapshots. All methods may be called from any
 // goroutine at any time.
 type Set struct {
-	o             Options
-	origin, dev   block.Device
-	bare          block.Device // the origin as it was given to New
-	store         Store
-	caps          Caps
-	size, chunks  int64
-	shift         int
-	mask          int64
-	info          block.Info
-	loaded        bool
-	suspended     atomic.Bool
-	pins          pins
-	unshared      *unshared
+	o            Options
+	origin, dev  block.Device
+	bare         block.Device // the origin as it was given to New
+	store        Store
+	caps         Caps
+	size, chunks int64
+	shift        int
+	mask         int64
+	info         block.Info
+	loaded       bool
+	suspended    atomic.Bool
+	pins         pins
+	// unshared are chunks of the origin that lie on the origin device and on
+	// which no snapshot lies: writes to them need nothing else.
+	unshared      *known.Set
 	locks         [lockShards]rangelock.Lock
 	shards        [seqShards]shard
 	toStore       barrier.Barrier
@@ -162,7 +165,7 @@ func (s *Set) load(ctx context.Context) error {
 	}
 	s.shift, s.mask = bits.TrailingZeros64(uint64(c)), c-1
 	s.chunks = (s.size + s.mask) >> s.shift
-	s.unshared = newUnshared(s.chunks)
+	s.unshared = known.New(s.chunks)
 	s.buffers.New = func() any { p := make([]byte, s.caps.Chunk); return &p }
 	if err := s.loadNames(ctx); err != nil {
 		return err

@@ -13,7 +13,7 @@ func (s *Set) rewrite(ctx context.Context, p []byte, off int64, flags block.Flag
 		return false, err
 	}
 	defer s.leave(&s.writes)
-	if !s.unshared.has(s.span(off, int64(len(p)))) {
+	if !s.unshared.Has(s.span(off, int64(len(p)))) {
 		return false, nil
 	}
 	return true, s.writeKnown(ctx, p, off, flags)
@@ -90,7 +90,7 @@ func (s *Set) writeInPlace(ctx context.Context, seg Segment, p []byte, off int64
 	}
 	err := writeDevice(ctx, s.origin, p, off, flags)
 	s.toOrigin.Dirty()
-	s.unshared.set(s.span(off, int64(len(p))))
+	s.unshared.Add(s.span(off, int64(len(p))))
 	return err
 }
 

@@ -21,7 +21,7 @@ func (v *view) writeNow(ctx context.Context, p []byte, off int64, flags block.Fl
 	}
 	defer s.leave(&s.writes)
 	c, end := s.span(off, int64(len(p)))
-	if v.id == Origin && s.unshared.has(c, end) {
+	if v.id == Origin && s.unshared.Has(c, end) {
 		return s.writeKnown(ctx, p, off, flags)
 	}
 	if s.party.lazy != nil || s.merging.Load() != nil || s.within(c, end) < end-c {

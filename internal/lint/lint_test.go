@@ -109,6 +109,7 @@ var arrows = map[string][]string{
 	"internal/copy":         {"block", "golang.org/x/sys/"},
 	"internal/load":         {"block", "github.com/HdrHistogram/"},
 	"internal/rangelock":    {},
+	"internal/known":        {},
 	"internal/pace":         {},
 	"cmd/strata":            {"internal/cli"},
 }
