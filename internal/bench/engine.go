@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,9 +24,7 @@ type engineFigures struct {
 	// A commit of one block by itself, and taking a snapshot of a small disk,
 	// of a large one, and of one with many snapshots.
 	commit, small, large, many time.Duration
-	// pause is the p99, over snapshots taken, of the longest that a write in
-	// flight took; noPause the same for times between.
-	pause, noPause time.Duration
+	pause                      paused
 	// deleting is how long Delete took, rate how many exceptions the
 	// background freed in a second, and the others are ratios of times.
 	deleting               time.Duration
@@ -205,11 +202,8 @@ func (l *snapLab) measureEngine(ctx context.Context) error {
 	return nil
 }
 
-// creations is how often a snapshot is taken for a figure, with a gap between.
-const (
-	creations   = 100
-	creationGap = 10 * time.Millisecond
-)
+// creations is how often a snapshot is taken for a figure.
+const creations = 100
 
 func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error) {
 	var rigs []*rig
@@ -255,67 +249,4 @@ func (l *snapLab) engineCreate(ctx context.Context, e *engineFigures) (err error
 	}
 	e.small, e.large, e.many, e.commit = quantile(took[0], 0.5), quantile(took[1], 0.5), quantile(took[2], 0.5), quantile(took[3], 0.5)
 	return nil
-}
-
-// A span is a request that was made.
-type span struct{ start, end time.Time }
-
-// enginePause takes snapshots while all chunks are being written at random.
-func (l *snapLab) enginePause(ctx context.Context, e *engineFigures) error {
-	r, err := l.newRig(ctx, smallDisk, snapshot.Options{})
-	if err != nil {
-		return err
-	}
-	var stop atomic.Bool
-	written := make([][]span, inFlight)
-	writing := make(chan error, 1)
-	go func() {
-		writing <- parallel(inFlight, inFlight, func(lane int) error {
-			p := make([]byte, chunk)
-			for i := lane; !stop.Load(); i += inFlight {
-				start := time.Now()
-				if err := r.disk.WriteAt(ctx, p, int64(i)*7919%(smallDisk/chunk)*chunk, 0); err != nil {
-					return err
-				}
-				written[lane] = append(written[lane], span{start, time.Now()})
-				// Or else it is preempted in the middle of a write, when its
-				// turn is over.
-				runtime.Gosched()
-			}
-			return nil
-		})
-	}()
-	var taken, between []span
-	for range creations {
-		time.Sleep(creationGap / 2)
-		middle := time.Now()
-		time.Sleep(creationGap / 2)
-		start := time.Now()
-		if err = e.spendOn("pause", func() error { return r.snapshot(ctx) }); err != nil {
-			break
-		}
-		end := time.Now()
-		taken, between = append(taken, span{start, end}), append(between, span{middle, middle.Add(min(end.Sub(start), creationGap/2))})
-	}
-	stop.Store(true)
-	err = errors.Join(err, <-writing)
-	e.pause, e.noPause = quantile(longest(taken, written), 0.99), quantile(longest(between, written), 0.99)
-	return errors.Join(err, r.close())
-}
-
-// longest is, for each of taken, the longest of all requests that it was under
-// way with.
-func longest(taken []span, written [][]span) (all []time.Duration) {
-	for _, t := range taken {
-		var most time.Duration
-		for _, lane := range written {
-			for _, w := range lane {
-				if w.start.Before(t.end) && w.end.After(t.start) {
-					most = max(most, w.end.Sub(w.start))
-				}
-			}
-		}
-		all = append(all, most)
-	}
-	return all
 }

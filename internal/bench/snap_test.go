@@ -41,7 +41,7 @@ func madeSnapshots() *report {
 			map[string]time.Duration{"create staged": 3e6, "delete qcow2 internal": 900e6},
 		}
 		r.snaps.engine[site] = &engineFigures{
-			commit: 1e6, small: 2e6, large: 2e6, many: 3e6, pause: 4e6, deleting: 1e6, rate: 600e3, batch: 1.1, tree: 1, latency: 1.6,
+			commit: 1e6, small: 2e6, large: 2e6, many: 3e6, pause: paused{pausing{9e6, 3e6}, pausing{5e6, 1e6}, pausing{2e6, 5e5}}, deleting: 1e6, rate: 600e3, batch: 1.1, tree: 1, latency: 1.6,
 			suspending: 3e6, opening: 1e9, exceptions: 5_000_000, memory: 100, lookup: 400, amplification: 1.03, barriers: 1, handOver: 6e6,
 			deleted: 50_000, snapshotsMany: manySnapshots, localHandOver: 5e6, busyHandOvers: 12,
 			refresh:      []refreshing{{1, 1e5}, {10, 2e5}, {100, 1e6}, {1000, 9e6}},
@@ -90,6 +90,10 @@ func TestSnapshotReport(t *testing.T) {
 		"| Space for first writes, over the data | ≤ 1.05x | 4 of 6 | 1.50x | tmpfs: bitmap |",
 		"| Create, beyond 1.3 times a commit | ≤ 1.00 ms | **2 of 2** | 0.70 ms |",
 		"| Open after a crash, 10 million exceptions | ≤ 0.50 s | 0 of 2 | 2.00 s |",
+		"| Pause of a write by create, p99, beyond that by a flush | ≤ 5.0 ms | **2 of 2** | 4.0 ms |",
+		"| Pause of all writes by create, p99, beyond that by a flush | ≤ 5.0 ms | **2 of 2** | 2.0 ms |",
+		"| longest of 32 writes in flight during that, p99 of snapshots | 9.00 ms |",
+		"| ... during a flush, and in times with neither | 5.00 ms, 2.00 ms |",
 		"| Lookup, 10 million exceptions | ≤ 0.50 µs | **2 of 2** | 0.40 µs |",
 		"| staged | **0.50** | 50.0 k/s |",
 		"| 1000 | **1.00** 100.0 k/s 5.0 µs |",
@@ -142,15 +146,20 @@ func TestQuantile(t *testing.T) {
 	}
 }
 
-// Only requests that were under way with the snapshot count.
-func TestLongest(t *testing.T) {
+// Only requests that were under way with the snapshot count, and only times in
+// which none of any lane ended.
+func TestPauses(t *testing.T) {
 	t.Parallel()
-	at := func(from, to time.Duration) span {
-		return span{time.Time{}.Add(time.Hour + from), time.Time{}.Add(time.Hour + to)}
+	times := []span{{10, 20}, {50, 51}}
+	written := [][]span{{{0, 9}, {9, 12}, {21, 60}}, {{15, 30}}}
+	if got := longest(times, written); !slices.Equal(got, []time.Duration{15, 39}) {
+		t.Errorf("the longest are %v", got)
 	}
-	got := longest([]span{at(10, 20), at(50, 51)}, [][]span{{at(0, 9), at(9, 12), at(21, 60)}, {at(15, 30)}})
-	if !slices.Equal(got, []time.Duration{15, 39}) {
-		t.Errorf("%v", got)
+	if got := standstills(times, written); !slices.Equal(got, []time.Duration{18, 30}) {
+		t.Errorf("the standstills are %v", got)
+	}
+	if got := standstills(times, nil); !slices.Equal(got, []time.Duration{0, 0}) {
+		t.Errorf("the standstills of nothing are %v", got)
 	}
 }
 
