@@ -51,10 +51,10 @@ func TestBadStores(t *testing.T) {
 		want string
 	}{
 		{"version", func(p []byte) []byte {
-			binary.LittleEndian.PutUint32(p[12:], 2)
+			binary.LittleEndian.PutUint32(p[12:], 9)
 			binary.LittleEndian.PutUint32(p[8:], crc32.Checksum(p[12:4096], crc32.MakeTable(crc32.Castagnoli)))
 			return p
-		}, "format version 2, expected 1: the snapshot store does not fit"},
+		}, "format version 9, expected 2: the snapshot store does not fit"},
 		{"truncated", func(p []byte) []byte { return p[:8<<20] }, "the store has 16777216 bytes, the device only 8388608: the snapshot store does not fit"},
 		{"both superblocks", func(p []byte) []byte { p[100] ^= 1; p[last+100] ^= 1; return p },
 			"the checksum of the superblock is wrong: the snapshot store is damaged"},
