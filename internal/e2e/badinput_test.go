@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -124,15 +123,11 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	t.Parallel()
 	dir := tmpfs(t, "size=4m")
 	path := filepath.Join(dir, "disk.img")
-	// A child that another test forks meanwhile must not keep the file open
-	// for writing.
-	syscall.ForkLock.Lock()
-	err := os.WriteFile(path, make([]byte, 1<<20), 0o400)
-	if err == nil {
-		err = unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")
-	}
-	syscall.ForkLock.Unlock()
-	if err != nil {
+	// Another process makes the file, since of what was open in this one a child
+	// that another test forks, or a look at /proc, may hold on to a descriptor, and
+	// the file system is busy.
+	run(t, "truncate", "--size", "1M", path)
+	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
 	refuse(t, "strata: open "+path+" for writing: read-only file system\n", "strata",
