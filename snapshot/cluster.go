@@ -16,6 +16,9 @@ type party struct {
 	hold atomic.Pointer[lock.Hold]
 	// fenced: the lock was lost when something was not yet durable.
 	fenced atomic.Bool
+	// unlisted: what others have done to snapshots or values has not been
+	// read. It belongs to taken.
+	unlisted bool
 }
 
 // join makes the Set share a lock.
@@ -115,14 +118,22 @@ func (s *Set) taken(ctx context.Context, h lock.Hold) error {
 		return nil
 	}
 	s.unshared.Reset()
-	if err := s.store.Refresh(ctx); err != nil {
+	listed, err := s.store.Refresh(ctx)
+	if err != nil {
 		return fmt.Errorf("reading what others have changed: %w", err)
+	}
+	s.home.wake()
+	if s.party.unlisted = s.party.unlisted || listed; !s.party.unlisted {
+		return nil
 	}
 	if err := s.loadNames(ctx); err != nil {
 		return err
 	}
-	s.home.wake()
-	return s.loadRollback()
+	if err := s.loadRollback(); err != nil {
+		return err
+	}
+	s.party.unlisted = false
+	return nil
 }
 
 // leaving is called before the lock is given back, when nobody is inside.

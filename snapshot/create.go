@@ -242,15 +242,15 @@ func (s *Set) rename(ctx context.Context, from, to string) error {
 	if !s.caps.Values {
 		return fmt.Errorf("this kind of store keeps no names: %w", block.ErrNotSupported)
 	}
+	if err := s.putName(ctx, &record{Name: to, Created: r.Created, Priority: r.Priority, Of: r.Of, id: r.id}, true); err != nil {
+		return err
+	}
+	s.toStore.Dirty()
 	s.names.remove(r)
 	s.names.Lock()
 	r.Name = to
 	s.names.Unlock()
 	s.names.add(r)
-	if err := s.putName(ctx, r, true); err != nil {
-		return err
-	}
-	s.toStore.Dirty()
 	s.notify(Event{Kind: Renamed, Name: to})
 	return s.toStore.Wait(ctx)
 }

@@ -516,7 +516,7 @@ func (st *image) write(ctx context.Context, p []byte) error {
 	return d.Flush(ctx)
 }
 
-func (st *image) Refresh(ctx context.Context) error { return st.read(ctx) }
+func (st *image) Refresh(ctx context.Context) (bool, error) { return true, st.read(ctx) }
 
 func (st *image) Stats() snapshot.Stats {
 	st.mu.RLock()

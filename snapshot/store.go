@@ -130,8 +130,9 @@ type Store interface {
 
 	// Refresh reads what another engine has committed since the last Load,
 	// Refresh or Commit, for which nothing may be staged. Its cost grows with
-	// that, not with the store. Without Caps().Cluster it is never called.
-	Refresh(ctx context.Context) error
+	// that, not with the store. Unless listed is set, Snapshots and Values are
+	// what they were. Without Caps().Cluster it is never called.
+	Refresh(ctx context.Context) (listed bool, err error)
 
 	// Stats costs little.
 	Stats() Stats

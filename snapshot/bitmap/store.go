@@ -347,4 +347,4 @@ func (st *store) Values() iter.Seq2[string, []byte] {
 	return maps.All(maps.Clone(st.values))
 }
 
-func (st *store) Refresh(context.Context) error { return block.ErrNotSupported }
+func (st *store) Refresh(context.Context) (bool, error) { return false, block.ErrNotSupported }

@@ -247,9 +247,14 @@ func (st *store) untouched(ctx context.Context) (bool, error) {
 	return end == 0 && slices.Equal(p[:at], want[begin:]), nil
 }
 
-// Refresh reads the end of the list, from where it was (R9). Another list is
+// Refresh is refresh. There is one snapshot at most, which may be another one.
+func (st *store) Refresh(ctx context.Context) (listed bool, err error) {
+	return true, st.refresh(ctx)
+}
+
+// refresh reads the end of the list, from where it was (R9). Another list is
 // another snapshot.
-func (st *store) Refresh(ctx context.Context) error {
+func (st *store) refresh(ctx context.Context) error {
 	st.commit.Lock()
 	defer st.commit.Unlock()
 	st.mu.Lock()

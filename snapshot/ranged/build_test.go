@@ -89,7 +89,7 @@ func TestGivenUp(t *testing.T) {
 			t.Fatalf("after %d steps there is a draft: %v", steps, b.st.draft != nil)
 		}
 		// Refresh gives it up, as others may have used its blocks.
-		b.must(b.st.Refresh(t.Context()))
+		b.refresh()
 		if b.st.draft != nil || b.st.frozen != nil || b.st.space.nodes != before {
 			t.Fatalf("after %d steps %d nodes are left of %d", steps, b.st.space.nodes, before)
 		}

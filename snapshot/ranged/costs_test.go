@@ -118,7 +118,7 @@ func TestRefreshCosts(t *testing.T) {
 			b.commit()
 		}
 		b.dev.read = 0
-		b.must(other.Refresh(t.Context()))
+		b.refreshes(other)
 		if limit := (2*commits + 2*nearBlocks + 8) * blockSize; b.dev.read > limit || other.seq != b.st.seq {
 			t.Errorf("Refresh after %d commits reads %d bytes, expected at most %d; it is at commit %d of %d", commits, b.dev.read, limit, other.seq, b.st.seq)
 		}
@@ -127,7 +127,7 @@ func TestRefreshCosts(t *testing.T) {
 	b.detach(0, 1)
 	b.write(snapshot.Origin, 1, 1)
 	b.commit()
-	b.must(other.Refresh(t.Context()))
+	b.refreshes(other)
 	if all := b.problems(other); len(all) > 0 || other.seq != b.st.seq || other.gen != b.st.gen {
 		t.Errorf("after a checkpoint Refresh is at commit %d of %d: %v", other.seq, b.st.seq, all)
 	}

@@ -170,7 +170,7 @@ func (x *tale) step() string {
 		return "a step of a checkpoint"
 	case 2:
 		if x.st.draft != nil && x.rng.IntN(3) == 0 {
-			x.must(x.st.Refresh(x.Context()))
+			x.refresh()
 		}
 		return "a checkpoint that is given up"
 	case 3:

@@ -129,6 +129,18 @@ func (b *bench) write(v snapshot.ID, c, n int64) {
 	b.do(snapshot.Request{Op: snapshot.Write, View: v, Chunk: c, N: n})
 }
 
+// refresh reads what others have committed.
+func (b *bench) refresh() { b.refreshes(b.st) }
+
+// refreshes is refresh for another store. It reports whether snapshots or values
+// have changed.
+func (b *bench) refreshes(st *store) bool {
+	b.Helper()
+	listed, err := st.Refresh(b.Context())
+	b.must(err)
+	return listed
+}
+
 // work does what is pending and commits.
 func (b *bench) work() {
 	b.Helper()

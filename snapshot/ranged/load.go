@@ -132,7 +132,7 @@ func (st *store) reload(ctx context.Context) error {
 
 // Refresh reads on where this store has come to in the log; or from the newest
 // checkpoint, if there is another one, as what came before it may be gone.
-func (st *store) Refresh(ctx context.Context) error {
+func (st *store) Refresh(ctx context.Context) (listed bool, err error) {
 	st.making.Lock()
 	defer st.making.Unlock()
 	st.turn.Lock()
@@ -143,23 +143,23 @@ func (st *store) Refresh(ctx context.Context) error {
 	b := make([]byte, blockSize)
 	for _, off := range []int64{ringSlot(st.gen + 1), ringCopy(st.gen + 1)} {
 		if err := st.cfg.Device.ReadAt(ctx, b, off, 0); err != nil {
-			return err
+			return false, err
 		}
 		if c, ok := st.geo.parseCheckpoint(b, int((st.gen+1)%ringTurns)); ok && c.gen > st.gen {
 			st.stale = true
 		}
 	}
 	if st.stale || st.draft != nil {
-		return st.reload(ctx)
+		return true, st.reload(ctx)
 	}
+	before := st.listed
 	r := st.recovery(st.chunks.cache)
 	r.state, r.journal, r.lock, r.retire, r.near = st.state, st.journal, &st.mu, st.retire, true
-	err := r.follow(ctx)
-	if err == nil {
+	if err = r.follow(ctx); err == nil {
 		err = r.mend(ctx)
 	}
 	st.mu.Lock()
+	defer st.mu.Unlock()
 	st.journal, st.stale = r.journal, err != nil
-	st.mu.Unlock()
-	return err
+	return st.listed != before, err
 }

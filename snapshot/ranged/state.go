@@ -32,7 +32,9 @@ type state struct {
 	doomedAt uint64
 	// deletions counts them since the state was read.
 	deletions uint64
-	values    map[string][]byte
+	// listed counts changes of snapshots and values.
+	listed uint64
+	values map[string][]byte
 	// valueBytes is what keys and values take.
 	valueBytes int64
 	// seq is the last commit that was made; what is changed now belongs to
@@ -85,14 +87,17 @@ func (s *state) do(r *record) error {
 		for _, id := range r.ids {
 			s.live, s.next = append(s.live, id), id+1
 		}
+		s.listed++
 	case opDelete:
 		s.delete(r.ids)
 		s.doomedAt = s.seq + 1
 		s.deletions++
+		s.listed++
 	case opCursor:
 		s.advance(r.cursor)
 	case opPut:
 		s.put(r.name, r.value)
+		s.listed++
 	case opDrop:
 		return s.doDrop(&r.fall)
 	}

@@ -32,12 +32,12 @@ func TestDeletionInTurns(t *testing.T) {
 	}
 	a.must(a.st.Delete(t.Context(), ids[1:]))
 	a.commit()
-	two[1].must(two[1].st.Refresh(t.Context()))
+	two[1].refresh()
 	// Both look at all there is.
 	most := 2*3*chunks/(steps*budget) + 10
 	for turn := 0; ; turn++ {
 		b, other := two[turn%2], two[1-turn%2]
-		b.must(b.st.Refresh(t.Context()))
+		b.refresh()
 		if b.st.seq != other.st.seq {
 			t.Fatalf("turn %d begins at commit %d of %d", turn, b.st.seq, other.st.seq)
 		}
@@ -60,8 +60,8 @@ func TestDeletionInTurns(t *testing.T) {
 	}
 	for _, b := range two {
 		b.commit()
-		b.must(two[0].st.Refresh(t.Context()))
-		b.must(two[1].st.Refresh(t.Context()))
+		two[0].refresh()
+		two[1].refresh()
 	}
 	for i, b := range two {
 		if all := b.problems(b.st); len(all) > 0 {
@@ -93,10 +93,10 @@ func TestDeletionMeanwhile(t *testing.T) {
 		t.Fatalf("a step with a budget of %d visits %d chunks, up to chunk %d", chunks/2, a.st.visits, a.st.sweep.at)
 	}
 	a.commit()
-	b.must(b.st.Refresh(t.Context()))
+	b.refresh()
 	b.must(b.st.Delete(t.Context(), ids[1:]))
 	b.commit()
-	a.must(a.st.Refresh(t.Context()))
+	a.refresh()
 	a.work()
 	if a.st.space.all != chunks {
 		t.Errorf("%d places are in use, expected %d, those of the origin", a.st.space.all, chunks)
@@ -129,9 +129,9 @@ func TestGivenUpInTurns(t *testing.T) {
 			break
 		}
 		frozen := a.st.frozen
-		b.must(b.st.Refresh(t.Context()))
+		b.refresh()
 		b.commit()
-		a.must(a.st.Refresh(t.Context()))
+		a.refresh()
 		if frozen != nil {
 			if begun++; a.st.mem != frozen || a.st.frozen != nil {
 				t.Fatal("what was frozen is copied, not what has changed since")
@@ -147,7 +147,7 @@ func TestGivenUpInTurns(t *testing.T) {
 	if limit := 2*a.st.memLimit() + 64<<10; most > limit || a.st.lost != (loss{}) {
 		t.Errorf("up to %d bytes changed, expected at most %d; %v", most, limit, a.st.lost)
 	}
-	b.must(b.st.Refresh(t.Context()))
+	b.refresh()
 	for i, x := range two {
 		if all := x.problems(x.st); len(all) > 0 {
 			t.Errorf("store %d: %v", i, all)
@@ -156,6 +156,34 @@ func TestGivenUpInTurns(t *testing.T) {
 			if x.place(snapshot.Origin, 2*c).Where != snapshot.OnStore {
 				t.Fatalf("store %d: chunk %d is lost", i, 2*c)
 			}
+		}
+	}
+}
+
+// TestListed: a store is told whether others have changed snapshots or values,
+// and not when they did anything else.
+func TestListed(t *testing.T) {
+	t.Parallel()
+	two := pair(t, nil)
+	a, b := two[0], two[1]
+	for _, x := range []struct {
+		what string
+		want bool
+		do   func()
+	}{
+		{"nothing", false, func() {}},
+		{"a snapshot", true, func() { a.create(); a.create() }},
+		{"a write", false, func() { a.write(snapshot.Origin, 1, 1) }},
+		{"a value", true, func() { a.must(a.st.Put(t.Context(), "k", []byte("v"))) }},
+		{"a value less", true, func() { a.must(a.st.Put(t.Context(), "k", nil)) }},
+		{"a deletion", true, func() { a.must(a.st.Delete(t.Context(), []snapshot.ID{1})) }},
+		{"background work", false, a.work},
+		{"a checkpoint", true, func() { a.must(a.st.compact(t.Context())) }},
+	} {
+		x.do()
+		a.commit()
+		if got := b.refreshes(b.st); got != x.want {
+			t.Errorf("after %s listed is %v", x.what, got)
 		}
 	}
 }

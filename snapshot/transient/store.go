@@ -271,4 +271,4 @@ func (st *store) Commit(context.Context, uint64) error {
 	return nil
 }
 
-func (st *store) Refresh(context.Context) error { return block.ErrNotSupported }
+func (st *store) Refresh(context.Context) (bool, error) { return false, block.ErrNotSupported }
