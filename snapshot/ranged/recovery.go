@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"iter"
 	"sync"
 
 	"github.com/strata-storage/strata/block"
@@ -150,16 +151,19 @@ func (r *recovery) one(ctx context.Context) (more bool, err error) {
 	if err != nil || !ok {
 		return false, err
 	}
-	records, err := r.parse(c.payload)
-	if err != nil {
-		return false, err
+	data := false
+	for x, err := range r.decode(c.payload) {
+		if err != nil {
+			return false, fmt.Errorf("commit %d: %w", c.seq, err)
+		}
+		data = data || len(x.sums) > 0
 	}
-	// Commits that a later one knows to be durable need not be looked at, and
-	// must not be: their places may have been written in place since.
-	if r.torn, err = r.lost(ctx, c, verify(records)); err != nil || r.torn {
-		return false, err
+	if data {
+		if r.torn, err = r.lost(ctx, c); err != nil || r.torn {
+			return false, err
+		}
 	}
-	freed, err := r.redoAll(ctx, records, c)
+	freed, err := r.redoAll(ctx, c)
 	if err != nil {
 		return false, fmt.Errorf("commit %d: %w", c.seq, err)
 	}
@@ -197,35 +201,35 @@ func (r *recovery) read(ctx context.Context) (c commit, ok bool, err error) {
 	return c, true, nil
 }
 
-func (r *recovery) parse(p []byte) (all []record, err error) {
-	in := &reader{b: p}
-	for len(in.b) > 0 {
-		x := in.record(r.geo)
-		if in.bad != nil {
-			return nil, fmt.Errorf("commit %d: %w", r.seq+1, in.bad)
+// decode returns the records of a commit, each of which is good until the next one.
+// There may be many, so they are decoded again rather than kept.
+func (r *recovery) decode(p []byte) iter.Seq2[*record, error] {
+	return func(yield func(*record, error) bool) {
+		var x record
+		for in := (&reader{b: p}); len(in.b) > 0; {
+			if x = in.record(r.geo); !yield(&x, in.bad) || in.bad != nil {
+				return
+			}
 		}
-		all = append(all, x)
 	}
-	return all, nil
 }
 
 // verify returns the checksums of the places that are in use after a commit.
 // What it gave away and freed again may hold anything.
-func verify(all []record) map[int64]uint32 {
+func (r *recovery) verify(p []byte) map[int64]uint32 {
 	sums := map[int64]uint32{}
-	for k := range all {
-		r := &all[k]
-		for slot := r.fall.slot; r.op == opDrop && slot >= 0 && slot < r.fall.slot+r.fall.n; slot++ {
+	for x := range r.decode(p) {
+		for slot := x.fall.slot; x.op == opDrop && slot >= 0 && slot < x.fall.slot+x.fall.n; slot++ {
 			delete(sums, slot)
 		}
 		j := 0
-		slots := newSlots(nil, r.list)
-		for i := range r.n {
+		slots := newSlots(nil, x.list)
+		for i := range x.n {
 			for _, slot := range slots {
-				sums[slot+i] = r.sums[j]
+				sums[slot+i] = x.sums[j]
 				j++
 			}
-			for _, slot := range r.freed {
+			for _, slot := range x.freed {
 				delete(sums, slot+i)
 			}
 		}
@@ -233,11 +237,10 @@ func verify(all []record) map[int64]uint32 {
 	return sums
 }
 
-// lost reports whether data of a commit have not arrived.
-func (r *recovery) lost(ctx context.Context, c commit, sums map[int64]uint32) (bool, error) {
-	if len(sums) == 0 {
-		return false, nil
-	}
+// lost reports whether data of a commit have not arrived. Those that a later one
+// knows to be durable need not be looked at, and must not be: their places may
+// have been written in place since.
+func (r *recovery) lost(ctx context.Context, c commit) (bool, error) {
 	b := make([]byte, blockSize)
 	if err := r.dev.ReadAt(ctx, b, c.addr, 0); err != nil {
 		return false, err
@@ -249,7 +252,7 @@ func (r *recovery) lost(ctx context.Context, c commit, sums map[int64]uint32) (b
 		return false, err
 	}
 	p := make([]byte, r.geo.chunk)
-	for slot, want := range sums {
+	for slot, want := range r.verify(c.payload) {
 		if err := r.dev.ReadAt(ctx, p, r.geo.off(slot), 0); err != nil {
 			return false, err
 		}
@@ -262,9 +265,9 @@ func (r *recovery) lost(ctx context.Context, c commit, sums map[int64]uint32) (b
 
 // redoAll carries out the records of a commit and returns the places that it
 // freed and that must not be used yet.
-func (r *recovery) redoAll(ctx context.Context, all []record, c commit) (freed []int64, err error) {
-	for i := range all {
-		if err := r.redoOne(ctx, &all[i]); err != nil {
+func (r *recovery) redoAll(ctx context.Context, c commit) (freed []int64, err error) {
+	for x := range r.decode(c.payload) {
+		if err := r.redoOne(ctx, x); err != nil {
 			return nil, err
 		}
 	}
@@ -305,6 +308,9 @@ func (r *recovery) redoOne(ctx context.Context, x *record) error {
 		}
 		if r.lock != nil {
 			r.lock.Unlock()
+		}
+		if err == nil {
+			return nil
 		}
 		var seg coldError
 		if !errors.As(err, &seg) {
