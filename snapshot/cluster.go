@@ -101,6 +101,12 @@ func (p *party) token() (uint64, error) {
 	}
 }
 
+// contended reports whether another party waits for the lock.
+func (p *party) contended() bool {
+	h := p.hold.Load()
+	return h != nil && (*h).Contended()
+}
+
 // taken is called when the lock was taken, before anybody enters.
 func (s *Set) taken(ctx context.Context, h lock.Hold) error {
 	if s.party.hold.Store(&h); !s.loaded {

@@ -3,11 +3,13 @@ package snapshot_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/lock"
 	"github.com/strata-storage/strata/snapshot"
 )
 
@@ -17,7 +19,9 @@ type laborious struct {
 	snapshot.Store
 	each time.Duration
 	left int
-	easy int
+	// entries counts those that steps have begun with.
+	entries atomic.Int64
+	easy    int
 	// Steps wait for it, if it is not nil.
 	wait  chan struct{}
 	steps []int
@@ -46,6 +50,7 @@ func (l *laborious) Step(_ context.Context, budget int) (snapshot.Progress, erro
 	}
 	n := min(budget, l.left)
 	l.left -= n
+	l.entries.Add(int64(n))
 	took := time.Duration(n) * l.each
 	if l.left < l.easy {
 		took = 0
@@ -56,12 +61,12 @@ func (l *laborious) Step(_ context.Context, budget int) (snapshot.Progress, erro
 }
 
 // open makes a set of a store of this kind.
-func (l *laborious) open(t *testing.T, manual bool) *snapshot.Set {
+func (l *laborious) open(t *testing.T, manual bool, with lock.Lock) *snapshot.Set {
 	labor.Lock()
 	defer labor.Unlock()
 	labor.next = l
 	s, err := snapshot.New(block.FromBytes(make([]byte, 1<<20)), block.FromBytes(make([]byte, 4<<20)),
-		snapshot.Options{Kind: "laborious", Format: snapshot.Always, Manual: manual})
+		snapshot.Options{Kind: "laborious", Format: snapshot.Always, Manual: manual, Lock: with})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +86,7 @@ func TestStepsTakeTheirTime(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				l := &laborious{each: each, left: 100_000}
-				s := l.open(t, false)
+				s := l.open(t, false, nil)
 				time.Sleep(10 * time.Second)
 				if err := s.Close(); err != nil {
 					t.Error(err)
@@ -106,7 +111,7 @@ func TestStepsGrowAgain(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &laborious{each: time.Millisecond, left: 100_000, easy: 90_000}
-		s := l.open(t, false)
+		s := l.open(t, false, nil)
 		time.Sleep(20 * time.Second)
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -134,7 +139,7 @@ func TestStepsThatAreAskedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &laborious{each: time.Millisecond, left: 3 * 4096}
-		s := l.open(t, true)
+		s := l.open(t, true, nil)
 		for range 3 {
 			if _, err := s.Work(t.Context()); err != nil {
 				t.Fatal(err)
@@ -147,6 +152,41 @@ func TestStepsThatAreAskedFor(t *testing.T) {
 			if n != 4096 {
 				t.Errorf("a step has %d entries, expected 4096", n)
 			}
+		}
+	})
+}
+
+// While another party waits for the lock there is one step, so that both get on,
+// and the lock changes hands after the minimum.
+func TestStepsHandOver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var shared lock.Local
+		l := &laborious{each: 2 * time.Microsecond, left: 1_000_000}
+		s := l.open(t, false, shared.Join())
+		time.Sleep(100 * time.Millisecond)
+		other := shared.Join()
+		for i := range 100 {
+			begin, before := time.Now(), l.entries.Load()
+			h, err := other.Lock(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := l.entries.Load()
+			if d := time.Since(begin); d > 5*time.Millisecond {
+				t.Fatalf("turn %d: the lock changes hands after %v", i, d)
+			}
+			if n := after - before; i > 0 && (n == 0 || n > 1000) {
+				t.Fatalf("turn %d: steps over %d entries, a step has up to 1000 in 2 ms", i, n)
+			}
+			time.Sleep(8 * time.Millisecond) // the next step is wanted meanwhile
+			if l.entries.Load() != after {
+				t.Fatal("a step without the lock")
+			}
+			h.Unlock()
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -24,7 +24,7 @@ func TestCreateWaitsForStepsOutside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := &laborious{left: 10_000, wait: make(chan struct{})}
-		s := l.open(t, false)
+		s := l.open(t, false, nil)
 		synctest.Wait() // in the middle of a step
 		created := make(chan error)
 		go func() { created <- s.Create(t.Context(), "a", snapshot.CreateOptions{}) }()

@@ -43,6 +43,9 @@ const (
 	retryAfter   = time.Second
 	maxPause     = 20 * time.Millisecond
 	maxHomePause = time.Second
+	// handOver is for how long there is no step when another party waits for
+	// the lock, which is given back meanwhile.
+	handOver = 5 * time.Millisecond
 	// patience is for how many looks, one after each rest, what is to come
 	// home waits for clients to stop writing.
 	patience = 10
@@ -104,7 +107,10 @@ func (w *worker) run(ctx context.Context, s *Set, done chan struct{}) {
 		}
 		deferred := task == Homing && !home
 		if err == nil && p.More && !deferred {
-			if s.counts.changes.Load() != before { // half of the time is for those who write
+			switch {
+			case s.party.contended(): // a step for each hold
+				await(ctx, time.After(handOver))
+			case s.counts.changes.Load() != before: // half of the time is for those who write
 				await(ctx, time.After(min(time.Since(began), longestPause(task))))
 			}
 			continue

@@ -32,8 +32,8 @@
 // durable it is nothing, and when the store is closed or others have changed it
 // before, it is given up. Then the old nodes and the log before it are free. A
 // commit helps with it if the background cannot keep up. Where stores take turns
-// faster than a checkpoint is made, none is begun in the background, over and
-// over, until memory or log make a commit do it in one piece.
+// faster than a checkpoint is made, it is not begun over and over: memory or log
+// make a commit do it in one piece at last.
 //
 // In memory a node has a column for each field, of as many bytes as the numbers
 // of this node need, and a search begins where a key would be if all were evenly
