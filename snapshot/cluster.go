@@ -26,6 +26,7 @@ func (s *Set) join(l lock.Lock) {
 	if l == nil {
 		return
 	}
+	s.worker.pace.Time = sharedTime
 	s.party.lazy = lock.NewLazy(l, lock.LazyOptions{Taken: s.taken, Leaving: s.leaving})
 	// To wait for the lock is to wait.
 	s.info.NoWait = false

@@ -52,12 +52,15 @@ const (
 	// idleTicks is how often an idle set that is not alone rests before it
 	// looks whether others have left work.
 	idleTicks = 60
-	// stepTime is how long a step of the store takes at most, about: others
-	// wait that long for the lock, and who takes a snapshot for the gate.
-	// minBudget and maxBudget bound its budget, in entries.
-	stepTime  = 2 * time.Millisecond
-	minBudget = 128
-	maxBudget = 4096
+	// stepTime is how long a step of the store takes at most, about, as who
+	// suspends waits for it, and sharedTime the same where others wait for the
+	// lock. Only there it is so short: steps hold up the requests that are
+	// under way, so more of them hold up more requests. minBudget and
+	// maxBudget bound the budget of a step, in entries.
+	stepTime   = 20 * time.Millisecond
+	sharedTime = 2 * time.Millisecond
+	minBudget  = 128
+	maxBudget  = 4096
 )
 
 func (w *worker) init() {
