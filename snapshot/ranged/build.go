@@ -58,7 +58,10 @@ func (st *store) build(ctx context.Context, d *draft, budget int) (ready bool, e
 func (st *store) merge(ctx context.Context, d *draft, t *tree, ops changes) (*tree, error) {
 	if d.m == nil {
 		d.m = &merger{t: t, ops: ops, gen: d.gen, changed: d.eras.note, take: func() (int64, error) { return st.block(d) },
-			put: func(n *sheet) error { return st.put(d.m.ctx, d, n.link.addr, n.b) }}
+			put: func(n *sheet) error {
+				d.made = append(d.made, n.link)
+				return st.put(d.m.ctx, d, n.link.addr, n.b)
+			}}
 	}
 	m := d.m
 	m.ctx = ctx
@@ -232,7 +235,7 @@ func (st *store) clear(most int) bool {
 	st.space.drop(st.gone[:n])
 	st.gone = st.gone[n:]
 	for range min(most, len(st.links)) {
-		st.links[0].p.Store(nil)
+		st.chunks.cache.drop(st.links[0])
 		st.links = st.links[1:]
 	}
 	return len(st.gone)+len(st.links) == 0

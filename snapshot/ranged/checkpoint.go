@@ -26,6 +26,8 @@ type draft struct {
 	// links the nodes among them.
 	taken, images, gone []int64
 	links               []*link
+	// made are the nodes it has made.
+	made []*link
 	// stage is the one that goes on, left how many records a step
 	// still may look at.
 	stage, left int
@@ -163,9 +165,12 @@ func (st *store) freeze() *draft {
 
 // thaw gives the draft up, which is not on the device. The caller holds making.
 func (st *store) thaw() {
+	d := st.draft
+	for _, l := range d.made {
+		st.chunks.cache.drop(l) // nobody else reads it
+	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	d := st.draft
 	st.draft = nil
 	// What has changed since is little as a rule, and what was frozen is not.
 	d.mem.over(st.mem)

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"github.com/strata-storage/strata/snapshot"
 )
@@ -97,5 +98,47 @@ func TestCompact(t *testing.T) {
 	b.must(b.st.compact(t.Context()))
 	if per := float64(b.st.chunks.cache.bytes) / float64(b.st.state.trees.records); per > 16 {
 		t.Errorf("%.1f bytes for each of the map", per)
+	}
+}
+
+// TestLookupCosts: a node is one piece of memory, in which what a lookup needs
+// first comes first, and chunks that are spread evenly are found without reading
+// any of them.
+func TestLookupCosts(t *testing.T) {
+	const line = 64
+	if at := unsafe.Offsetof(node{}.data); at > 2*line {
+		t.Errorf("a lookup needs %d bytes of a node, expected at most 2 lines of a processor's cache", at)
+	}
+	for _, c := range []struct {
+		name  string
+		place func(rng *rand.Rand, i int) int64
+		gap   func(rng *rand.Rand) int64
+		most  int // bytes for each record
+	}{
+		{"even holes", nil, func(*rand.Rand) int64 { return 2 }, 0},
+		{"random holes", nil, func(rng *rand.Rand) int64 { return 1 + rng.Int64N(3) }, 1},
+		{"random places", func(rng *rand.Rand, i int) int64 { return rng.Int64N(1 << 23) }, func(rng *rand.Rand) int64 { return 1 + rng.Int64N(3) }, 5},
+	} {
+		g, rng := fuzzGeometry(), rand.New(rand.NewPCG(1, 1))
+		s := newSheet(&g, mapNode, 0, &link{addr: g.base, gen: 1})
+		for i, at := 0, int64(0); i < nodeSpace/mapRecord; i++ {
+			e := entry{from: 2, to: head, where: snapshot.Hole}
+			if c.place != nil {
+				e.where, e.slot = snapshot.OnStore, c.place(rng, i)
+			}
+			at += c.gap(rng)
+			putEntry(s.add(), at, 1, &e)
+		}
+		var n *node
+		if got := testing.AllocsPerRun(10, func() { n = s.node() }); got > 1 {
+			t.Errorf("%s: a node is %.0f pieces of memory", c.name, got)
+		}
+		width := 0
+		for i := range n.cols {
+			width += int(n.cols[i].width)
+		}
+		if width != c.most {
+			t.Errorf("%s: a record has %d bytes, expected %d", c.name, width, c.most)
+		}
 	}
 }

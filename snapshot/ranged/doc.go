@@ -35,9 +35,9 @@
 // faster than a checkpoint is made, it is not begun over and over: memory or log
 // make a commit do it in one piece at last.
 //
-// In memory a node has a column for each field, of as many bytes as the numbers
-// of this node need, and a search begins where a key would be if all were evenly
-// spread: a lookup is the cache lines it has to wait for.
+// In memory a node has as many bytes for each field as the numbers of this node
+// need, and a search begins where a key would be if all were evenly spread: a lookup
+// is the cache lines it has to wait for.
 //
 // # Deletion
 //

@@ -39,7 +39,7 @@ func (t *tree) lead(ctx context.Context, c int64, to snapshot.ID) (lead, error) 
 		return x.moved(c - start), err
 	}
 	first, hit := last, -1
-	for i := last; i >= 0 && int64(n.get(colFirst, i)) == start; i-- {
+	for i := last; i >= 0 && int64(n.first(i)) == start; i-- {
 		if first = i; n.get(colTo, i) == uint64(to)+1 {
 			hit = i
 		}

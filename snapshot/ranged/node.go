@@ -64,6 +64,8 @@ type link struct {
 	addr int64
 	gen  uint64
 	p    atomic.Pointer[node]
+	// gone: no tree has it any more. It belongs to the cache.
+	gone bool
 }
 
 // A sheet is a node as it is on the device, while it is made or read.
@@ -144,6 +146,9 @@ func (g *geometry) parseNode(b []byte, l *link, kind byte, level int) (*node, er
 	n := &sheet{b: b, kind: kind, level: level, size: recordSize(kind, level), count: int(le.Uint16(b[14:])), link: l}
 	if n.count == 0 || n.count > nodeSpace/n.size {
 		return bad("it has %d records", n.count)
+	}
+	if level > 0 {
+		n.kids = make([]*link, 0, n.count)
 	}
 	for i := range n.count {
 		if i > 0 && !n.keyAt(i-1).less(n.keyAt(i)) {

@@ -20,23 +20,34 @@ type tree struct {
 // maxLevel bounds the height of trees.
 const maxLevel = 8
 
+// A bound is a record of an inner node: its key is the first behind a leaf. Of
+// the last leaf it has no node.
+type bound struct {
+	n *node
+	i int
+}
+
+func (b bound) key() key {
+	if b.n == nil {
+		return key{max48, max48}
+	}
+	return b.n.keyAt(b.i)
+}
+
 // descend returns the leaf where a key is or would be, the position of the last
-// record that is not behind it, or -1, and the first key behind the leaf.
-func (t *tree) descend(ctx context.Context, k key, flags block.Flags) (n *node, i int, bound key, err error) {
-	bound = key{max48, max48}
-	l := t.root
-	for level := t.level; ; level-- {
-		if n, err = t.cache.get(ctx, l, t.kind, level, flags); err != nil {
-			return nil, 0, bound, err
-		}
+// record that is not behind it, or -1, and the bound of the leaf.
+func (t *tree) descend(ctx context.Context, k key, flags block.Flags) (n *node, i int, end bound, err error) {
+	n, err = t.cache.get(ctx, t.root, t.kind, t.level, flags)
+	for level := t.level; err == nil; level-- {
 		if i = n.search(k); level == 0 {
-			return n, i, bound, nil
+			return n, i, end, nil
 		}
 		if i = max(i, 0); i+1 < n.count {
-			bound = n.keyAt(i + 1)
+			end = bound{n, i + 1}
 		}
-		l = n.kids[i]
+		n, err = t.cache.kid(ctx, n, i, flags)
 	}
+	return nil, 0, end, err
 }
 
 // find returns the entries of a chunk, appended to buf, with the number of
@@ -46,13 +57,13 @@ func (t *tree) find(ctx context.Context, c int64, buf []entry, flags block.Flags
 	if t.root == nil {
 		return group{chunk: c, n: max48 - c}, nil
 	}
-	n, i, bound, err := t.descend(ctx, key{uint64(c), max48}, flags)
+	n, i, end, err := t.descend(ctx, key{uint64(c), max48}, flags)
 	if err != nil {
 		return group{}, err
 	}
 	if i >= 0 {
 		if start, run := n.run(i); c < start+run {
-			for i > 0 && int64(n.get(colFirst, i-1)) == start {
+			for i > 0 && int64(n.first(i-1)) == start {
 				i--
 			}
 			list, err := t.entries(ctx, n, i, buf, flags)
@@ -64,11 +75,11 @@ func (t *tree) find(ctx context.Context, c int64, buf []entry, flags block.Flags
 			return group{c, start + run - c, list}, err
 		}
 	}
-	next := bound.a
-	if i+1 < n.count {
-		next = n.keyAt(i + 1).a
+	next := bound{n, i + 1}
+	if i+1 == n.count {
+		next = end
 	}
-	return group{chunk: c, n: int64(next) - c}, nil
+	return group{chunk: c, n: int64(next.key().a) - c}, nil
 }
 
 // maxInline is how many entries of a chunk are in its leaf. If there are more
@@ -80,7 +91,7 @@ const maxInline = 64
 // entries returns the entries of the group that begins at record i.
 func (t *tree) entries(ctx context.Context, n *node, i int, buf []entry, flags block.Flags) ([]entry, error) {
 	c, _ := n.run(i)
-	for ; i < n.count && int64(n.get(colFirst, i)) == c; i++ {
+	for ; i < n.count && int64(n.first(i)) == c; i++ {
 		e := n.entryAt(i)
 		if e.where == snapshot.OnOrigin {
 			return t.chain(ctx, e, buf, flags, nil)
@@ -134,7 +145,7 @@ func (t *tree) chain(ctx context.Context, head entry, buf []entry, flags block.F
 // key, from there on.
 func (t *tree) eraRun(ctx context.Context, k key) (to snapshot.ID, c, n int64, ok bool, err error) {
 	for t.root != nil {
-		leaf, i, bound, err := t.descend(ctx, k, 0)
+		leaf, i, end, err := t.descend(ctx, k, 0)
 		if err != nil {
 			return 0, 0, 0, false, err
 		}
@@ -148,10 +159,10 @@ func (t *tree) eraRun(ctx context.Context, k key) (to snapshot.ID, c, n int64, o
 			c, n := leaf.run(i + 1)
 			return snapshot.ID(leaf.keyAt(i + 1).a), c, n, true, nil
 		}
-		if bound == (key{max48, max48}) {
+		if end.n == nil {
 			break
 		}
-		k = bound
+		k = end.key()
 	}
 	return 0, 0, 0, false, nil
 }
