@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -207,6 +208,11 @@ func TestGateWaits(t *testing.T) {
 		early.Store(inside.Load())
 		done <- err
 	}()
+	// Who is inside meets a closed gate, and does not wait for himself.
+	for gate.Enter() == nil {
+		gate.Leave()
+		runtime.Gosched()
+	}
 	for range 1000 {
 		runtime.Gosched()
 	}
@@ -215,10 +221,46 @@ func TestGateWaits(t *testing.T) {
 	if err := <-done; err != nil || early.Load() {
 		t.Errorf("Close returned %v, while somebody was inside: %v", err, early.Load())
 	}
-	if err := gate.Enter(); !errors.Is(err, block.ErrClosed) {
-		t.Errorf("Enter after Close: %v", err)
+	for range 2 {
+		if err := gate.Enter(); !errors.Is(err, block.ErrClosed) {
+			t.Errorf("Enter after Close: %v", err)
+		}
 	}
 	if err := gate.Close(); !errors.Is(err, block.ErrClosed) {
 		t.Errorf("second Close: %v", err)
+	}
+}
+
+// Nobody is inside of a gate that is closed, and one of two closes it.
+func TestGateRaces(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		var g block.Gate
+		var inside atomic.Int64
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for g.Enter() == nil {
+					inside.Add(1)
+					runtime.Gosched()
+					inside.Add(-1)
+					g.Leave()
+				}
+			})
+		}
+		errs := make(chan error, 2)
+		for range 2 {
+			wg.Go(func() {
+				err := g.Close()
+				if n := inside.Load(); err == nil && n != 0 {
+					t.Errorf("%d are inside of a closed gate", n)
+				}
+				errs <- err
+			})
+		}
+		wg.Wait()
+		if a, b := <-errs, <-errs; (a == nil) == (b == nil) {
+			t.Errorf("closed twice: %v, %v", a, b)
+		}
 	}
 }
