@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/strata-storage/strata/internal/clock"
 )
 
 // DialOptions are the options of Dial.
@@ -49,7 +51,7 @@ func Dial(ctx context.Context, address, name string, o DialOptions) (Lock, error
 		o.Connect = new(net.Dialer).DialContext
 	}
 	if o.Clock == nil {
-		o.Clock = bootClock{}
+		o.Clock = clock.Boot{}
 	}
 	if o.TLS != nil && o.TLS.ServerName == "" {
 		host, _, err := net.SplitHostPort(address)

@@ -11,14 +11,3 @@ type Clock interface {
 	// stop is called before; stop tells whether it was in time.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
-
-// A systemClock is that of package time.
-type systemClock struct{}
-
-var started = time.Now()
-
-func (systemClock) Now() time.Duration { return time.Since(started) }
-
-func (systemClock) AfterFunc(d time.Duration, f func()) func() bool {
-	return time.AfterFunc(d, f).Stop
-}

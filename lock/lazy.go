@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/strata-storage/strata/internal/clock"
 )
 
 // LazyOptions are the options of NewLazy. The zero value is sensible.
@@ -71,7 +73,7 @@ func NewLazy(l Lock, o LazyOptions) *Lazy {
 	o.Max = max(cmp.Or(o.Max, 50*time.Millisecond), o.Min)
 	o.Idle = cmp.Or(o.Idle, 50*time.Millisecond)
 	if o.Clock == nil {
-		o.Clock = systemClock{}
+		o.Clock = clock.System{}
 	}
 	return &Lazy{lock: l, o: o, closed: make(chan struct{})}
 }

@@ -10,6 +10,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/strata-storage/strata/internal/clock"
 )
 
 // Limits of a server.
@@ -83,7 +85,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("lock server: at most %d connections and %d locks, expected up to 4096 locks", o.MaxConns, o.MaxLocks)
 	}
 	if o.Clock == nil {
-		o.Clock = systemClock{}
+		o.Clock = clock.System{}
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package clock
+
+// Boot is System.
+type Boot struct{ System }

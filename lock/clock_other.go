@@ -1,6 +1,0 @@
-//go:build !linux
-
-package lock
-
-// A bootClock is a systemClock.
-type bootClock struct{ systemClock }
