@@ -42,7 +42,7 @@ fuzz:
 # more than a million states of snapshot stores, and of the time for fuzzing.
 NIGHTLY ?= 100
 nightly:
-	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/...
+	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/... ./cluster/...
 	@./.ci/fuzz $(GO) $$(($(NIGHTLY) * 5))s
 
 # What to measure: serve, snapshots or all.

@@ -95,7 +95,15 @@ var arrows = map[string][]string{
 	"snapshot/kinds":        {"snapshot/..."},
 	"snapshot/stream":       {"block", "snapshot"},
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
-	"lock":                  {"golang.org/x/sys/"},
+	"lock":                  {"internal/clock", "golang.org/x/sys/"},
+	"cluster/family":        {},
+	"cluster/place":         {},
+	"cluster/record":        {"cluster/coord", "cluster/family", "cluster/place"},
+	"cluster/wire":          {"block", "internal/..."},
+	"cluster/identity":      {},
+	"cluster/remote":        {"block", "cluster/coord", "cluster/disk", "cluster/replica", "cluster/wire"},
+	"cluster/disk":          {"block", "cluster/family", "internal/...", "github.com/cockroachdb/pebble/"},
+	"cluster/replica":       {"block", "cluster/coord", "cluster/disk", "cluster/family", "cluster/record", "internal/..."},
 	"lock/locktest":         {"lock"},
 	"internal/bond":         {"block"},
 	"internal/cow":          {"block", "internal/...", "golang.org/x/sys/"},
@@ -106,18 +114,33 @@ var arrows = map[string][]string{
 	"internal/lint":         {},
 	"internal/listen":       {"golang.org/x/sys/"},
 	"internal/socket":       {"internal/race", "golang.org/x/sys/"},
+	"internal/clock":        {"golang.org/x/sys/"},
 	"internal/copy":         {"block", "golang.org/x/sys/"},
 	"internal/load":         {"block", "github.com/HdrHistogram/"},
 	"internal/rangelock":    {},
 	"internal/known":        {},
 	"internal/pace":         {},
 	"cmd/strata":            {"internal/cli"},
+
+	"cluster/coord":             {},
+	"cluster/coord/coordtest":   {"block/blocktest", "cluster/coord"},
+	"cluster/coord/memory":      {"cluster/coord", "internal/clock"},
+	"cluster/coord/etcd/voters": {"cluster/coord"},
+	"cluster/coord/etcd":        {"cluster/coord", "cluster/coord/etcd/voters", "internal/clock", "go.etcd.io/", "go.uber.org/", "google.golang.org/"},
 }
 
 // private lists folders that only the named ones may import.
 var private = map[string][]string{
 	"config":       {"internal/cli", "internal/daemon", "internal/cli/gen"},
 	"internal/cli": {"cmd/strata", "internal/cli/gen"},
+}
+
+// heavy lists modules from outside, by path prefix, that only one folder may
+// import: nobody else shall depend on them.
+var heavy = map[string]string{
+	"go.etcd.io/":        "cluster/coord/etcd",
+	"go.uber.org/zap":    "cluster/coord/etcd",
+	"google.golang.org/": "cluster/coord/etcd",
 }
 
 // Imports point downwards only.
@@ -148,6 +171,11 @@ func allowed(dir, path string) bool {
 	local, isLocal := strings.CutPrefix(path, module+"/")
 	if isLocal {
 		if users, ok := private[local]; ok && !slices.Contains(users, dir) {
+			return false
+		}
+	}
+	for prefix, only := range heavy {
+		if strings.HasPrefix(path, prefix) && dir != only {
 			return false
 		}
 	}
@@ -185,6 +213,11 @@ func TestAllowed(t *testing.T) {
 		{"layer", module + "/internal/cli", false},
 		{"layer", module + "/internal/rangelock", true},
 		{"cmd/strata", module + "/config", false},
+		{"cluster/coord", module + "/nbd", false},
+		{"cluster/coord", "go.etcd.io/etcd/client/v3", false},
+		{"cluster/coord/etcd", "go.etcd.io/etcd/client/v3", true},
+		{"cluster/coord/etcd", module + "/block", false},
+		{"config", "google.golang.org/grpc", false},
 	} {
 		if got := allowed(tt.dir, tt.path); got != tt.want {
 			t.Errorf("%s may import %s: %v, expected %v", tt.dir, tt.path, got, tt.want)

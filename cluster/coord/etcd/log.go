@@ -1,0 +1,73 @@
+package etcd
+
+import (
+	"context"
+	"log/slog"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// zapLogger returns a logger for etcd that writes to ours what is of that level at
+// least.
+func zapLogger(l *slog.Logger, least slog.Level) *zap.Logger {
+	return zap.New(&core{handler: l.Handler(), least: least})
+}
+
+// A core is a zapcore.Core that writes to a slog.Handler.
+type core struct {
+	handler slog.Handler
+	least   slog.Level
+}
+
+var _ zapcore.Core = (*core)(nil)
+
+// level is what slog calls a level of zap.
+func level(l zapcore.Level) slog.Level {
+	switch {
+	case l < zapcore.InfoLevel:
+		return slog.LevelDebug
+	case l == zapcore.InfoLevel:
+		return slog.LevelInfo
+	case l == zapcore.WarnLevel:
+		return slog.LevelWarn
+	default:
+		return slog.LevelError
+	}
+}
+
+func (c *core) Enabled(l zapcore.Level) bool {
+	return level(l) >= c.least && c.handler.Enabled(context.Background(), level(l))
+}
+
+func (c *core) With(fields []zapcore.Field) zapcore.Core {
+	return &core{c.handler.WithAttrs(attrs(fields)), c.least}
+}
+
+func (c *core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if !c.Enabled(e.Level) {
+		return checked
+	}
+	return checked.AddCore(e, c)
+}
+
+func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	r := slog.NewRecord(e.Time, level(e.Level), "etcd: "+e.Message, 0)
+	r.AddAttrs(attrs(fields)...)
+	return c.handler.Handle(context.Background(), r)
+}
+
+func (c *core) Sync() error { return nil }
+
+// attrs are the fields of an entry, in their order.
+func attrs(fields []zapcore.Field) []slog.Attr {
+	var as []slog.Attr
+	for _, f := range fields {
+		m := zapcore.NewMapObjectEncoder()
+		f.AddTo(m)
+		for key, value := range m.Fields {
+			as = append(as, slog.Any(key, value))
+		}
+	}
+	return as
+}

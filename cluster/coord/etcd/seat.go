@@ -1,0 +1,202 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/strata-storage/strata/cluster/coord/etcd/voters"
+)
+
+// A Seat is where a node has its member, if it is to have one. Members of a node come
+// one after the other, each with an ID of its own: data of an older one are of no use
+// to a newer one, and must never be taken for it.
+type Seat struct {
+	o  ServerOptions
+	mu sync.Mutex
+	// member is the one that runs, if any; id is that of the data, 0 if there are none.
+	member *Server
+	id     uint64
+}
+
+// NewSeat returns the seat of a node in a directory. The options are what its members
+// have in common, one URL for peers among it.
+func NewSeat(o ServerOptions) (*Seat, error) {
+	if o.Join || o.Recover || len(o.Members) > 0 || len(o.PeerURLs) != 1 {
+		return nil, errors.New("etcd: the options of a seat need one peer URL, and are not to tell how a member begins")
+	}
+	s := &Seat{o: o}
+	text, err := os.ReadFile(s.idFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err == nil {
+		s.id, err = strconv.ParseUint(strings.TrimSpace(string(text)), 16, 64)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("etcd: which member has its data in %s: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func (s *Seat) idFile() string  { return filepath.Join(s.o.Dir, "id") }
+func (s *Seat) dataDir() string { return filepath.Join(s.o.Dir, "etcd") }
+
+// Found begins a cluster with a member here. That is for one node, once.
+func (s *Seat) Found(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id != 0 {
+		return fmt.Errorf("etcd: the member %x has its data in %s already", s.id, s.o.Dir)
+	}
+	if err := s.clear(); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	if err := s.start(ctx, s.o); err != nil {
+		return err
+	}
+	return s.note(uint64(s.member.etcd.Server.MemberID()))
+}
+
+// Resume starts the member that has its data here, and tells whether there is one. It
+// fails if that was removed meanwhile; Follow knows what to do then.
+func (s *Seat) Resume(ctx context.Context) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member != nil {
+		return true, nil
+	}
+	// Without a log etcd would begin a cluster.
+	if _, err := os.Stat(filepath.Join(s.dataDir(), "member", "wal")); s.id == 0 || errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return true, s.start(ctx, s.o)
+}
+
+// Follow does what the record of package voters says: it starts a member, or stops
+// the one there is and deletes its data. The record must be the latest one, not one of
+// those before it: what it does not name is gone for good.
+func (s *Seat) Follow(ctx context.Context, r voters.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m, wanted := r.Of(voters.Node{Name: s.o.Name, PeerURL: s.o.PeerURLs[0]})
+	if s.id != 0 && (!wanted || s.id != m.ID) {
+		if err := s.leave(); err != nil {
+			return fmt.Errorf("etcd: deleting the data of a member that was removed: %w", err)
+		}
+	}
+	if !wanted || s.member != nil {
+		return nil
+	}
+	if s.id == 0 {
+		if err := s.clear(); err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+		if err := s.note(m.ID); err != nil {
+			return err
+		}
+	}
+	o := s.o
+	o.Join, o.Members = true, map[string][]string{o.Name: m.PeerURLs}
+	for _, other := range r.Members {
+		if other.ID != m.ID {
+			o.Members[other.Name] = other.PeerURLs
+		}
+	}
+	return s.start(ctx, o)
+}
+
+func (s *Seat) start(ctx context.Context, o ServerOptions) (err error) {
+	s.member, err = Start(ctx, o)
+	return err
+}
+
+// note writes whose the data are, before there are any.
+func (s *Seat) note(id uint64) error {
+	if err := writeFile(s.idFile(), fmt.Sprintf("%x\n", id)); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	s.id = id
+	return nil
+}
+
+// leave deletes the data of the member. First it is noted that they are of nobody.
+func (s *Seat) leave() error {
+	if s.member != nil {
+		s.member.Close()
+		s.member = nil
+	}
+	if err := os.Remove(s.idFile()); err != nil {
+		return err
+	}
+	s.id = 0
+	if err := syncDir(s.o.Dir); err != nil {
+		return err
+	}
+	return s.clear()
+}
+
+// clear deletes data that are of nobody: the end of that, or of founding, was not
+// reached. Another process may be here, too.
+func (s *Seat) clear() error {
+	lock, err := lockDir(s.o.Dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.RemoveAll(s.dataDir()), lock.Close())
+}
+
+// Close stops the member, which Resume may start again.
+func (s *Seat) Close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member != nil {
+		s.member.Close()
+		s.member = nil
+	}
+}
+
+// Endpoint is that of the socket of the member, for Dial, empty if none runs.
+func (s *Seat) Endpoint() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member == nil {
+		return ""
+	}
+	return s.member.Endpoint()
+}
+
+// writeFile makes a file that is durable, as a whole.
+func writeFile(path, text string) error {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.WriteString(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
