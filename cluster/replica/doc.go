@@ -1,0 +1,148 @@
+// Package replica keeps the copies of a placement group equal: it is the logic
+// between a gateway, which serves the head of a volume, and the disks that hold the
+// objects. It has no clock, socket or disk of its own.
+//
+//	Volume   the gateway's side of one head: a block.Device
+//	Member   the disk's side: what it admits, in which order
+//	Join     what a disk does to become a member of a group
+//	Peer     a Member as others see it; package wire carries it
+//	Groups   the records of groups, changed by compare-and-swap
+//	Agreed   a node's copy of what is agreed
+//
+// # Records
+//
+// The record of a group names members and joining disks, its revision is the epoch.
+// A disk is named together with the incarnation of its process and the epoch that
+// it was added to, so that one that was started anew, or was removed and came
+// back, is somebody else. Each change of a record is one of these steps:
+//
+//	remove a member (never the last one), remove a joining disk, add a joining
+//	disk, promote a joining disk, revive
+//
+// # Rules
+//
+// Admission. A disk serves a request of epoch e only while the epoch that it
+// knows is e: it waits for its copy to know e, refuses if it knows a later one, and
+// when it learns of a later one it lets all requests of earlier ones end before the
+// first of the new one begins. The same holds for writers: (generation, session)
+// is a number that grows; Open makes a disk refuse smaller ones, and returns when
+// none of them is inside any more. Open also waits until the disk's copy knows the
+// generation, and is refused unless that is the attachment that it sees.
+//
+// Write. All disks of the record of one epoch, joining ones too, have executed it
+// before it is acknowledged. When the epoch changes meanwhile it begins again,
+// with all disks of the new record: it can be repeated, as the gateway keeps
+// everything else from its blocks until it ends. Requests are made of whole blocks
+// of 4 KiB, the gateway reads what is missing at the edges.
+//
+// Read. From one member, with the same admission. It never overlaps a write in
+// flight. The lease is looked at before.
+//
+// Flush. All disks of the records of all groups that were written since the last
+// flush; disks that come to a record meanwhile too.
+//
+// Unknown outcome. After a call without an answer the gateway opens a new session
+// on that disk before it sends anything else there.
+//
+// Failure. A disk that does not do what it must is removed from the record before
+// the request goes on, if enough members remain; else the request waits, and fails
+// in the end.
+//
+// Doubt. After a write that has failed, its objects are made equal on all disks
+// before anything else is done with them.
+//
+// Join. A joining disk gets all writes from the epoch on at which it was added. It
+// pulls the rest from the first member, block by block, and leaves out blocks of
+// versions that a client has written on it since it was added; it flushes, and
+// promotes itself. If the first member is another one by then, it begins again.
+// What is dirty where it pulls from becomes dirty on it.
+//
+// Marks. Whatever may make members differ marks the object dirty, durably, on the
+// disk that it changes, before. Marks are cleared when all disks of a record have
+// said that they have the same, durably, while no write of that head was under way.
+//
+// Attach. The gateway puts a leased key; its revision is the generation. For each
+// group it opens a session on all disks of the record, removing those that do not
+// answer, takes the union of their dirty objects, and makes what the head reads
+// there equal to what the first member has. All that at one epoch: if it changes,
+// that group begins again. Then it serves; the first flush covers all groups.
+//
+// Revive. A group none of whose member incarnations lives goes on with disks of
+// its last members in their new incarnations. A gateway that has acknowledged
+// writes there since the last flush has lost them, and says so: the volume fails.
+//
+// # Why nothing is lost
+//
+// Let W be acknowledged at epoch e: all disks of record(e) executed it while they
+// knew e. Then every member of each later epoch has W, unless the group was
+// revived in between. Look at a member m of a later epoch. Either it is one of
+// record(e), and has W. Or it was added later and has pulled the object from a
+// member s at an epoch p > e. If s is one of record(e) it executed W while it knew e,
+// so before it knew p, so before the pull. Else the same is true of s, which became
+// a member before. Nothing that m pulled later reverted W either: m leaves out what
+// clients wrote on it since it was added, and what it pulls from has W. Who changed
+// the record, and whether the gateway knew of it, does not matter.
+//
+// The same holds for a flush, as a joining disk flushes before it is promoted, and
+// is flushed with the members before that. So all members have durably what was
+// flushed, and any of the last ones is enough after a power loss. A disk that was
+// removed earlier is in no record and comes back by joining only.
+//
+// # Races
+//
+// Late duplicates after a session change: Open lets those inside end and refuses
+// those that come later.
+//
+// A write acknowledged at e while e+1 with a joining disk is agreed: the pull is at
+// e+1, and when the disk it pulls from knows e+1, all requests of e have ended
+// there; they are part of what is pulled. Those refused are repeated at e+1.
+//
+// A write that a joining disk has and a member has not yet, while the disk pulls
+// that block: it left the block out, as a client has written it. A write that the
+// joining disk has not got yet, while it is being promoted: it is not acknowledged,
+// or the disk was removed before, and the promotion fails.
+//
+// Zeros, whose entries depend on what ancestors have: a joining disk pulls the
+// object first.
+//
+// Two gateways, one with a stale lease: it serves no request that begins after its
+// lease is in doubt. A write that began before is executed on no disk after the new
+// gateway has opened it; before, it is part of what the new one finds. Were all
+// disks of its record removed since, those that replaced them have pulled from one
+// that refuses the stale epoch now.
+//
+// A removed member that still serves reads: only to a gateway that does not know
+// the new epoch, so has acknowledged nothing in it; what the disk has is what that
+// gateway wrote.
+//
+// A flush that races with a removal: what remains of the record was flushed. With
+// a promotion: the disk was flushed as a joining one.
+//
+// A write that failed on some members: see Doubt. After a crash of the gateway: see
+// Attach; until then nobody reads the head.
+//
+// A snapshot during writes: Freeze keeps requests out, flushes, and only then may
+// the head become a snapshot. So versions with children are equal and durable.
+//
+// A member that was started anew: its incarnation is in no record, each request for
+// the old one is refused, and the gateway removes it before it acknowledges, reads or
+// flushes anything there.
+//
+// Two repairs of one object by gateways of two heads: each changes only what its own
+// head has, and compares what the heads read rather than where that lies, which a
+// deletion in progress may have changed on some disks.
+//
+// # What is asked of others
+//
+// A disk that is to be added calls Prepare before. Join is called as long as the
+// record has the disk as a joining one, also after errors. The steward removes members
+// and joining disks whose incarnation is over, and calls Revive when none of the
+// members lives; it need not hurry, as gateways remove what does not answer.
+//
+// After ErrLost or ErrRevived the volume is closed and attached anew; the client of a
+// volume with ErrLost has to know. Tidy is called now and then, after a flush.
+//
+// Only one Groups step per transaction, by whomever. Versions are deleted only in
+// groups without joining disks, and again from the beginning if a record changed
+// meanwhile. A Peer ends each call in bounded time, see there.
+package replica

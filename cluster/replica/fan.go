@@ -1,0 +1,264 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// A fan is one change on its way to all disks of a group.
+type fan struct {
+	v     *Volume
+	r     Request // without To and Session
+	group int
+	// p is what is written; nil zeroes n bytes.
+	p     []byte
+	n     int64
+	epoch coord.Revision
+	legs  []leg
+	wg    sync.WaitGroup
+	trial trial
+}
+
+// A leg is the part of a fan for one disk.
+type leg struct {
+	f      *fan
+	member record.Member
+	link   *link
+	r      Request
+	joins  bool
+	done   bool
+	err    error
+}
+
+var fans = sync.Pool{New: func() any { return new(fan) }}
+
+// write writes blocks of one object. Their range is locked.
+func (v *Volume) write(index uint64, p []byte, at int64) error {
+	return v.spread(index, p, int64(len(p)), at)
+}
+
+// clear zeroes blocks of one object. Their range is locked.
+func (v *Volume) clear(index uint64, at, n int64) error { return v.spread(index, nil, n, at) }
+
+// spread carries out a change on all disks of the record of one epoch.
+func (v *Volume) spread(index uint64, p []byte, n, at int64) error {
+	f := fans.Get().(*fan)
+	defer f.free()
+	h := v.head.Load()
+	f.v, f.p, f.n = v, p, n
+	f.r = Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
+	f.group = v.groupOf(index)
+	err := f.run()
+	if err != nil {
+		// Some disks may have it.
+		v.doubt(index, doubt{source: f.refused()})
+	}
+	v.wrote(f.group)
+	return err
+}
+
+func (f *fan) free() {
+	legs := f.legs
+	clear(legs)
+	*f = fan{legs: legs[:0]}
+	fans.Put(f)
+}
+
+// run tries until all disks of a record have it.
+func (f *fan) run() error {
+	for {
+		rec, epoch, err := f.v.record(f.group)
+		if err != nil {
+			return err
+		}
+		if epoch != f.epoch {
+			f.begin(rec, epoch)
+		}
+		f.round()
+		bad := f.worst()
+		if bad == nil {
+			return nil
+		}
+		if err := f.v.mend(&f.trial, &fault{f.group, bad.member, bad.err, bad.joins}); err != nil {
+			return err
+		}
+	}
+}
+
+// begin makes the legs for a record. What was done by an earlier one does not count:
+// disks may have been away in between.
+func (f *fan) begin(rec record.Group, epoch coord.Revision) {
+	f.epoch = epoch
+	f.legs = slices.Grow(f.legs[:0], len(rec.Members)+len(rec.Joining))
+	for i, list := range [2][]record.Member{rec.Members, rec.Joining} {
+		for _, m := range list {
+			f.legs = append(f.legs, leg{f: f, member: m, link: f.v.link(m), joins: i == 1})
+		}
+	}
+}
+
+// round sends what is not done, the last of it in the caller's goroutine.
+func (f *fan) round() {
+	last := -1
+	for i := range f.legs {
+		if f.legs[i].done {
+			continue
+		}
+		if last >= 0 {
+			f.wg.Add(1)
+			go f.legs[last].send(true)
+		}
+		last = i
+	}
+	if last >= 0 {
+		f.legs[last].send(false)
+	}
+	f.wg.Wait()
+}
+
+// send is one attempt.
+func (l *leg) send(counted bool) {
+	f := l.f
+	w, err := l.link.session(f.v.ctx)
+	if err == nil {
+		l.r = f.r
+		l.r.To = To{l.member.Disk, l.member.Incarnation, f.group, f.epoch}
+		l.r.Writer = *w
+		if f.p != nil {
+			err = l.link.peer.Write(f.v.ctx, &l.r, f.p)
+		} else {
+			err = l.link.peer.Zero(f.v.ctx, &l.r, f.n)
+		}
+	}
+	l.link.blame(w, err)
+	l.err, l.done = err, err == nil
+	if counted {
+		f.wg.Done()
+	}
+}
+
+// worst returns the leg to be dealt with first, nil if all have succeeded.
+func (f *fan) worst() (bad *leg) {
+	for i := range f.legs {
+		l := &f.legs[i]
+		switch {
+		case l.err == nil || l.done:
+		case bad == nil || l.rank() < bad.rank():
+			bad = l
+		}
+	}
+	return bad
+}
+
+func (l *leg) rank() int {
+	if l.joins && final(l.err) {
+		return 3
+	}
+	return rank(l.err)
+}
+
+// rank orders errors: a gateway that is fenced, or has an old record, must not
+// remove anybody; and whoever is to be removed is so before the request fails.
+func rank(err error) int {
+	switch {
+	case errors.Is(err, ErrFenced):
+		return 0
+	case errors.Is(err, ErrEpoch):
+		return 1
+	case errors.Is(err, ErrSession):
+		return 2
+	case final(err):
+		return 4
+	}
+	return 3
+}
+
+// refused returns a disk that has refused the change for itself, if one has.
+func (f *fan) refused() (m record.Member) {
+	for i := range f.legs {
+		if l := &f.legs[i]; l.err != nil && !l.joins && final(l.err) {
+			return l.member
+		}
+	}
+	return m
+}
+
+// read reads blocks of one object from one member. Their range is locked.
+func (v *Volume) read(index uint64, p []byte, at int64) error {
+	h := v.head.Load()
+	r := Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
+	group := v.groupOf(index)
+	var t trial
+	var avoid []record.Member
+	for {
+		rec, epoch, err := v.record(group)
+		if err != nil {
+			return err
+		}
+		m := v.choose(rec, avoid)
+		if m == (record.Member{}) {
+			avoid = nil
+			if err := t.over(v, fmt.Errorf("group %d: %w", group, ErrTooFew)); err != nil {
+				return err
+			}
+			if err := t.rest(v); err != nil {
+				return err
+			}
+			continue
+		}
+		if err = v.readFrom(m, r, group, epoch, p); err == nil {
+			return nil
+		}
+		f := &fault{group: group, member: m, err: err}
+		var bad *disk.BlockError
+		if errors.As(err, &bad) && !errors.Is(err, disk.ErrFailed) {
+			if bad.Version == h.Version {
+				v.doubt(index, doubt{verify: true})
+			}
+			if err := t.over(v, f); err != nil || len(avoid)+1 >= len(rec.Members) {
+				return f
+			}
+			avoid = append(avoid, m)
+			continue
+		}
+		if err := v.mend(&t, f); err != nil {
+			return err
+		}
+		if rank(err) == 3 {
+			avoid = append(avoid, m)
+		}
+	}
+}
+
+// choose returns the member to read from, none if all are to be avoided.
+func (v *Volume) choose(rec record.Group, avoid []record.Member) (best record.Member) {
+	for _, m := range rec.Members {
+		if slices.Contains(avoid, m) {
+			continue
+		}
+		if v.c.Near != nil && v.c.Near(m) {
+			return m
+		}
+		if best == (record.Member{}) {
+			best = m
+		}
+	}
+	return best
+}
+
+func (v *Volume) readFrom(m record.Member, r Request, group int, epoch coord.Revision, p []byte) error {
+	l := v.link(m)
+	w, err := l.session(v.ctx)
+	if err == nil {
+		r.To, r.Writer = To{m.Disk, m.Incarnation, group, epoch}, *w
+		err = l.peer.Read(v.ctx, &r, p)
+	}
+	l.blame(w, err)
+	return err
+}

@@ -1,0 +1,325 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"github.com/strata-storage/strata/cluster/disk"
+)
+
+// batch is how many blocks are moved at a time.
+const batch = 256
+
+// Join makes the disk, which is in the record of a group as a joining one, a member.
+// It goes on through changes of the record, and returns nil when the disk is a member.
+// The error is ErrNoMember if the disk is removed; after any error Join may be
+// called again, and goes on where it was.
+func (m *Member) Join(ctx context.Context, groups *Groups, number int) error {
+	for {
+		err := m.join(ctx, groups, number)
+		var stale *EpochError
+		if !errors.As(err, &stale) {
+			return err
+		}
+		if err := m.c.Agreed.Wait(ctx, stale.Known); err != nil {
+			return err
+		}
+	}
+}
+
+// join is Join at one epoch.
+func (m *Member) join(ctx context.Context, groups *Groups, number int) error {
+	_, epoch, err := groups.Get(ctx, number)
+	if err != nil {
+		return err
+	}
+	rec, epoch, err := m.known(ctx, number, epoch)
+	if err != nil {
+		return err
+	}
+	to := To{m.c.ID, m.c.Incarnation, number, epoch}
+	p, err := m.admit(ctx, &to)
+	if err != nil {
+		return err
+	}
+	// It does not stay inside: it would keep the next epoch out.
+	p.leave()
+	if p.role == belongs {
+		return nil
+	}
+	j := p.joining
+	j.stay(epoch)
+	s := m.sourceAt(rec, number, epoch)
+	j.begin(s.member)
+	if err := m.pullAll(ctx, j, s); err != nil {
+		return err
+	}
+	if err := m.c.Disk.Flush(ctx); err != nil {
+		return err
+	}
+	if !j.promote(epoch) {
+		return &EpochError{number, epoch}
+	}
+	next, err := groups.promote(ctx, number, j.as, epoch)
+	var stale *EpochError
+	if errors.As(err, &stale) {
+		return err
+	}
+	if err != nil {
+		return fmt.Errorf("it is not known whether disk %s is a member of group %d: %w", m.c.ID, number, err)
+	}
+	return m.c.Agreed.Wait(ctx, next)
+}
+
+// pullAll pulls what differs, and what is asked for again meanwhile.
+func (m *Member) pullAll(ctx context.Context, j *joining, s source) error {
+	if err := m.pullListed(ctx, j, s); err != nil {
+		return err
+	}
+	first, last := m.rangeOf(s.to.Group)
+	for d, err := range m.c.Disk.Dirty(ctx, first, last) {
+		// Equal metadata say nothing of these.
+		if err == nil && d.Unsettled && m.has(s.to.Group, d.Object) {
+			_, err = m.pull(ctx, j, s, d.Object)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for {
+		o, ok := j.rest()
+		if !ok {
+			return nil
+		}
+		if _, err := m.pull(ctx, j, s, o); err != nil {
+			return err
+		}
+	}
+}
+
+// pullListed compares the lists of the two disks.
+func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
+	moved := int64(0)
+	for from, more := uint64(0), true; more; {
+		var theirs []disk.Summary
+		var err error
+		if theirs, more, err = s.peer.List(ctx, s.to, from); err != nil {
+			return err
+		}
+		first, last := m.rangeOf(s.to.Group)
+		first = max(first, from)
+		if more {
+			last = theirs[len(theirs)-1].Hash()
+		}
+		differ, err := m.differ(ctx, s.to.Group, first, last, theirs)
+		if err != nil {
+			return err
+		}
+		for _, o := range differ {
+			if m.c.Pace != nil {
+				if err := m.c.Pace(ctx, moved); err != nil {
+					return err
+				}
+			}
+			if moved, err = m.pull(ctx, j, s, o); err != nil {
+				return err
+			}
+		}
+		from = last + 1
+	}
+	return nil
+}
+
+// differ returns the objects with hashes from one up to another that this disk has in
+// another state.
+func (m *Member) differ(ctx context.Context, group int, first, last uint64, theirs []disk.Summary) (list []disk.Object, err error) {
+	states := make(map[disk.Object]uint64, len(theirs))
+	for _, s := range theirs {
+		states[s.Object] = s.Digest
+	}
+	for s, err := range m.c.Disk.List(ctx, first, last) {
+		if err != nil {
+			return nil, err
+		}
+		if !m.has(group, s.Object) {
+			continue
+		}
+		if d, ok := states[s.Object]; !ok || d != s.Digest {
+			list = append(list, s.Object)
+		}
+		delete(states, s.Object)
+	}
+	for _, s := range theirs {
+		if _, ok := states[s.Object]; ok {
+			list = append(list, s.Object)
+		}
+	}
+	return list, nil
+}
+
+// pullFirst pulls an object that a client is about to zero.
+func (m *Member) pullFirst(ctx context.Context, p *pass, r *Request) error {
+	s := m.sourceAt(p.record, r.Group, r.Epoch)
+	p.joining.begin(s.member)
+	_, err := m.pull(ctx, p.joining, s, r.Object())
+	if err != nil && !errors.Is(err, ErrEpoch) {
+		err = fmt.Errorf("disk %s pulls object %v: %w", m.c.ID, r.Object(), err)
+	}
+	return err
+}
+
+// pull makes an object what it is at the source, and returns how many bytes moved.
+func (m *Member) pull(ctx context.Context, j *joining, s source, o disk.Object) (moved int64, err error) {
+	if !j.starts(o) {
+		return 0, nil
+	}
+	all := uint32(disk.MaxObject / disk.BlockSize)
+	theirs, err := s.peer.Entries(ctx, s.to, o, 0, all)
+	if err != nil {
+		return 0, err
+	}
+	mine, err := m.entries(ctx, o, 0, all)
+	if err != nil {
+		return 0, err
+	}
+	bad, err := m.unfinished(ctx, o)
+	if err != nil {
+		return 0, err
+	}
+	fixes := j.left(o, compare(mine, theirs, bad))
+	for again := true; again; again = len(fixes) > 0 {
+		n := min(len(fixes), batch)
+		for i := range fixes[:n] {
+			if fixes[i].Kind == disk.Data {
+				if err := m.fetch(ctx, s, o, &fixes[i]); err != nil {
+					return moved, err
+				}
+				moved += disk.BlockSize
+			}
+		}
+		if err := m.apply(ctx, j, s, o, fixes[:n]); err != nil {
+			return moved, err
+		}
+		fixes = fixes[n:]
+	}
+	j.done(o, s.member)
+	return moved, nil
+}
+
+// unfinished returns the blocks of an object that a power loss has left undefined.
+func (m *Member) unfinished(ctx context.Context, o disk.Object) (bad map[entryKey]bool, err error) {
+	_, unsettled, err := m.dirty(ctx, o)
+	if err != nil || !unsettled {
+		return nil, err
+	}
+	bad = map[entryKey]bool{}
+	err = m.c.Disk.Verify(ctx, o, func(b *disk.BlockError) bool {
+		bad[entryKey{b.Version, b.Block}] = true
+		return true
+	})
+	return bad, err
+}
+
+// apply carries out fixes, but for what clients have written meanwhile.
+func (m *Member) apply(ctx context.Context, j *joining, s source, o disk.Object, fixes []disk.Fix) error {
+	// After what was read there.
+	dirty, err := isDirty(ctx, s, o)
+	if err != nil {
+		return err
+	}
+	// Nobody who is inside at a later epoch may see this happen.
+	to := To{m.c.ID, m.c.Incarnation, s.to.Group, s.to.Epoch}
+	p, err := m.admit(ctx, &to)
+	if err != nil {
+		return err
+	}
+	defer p.leave()
+	if dirty {
+		if err := m.c.Disk.Mark(ctx, o); err != nil {
+			return err
+		}
+	}
+	lock, err := j.locks.Lock(ctx, place(o), 1)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	fixes = j.left(o, fixes)
+	if len(fixes) == 0 {
+		return nil
+	}
+	_, err = m.c.Disk.Repair(ctx, o, 0, fixes)
+	return err
+}
+
+func isDirty(ctx context.Context, s source, o disk.Object) (bool, error) {
+	// All of one hash come together.
+	list, _, err := s.peer.Dirty(ctx, s.to, o.Hash())
+	return slices.ContainsFunc(list, func(d disk.DirtyObject) bool { return d.Object == o }), err
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// fetch gets the content of a fix, as it is at the source now.
+func (m *Member) fetch(ctx context.Context, s source, o disk.Object, f *disk.Fix) error {
+	p := make([]byte, disk.BlockSize)
+	e, err := s.peer.Raw(ctx, s.to, o, f.Was.Version, f.Was.Block, p)
+	if err != nil {
+		return err
+	}
+	f.Kind, f.Data = e.Kind, nil
+	if e.Kind != disk.Data {
+		return nil
+	}
+	f.Data = p
+	if crc32.Checksum(p, castagnoli) == e.Sum {
+		return nil
+	}
+	for _, other := range s.others {
+		q := make([]byte, disk.BlockSize)
+		to := To{other.Disk, other.Incarnation, s.to.Group, s.to.Epoch}
+		oe, err := m.c.Peer(other).Raw(ctx, to, o, f.Was.Version, f.Was.Block, q)
+		if err == nil && oe == e && crc32.Checksum(q, castagnoli) == e.Sum {
+			f.Data = q
+			return nil
+		}
+	}
+	// What is left of an unfinished write. The next attachment makes all members
+	// the same.
+	return m.c.Disk.Mark(ctx, o)
+}
+
+// entryKey is what there may be one entry for.
+type entryKey struct {
+	version uint64
+	block   uint32
+}
+
+// compare returns the fixes that make entries others, and renew those that are bad.
+// They have no data yet.
+func compare(mine, theirs []disk.Entry, bad map[entryKey]bool) (fixes []disk.Fix) {
+	have := make(map[entryKey]disk.Entry, len(mine))
+	for _, e := range mine {
+		have[entryKey{e.Version, e.Block}] = e
+	}
+	for _, e := range theirs {
+		key := entryKey{e.Version, e.Block}
+		was, ok := have[key]
+		if !ok {
+			was = disk.Entry{Version: e.Version, Block: e.Block}
+		}
+		if was != e || bad[key] && e.Kind == disk.Data {
+			fixes = append(fixes, disk.Fix{Was: was, Kind: e.Kind})
+		}
+		delete(have, key)
+	}
+	for _, e := range mine {
+		if _, ok := have[entryKey{e.Version, e.Block}]; ok {
+			fixes = append(fixes, disk.Fix{Was: e, Kind: disk.None})
+		}
+	}
+	return fixes
+}

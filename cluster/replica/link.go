@@ -1,0 +1,85 @@
+package replica
+
+import (
+	"cmp"
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// linkKey names a process of a disk.
+type linkKey struct{ disk, incarnation string }
+
+// A link is a gateway's way to a disk in one incarnation.
+type link struct {
+	v    *Volume
+	key  linkKey
+	peer Peer
+	// open is the session in use, nil if a new one is needed.
+	open atomic.Pointer[Writer]
+	// fails counts the calls without an answer since the last answer.
+	fails atomic.Int32
+
+	mu      sync.Mutex
+	last    uint64
+	opening chan struct{}
+}
+
+// link returns the link to a disk.
+func (v *Volume) link(m record.Member) *link {
+	key := linkKey{m.Disk, m.Incarnation}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	l := v.links[key]
+	if l == nil {
+		l = &link{v: v, key: key, peer: v.c.Peer(m)}
+		v.links[key] = l
+	}
+	return l
+}
+
+// session returns the session in use, or opens a new one.
+func (l *link) session(ctx context.Context) (*Writer, error) {
+	for {
+		h := l.v.head.Load()
+		w := l.open.Load()
+		if w != nil && w.Head == h.Head && w.Generation == h.generation {
+			return w, nil
+		}
+		l.mu.Lock()
+		if c := l.opening; c != nil {
+			l.mu.Unlock()
+			if err := wait(ctx, c); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		c := make(chan struct{})
+		l.opening = c
+		l.last++
+		w = &Writer{h.Head, h.generation, l.last}
+		l.mu.Unlock()
+		err := l.peer.Open(ctx, l.key.disk, l.key.incarnation, *w)
+		if err == nil {
+			l.open.Store(w)
+		}
+		l.mu.Lock()
+		l.opening = nil
+		close(c)
+		l.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	}
+}
+
+// broken says that a session is not to be used any more.
+func (l *link) broken(w *Writer) { l.open.CompareAndSwap(w, nil) }
+
+func (a linkKey) compare(b linkKey) int {
+	return cmp.Or(strings.Compare(a.disk, b.disk), strings.Compare(a.incarnation, b.incarnation))
+}

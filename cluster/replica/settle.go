@@ -1,0 +1,232 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// A doubt is why an object may not be the same on all disks.
+type doubt struct {
+	// source is the disk whose state the others are to get, the first member if it
+	// is none.
+	source record.Member
+	// verify: content may have been damaged.
+	verify bool
+}
+
+// doubt notes that an object may differ.
+func (v *Volume) doubt(index uint64, d doubt) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.doubts[index]
+	d.verify = d.verify || old.verify
+	v.doubts[index] = d
+	v.some.Store(int64(len(v.doubts)))
+}
+
+// doubtful returns an object of a range that may differ.
+func (v *Volume) doubtful(off, n int64) (uint64, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for index := range v.doubts {
+		if at := int64(index) * v.c.ObjectSize; n > 0 && at < off+n && off < at+v.c.ObjectSize {
+			return index, true
+		}
+	}
+	return 0, false
+}
+
+// settle makes an object the same on all disks.
+func (v *Volume) settle(ctx context.Context, index uint64) error {
+	lock, err := v.locks.Lock(ctx, int64(index)*v.c.ObjectSize, v.c.ObjectSize)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	v.mu.Lock()
+	d, ok := v.doubts[index]
+	v.mu.Unlock()
+	if !ok {
+		return nil // somebody else was faster
+	}
+	group := v.groupOf(index)
+	err = v.steady(group, func(rec record.Group, epoch coord.Revision) error {
+		e := equal{v: v, group: group, epoch: epoch, rec: rec, index: index, verify: d.verify}
+		return e.run(d.source)
+	})
+	v.wrote(group)
+	if err != nil {
+		return err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.doubts, index)
+	v.some.Store(int64(len(v.doubts)))
+	return nil
+}
+
+// steady calls f until it has succeeded at one epoch.
+func (v *Volume) steady(group int, f func(record.Group, coord.Revision) error) error {
+	var t trial
+	for {
+		rec, epoch, err := v.record(group)
+		if err == nil && epoch == 0 {
+			err = fmt.Errorf("group %d has no record: %w", group, block.ErrIO)
+		}
+		if err != nil {
+			return err
+		}
+		err = f(rec, epoch)
+		var bad *fault
+		if err == nil || !errors.As(err, &bad) {
+			return err
+		}
+		if err := v.mend(&t, bad); err != nil {
+			return err
+		}
+	}
+}
+
+// prepareAll makes all groups of the volume ready.
+func (v *Volume) prepareAll(ctx context.Context) error {
+	if err := v.inTime(ctx, func(ctx context.Context) error { return v.c.Agreed.Wait(ctx, v.c.Generation) }); err != nil {
+		return err
+	}
+	objects := (v.c.Size + v.c.ObjectSize - 1) / v.c.ObjectSize
+	for i := range objects {
+		if len(v.parts) == v.c.Count {
+			break
+		}
+		v.parts[v.groupOf(uint64(i))] = nil
+	}
+	groups := make([]int, 0, len(v.parts))
+	for g := range v.parts {
+		rec, _ := v.c.Agreed.Group(g)
+		v.parts[g] = &served{revived: rec.Revived, unflushed: true}
+		groups = append(groups, g)
+	}
+	slices.Sort(groups)
+	for _, g := range groups {
+		if err := v.steady(g, func(rec record.Group, epoch coord.Revision) error { return v.prepare(g, rec, epoch) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// prepare makes a group ready: its disks refuse other gateways, and what the head
+// reads is the same on all of them.
+func (v *Volume) prepare(group int, rec record.Group, epoch coord.Revision) error {
+	dirty := map[uint64]bool{}
+	for _, m := range slices.Concat(rec.Members, rec.Joining) {
+		to := To{m.Disk, m.Incarnation, group, epoch}
+		err := v.call(m, func(p Peer, _ *Writer) error {
+			for from, more := uint64(0), true; more; {
+				list, again, err := p.Dirty(v.ctx, to, from)
+				if err != nil {
+					return err
+				}
+				for _, d := range list {
+					if d.Family == v.c.Head.Family {
+						dirty[d.Index] = true
+					}
+				}
+				if more = again; more {
+					from = list[len(list)-1].Hash() + 1
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return &fault{group: group, member: m, err: err}
+		}
+	}
+	for index := range dirty {
+		e := equal{v: v, group: group, epoch: epoch, rec: rec, index: index}
+		if err := e.run(record.Member{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// call makes a call to a disk in a session.
+func (v *Volume) call(m record.Member, f func(Peer, *Writer) error) error {
+	l := v.link(m)
+	w, err := l.session(v.ctx)
+	if err == nil {
+		err = f(l.peer, w)
+	}
+	l.blame(w, err)
+	return err
+}
+
+// Tidy takes back the marks of objects that are the same on all disks, and returns
+// how many it has found marked. Call it after a flush, now and then: what is marked
+// is compared when the head is attached again.
+func (v *Volume) Tidy(ctx context.Context) (marked int, err error) {
+	if err := v.serve(ctx); err != nil {
+		return 0, err
+	}
+	defer v.gate.Leave()
+	v.mu.Lock()
+	var groups []int
+	for g := range v.parts {
+		groups = append(groups, g)
+	}
+	v.mu.Unlock()
+	slices.Sort(groups)
+	for _, g := range groups {
+		n, err := v.tidyGroup(ctx, g)
+		marked += n
+		if err != nil {
+			return marked, err
+		}
+	}
+	return marked, nil
+}
+
+func (v *Volume) tidyGroup(ctx context.Context, group int) (marked int, err error) {
+	rec, epoch, err := v.record(group)
+	if err != nil {
+		return 0, err
+	}
+	to := To{rec.Members[0].Disk, rec.Members[0].Incarnation, group, epoch}
+	for from, more := uint64(0), true; more; {
+		var list []disk.DirtyObject
+		err := v.call(rec.Members[0], func(p Peer, _ *Writer) (err error) {
+			list, more, err = p.Dirty(v.ctx, to, from)
+			return err
+		})
+		if err != nil {
+			return marked, err
+		}
+		for _, d := range list {
+			if from = d.Hash() + 1; d.Family != v.c.Head.Family {
+				continue
+			}
+			marked++
+			if err := v.tidy(ctx, d.Index, equal{v: v, group: group, epoch: epoch, rec: rec, index: d.Index}); err != nil {
+				return marked, err
+			}
+		}
+	}
+	return marked, nil
+}
+
+// tidy takes back the marks of one object, while no change of it is under way.
+func (v *Volume) tidy(ctx context.Context, index uint64, e equal) error {
+	lock, err := v.lock(ctx, int64(index)*v.c.ObjectSize, v.c.ObjectSize, true)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return e.clear()
+}

@@ -1,0 +1,162 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// Pauses between attempts that cannot succeed at once.
+const (
+	firstPause = 20 * time.Millisecond
+	lastPause  = time.Second
+)
+
+// A trial is the attempts of one request. The zero value is the beginning.
+type trial struct {
+	begun bool
+	until time.Duration
+	pause time.Duration
+}
+
+// over says that a request is not tried any more, if that is so.
+func (t *trial) over(v *Volume, why error) error {
+	now := v.clock.Now()
+	if !t.begun {
+		t.begun, t.until, t.pause = true, now+v.c.Limit, firstPause
+	}
+	if now < t.until {
+		return nil
+	}
+	return fmt.Errorf("given up after %v: %w", v.c.Limit, why)
+}
+
+// rest pauses, longer each time.
+func (t *trial) rest(v *Volume) error {
+	rings := make(chan struct{})
+	defer v.clock.AfterFunc(t.pause, func() { close(rings) })()
+	t.pause = min(2*t.pause, lastPause)
+	return wait(v.ctx, rings)
+}
+
+// A fault is the error of a call to a disk.
+type fault struct {
+	group  int
+	member record.Member
+	err    error
+	// joins: it is a joining disk, of which nothing depends.
+	joins bool
+}
+
+func (f *fault) Error() string {
+	return fmt.Sprintf("group %d, disk %s: %v", f.group, f.member.Disk, f.err)
+}
+
+func (f *fault) Unwrap() error { return f.err }
+
+// answered notes that a disk has answered, whatever it said.
+func (l *link) answered() {
+	if l.fails.Load() != 0 {
+		l.fails.Store(0)
+	}
+}
+
+// blame notes what a call in session w has come to.
+func (l *link) blame(w *Writer, err error) {
+	switch {
+	case err == nil:
+		l.answered()
+	case unknown(err):
+		l.fails.Add(1)
+		if w != nil {
+			l.broken(w)
+		}
+	case errors.Is(err, ErrSession):
+		l.answered()
+		if w != nil {
+			l.broken(w)
+		}
+	default:
+		l.answered()
+	}
+}
+
+// unknown reports whether an error leaves open what has been done.
+func unknown(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// final reports whether an error is about the request and not about the disk.
+func final(err error) bool {
+	return errors.Is(err, block.ErrNoSpace) || errors.Is(err, block.ErrInvalid) || errors.Is(err, block.ErrNoMemory)
+}
+
+// mend does what a fault asks for, so that the request can be tried again: it waits
+// for a later record, or removes the disk. It returns an error if the request cannot
+// be tried again.
+func (v *Volume) mend(t *trial, f *fault) error {
+	if v.ctx.Err() != nil {
+		return context.Cause(v.ctx)
+	}
+	if err := t.over(v, f); err != nil {
+		return err
+	}
+	var stale *EpochError
+	switch err := f.err; {
+	case errors.As(err, &stale):
+		return v.catchUp(t, stale.Known)
+	case errors.Is(err, ErrFenced):
+		return v.fail(err)
+	case errors.Is(err, ErrSession):
+		return nil
+	case final(err) && !f.joins:
+		return f
+	case errors.Is(err, ErrNoMember):
+		return t.rest(v) // the copy will say more
+	case unknown(err) && v.link(f.member).fails.Load() < 2:
+		return nil // once more, in a new session
+	}
+	return v.remove(t, f)
+}
+
+// catchUp waits until the copy shows a revision.
+func (v *Volume) catchUp(t *trial, r coord.Revision) error {
+	ctx, cancel := context.WithCancelCause(v.ctx)
+	defer cancel(nil)
+	defer v.clock.AfterFunc(t.until-v.clock.Now(), func() {
+		cancel(fmt.Errorf("this node has not heard of revision %d: %w", r, ErrTooFew))
+	})()
+	return v.c.Agreed.Wait(ctx, r)
+}
+
+// remove removes a disk from the record of a group, or waits for a while if it must
+// not be.
+func (v *Volume) remove(t *trial, f *fault) error {
+	epoch, err := v.c.Groups.Remove(v.ctx, f.group, f.member, v.c.MinCopies)
+	if err != nil {
+		// Too few, or coordination does not answer.
+		return t.rest(v)
+	}
+	return v.catchUp(t, epoch)
+}
+
+// record returns the record of a group, if it still has what this volume has written.
+func (v *Volume) record(group int) (record.Group, coord.Revision, error) {
+	rec, epoch := v.c.Agreed.Group(group)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	s := v.parts[group]
+	if s == nil || s.revived == rec.Revived {
+		return rec, epoch, v.Err()
+	}
+	err := ErrRevived
+	if s.unflushed || s.flushing {
+		err = ErrLost
+	}
+	return rec, epoch, v.fail(fmt.Errorf("group %d: %w", group, err))
+}
