@@ -1,0 +1,119 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net"
+	"sync"
+)
+
+// A recordConn lies under a TLS connection. TLS reads and writes records of at
+// most 16 KiB with at least one system call each; a recordConn reads as much as
+// there is and, while it is corked, keeps what is written.
+type recordConn struct {
+	net.Conn
+	buf    []byte
+	r, w   int // buf[r:w] is received and not yet taken
+	bounds recordBounds
+
+	mu   sync.Mutex
+	cork bool
+	out  []byte
+}
+
+const (
+	recordIn  = 64 << 10
+	recordOut = 256 << 10
+)
+
+func newRecordConn(nc net.Conn) *recordConn {
+	return &recordConn{Conn: nc, buf: make([]byte, recordIn)}
+}
+
+// Read gives no more than the rest of one record: TLS would keep the start of the
+// next one in a buffer that grows for it.
+func (c *recordConn) Read(p []byte) (int, error) {
+	if c.r == c.w {
+		n, err := c.Conn.Read(c.buf)
+		if n == 0 {
+			return 0, err
+		}
+		c.r, c.w = 0, n
+	}
+	n := copy(p, c.bounds.within(c.buf[c.r:c.w]))
+	c.bounds.pass(c.buf[c.r : c.r+n])
+	c.r += n
+	return n, nil
+}
+
+func (c *recordConn) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.cork {
+		return c.Conn.Write(p)
+	}
+	if len(c.out)+len(p) > recordOut {
+		if err := c.send(); err != nil {
+			return 0, err
+		}
+	}
+	c.out = append(c.out, p...)
+	return len(p), nil
+}
+
+// collect keeps what is written from now on until sendCollected.
+func (c *recordConn) collect() {
+	c.mu.Lock()
+	c.cork = true
+	c.mu.Unlock()
+}
+
+func (c *recordConn) sendCollected() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cork = false
+	return c.send()
+}
+
+func (c *recordConn) send() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// recordBounds follows the records of TLS.
+type recordBounds struct {
+	header [5]byte
+	known  int // of header
+	body   int // what is left of the body
+}
+
+// within returns the part of in up to the next end of a record. in is not empty,
+// nor is the result.
+func (b *recordBounds) within(in []byte) []byte {
+	n := b.body
+	if n == 0 {
+		h := b.header
+		copy(h[b.known:], in)
+		n = len(h) - b.known
+		if len(in) >= n {
+			n += int(binary.BigEndian.Uint16(h[3:]))
+		}
+	}
+	return in[:min(n, len(in))]
+}
+
+// pass goes past p, which is the beginning of what within returned.
+func (b *recordBounds) pass(p []byte) {
+	if b.body == 0 {
+		n := copy(b.header[b.known:], p)
+		if b.known += n; b.known < len(b.header) {
+			return
+		}
+		p = p[n:]
+		b.known, b.body = 0, int(binary.BigEndian.Uint16(b.header[3:]))
+	}
+	b.body -= len(p)
+}
