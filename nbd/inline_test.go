@@ -11,9 +11,7 @@ import (
 
 // lent is how many bytes of the memory of all connections are in use.
 func lent(s *Server) int64 {
-	s.memory.mu.Lock()
-	defer s.memory.mu.Unlock()
-	return s.limits.Bytes - s.memory.free
+	return s.limits.Bytes - s.memory.Free()
 }
 
 // workerDevice is a device whose requests all go to workers.

@@ -9,11 +9,11 @@ func (t *transmission) borrow(n int) (*buffer, error) {
 		return nil, context.Cause(t.ctx)
 	}
 	charge := t.charge(n)
-	if !t.memory.take(charge, t.ctx.Done()) {
+	if !t.memory.Take(charge, t.ctx.Done()) {
 		return nil, context.Cause(t.ctx)
 	}
-	if !t.server.memory.take(charge, t.ctx.Done()) {
-		t.memory.give(charge)
+	if !t.server.memory.Take(charge, t.ctx.Done()) {
+		t.memory.Give(charge)
 		return nil, context.Cause(t.ctx)
 	}
 	return t.lend(n, charge), nil
@@ -22,11 +22,11 @@ func (t *transmission) borrow(n int) (*buffer, error) {
 // tryBorrow is borrow for who cannot wait. It returns nil if it would have to.
 func (t *transmission) tryBorrow(n int) *buffer {
 	charge := t.charge(n)
-	if !t.memory.tryTake(charge) {
+	if !t.memory.TryTake(charge) {
 		return nil
 	}
-	if !t.server.memory.tryTake(charge) {
-		t.memory.give(charge)
+	if !t.server.memory.TryTake(charge) {
+		t.memory.Give(charge)
 		return nil
 	}
 	return t.lend(n, charge)
@@ -46,6 +46,6 @@ func (t *transmission) lend(n int, charge int64) *buffer {
 
 // giveBack returns what borrow has taken.
 func (t *transmission) giveBack(n int64) {
-	t.memory.give(n)
-	t.server.memory.give(n)
+	t.memory.Give(n)
+	t.server.memory.Give(n)
 }

@@ -1,11 +1,12 @@
 package nbd
 
 import (
-	"encoding/binary"
 	"io"
 	"net"
 	"sync"
 	"syscall"
+
+	"github.com/strata-storage/strata/internal/tlsrecord"
 )
 
 // A recordConn lies under a TLS connection. TLS reads and writes records of at
@@ -18,7 +19,7 @@ type recordConn struct {
 	receive func(fd uintptr) bool
 	mem     *buffer // the memory of in
 	in      []byte  // received and not yet taken
-	bounds  recordBounds
+	bounds  tlsrecord.Bounds
 	n       int // result of receive
 	err     error
 
@@ -49,50 +50,13 @@ func (c *recordConn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n := copy(p, c.bounds.within(c.in))
-	c.bounds.pass(c.in[:n])
+	n := copy(p, c.bounds.Within(c.in))
+	c.bounds.Pass(c.in[:n])
 	if c.in = c.in[n:]; len(c.in) == 0 {
 		c.mem.release()
 		c.mem = nil
 	}
 	return n, nil
-}
-
-// recordBounds follows the records of TLS. A Read never gives more than the
-// rest of one record: TLS would keep the start of the next one in a buffer that
-// then grows to three times the size of a record, and stays.
-type recordBounds struct {
-	header [5]byte
-	known  int // of header
-	body   int // what is left of the body
-}
-
-// within returns the part of in up to the next end of a record. in is not
-// empty, nor is the result.
-func (b *recordBounds) within(in []byte) []byte {
-	n := b.body
-	if n == 0 {
-		h := b.header
-		copy(h[b.known:], in)
-		n = len(h) - b.known
-		if len(in) >= n {
-			n += int(binary.BigEndian.Uint16(h[3:]))
-		}
-	}
-	return in[:min(n, len(in))]
-}
-
-// pass goes past p, which is the beginning of what within returned.
-func (b *recordBounds) pass(p []byte) {
-	if b.body == 0 {
-		n := copy(b.header[b.known:], p)
-		if b.known += n; b.known < len(b.header) {
-			return
-		}
-		p = p[n:]
-		b.known, b.body = 0, int(binary.BigEndian.Uint16(b.header[3:]))
-	}
-	b.body -= len(p)
 }
 
 // fill receives what there is, once there is something.

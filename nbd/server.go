@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/budget"
 	"github.com/strata-storage/strata/internal/socket"
 )
 
@@ -56,7 +57,7 @@ type Server struct {
 	once     sync.Once
 	err      error  // what is wrong with the fields
 	limits   Limits // Limits with defaults
-	memory   budget
+	memory   budget.Budget
 	log      *slog.Logger
 	ctx      context.Context // cancelled by Close
 	cancel   context.CancelFunc
@@ -79,7 +80,7 @@ func (s *Server) init() error {
 		if s.err == nil && s.TLS != TLSOff && s.TLSConfig == nil {
 			s.err = errors.New("nbd: TLS needs a TLSConfig")
 		}
-		s.memory.free = s.limits.Bytes
+		s.memory.Give(s.limits.Bytes)
 		s.log = s.Log
 		if s.log == nil {
 			s.log = slog.New(slog.DiscardHandler)

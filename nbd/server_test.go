@@ -306,46 +306,6 @@ func memoryInUse() int {
 	return int(m.HeapInuse + m.StackInuse)
 }
 
-func TestBudget(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		b := budget{free: 10}
-		if !b.tryTake(7) || b.tryTake(4) {
-			t.Fatal("tryTake")
-		}
-		got := make(chan string, 3)
-		cancel := make(chan struct{})
-		wait := func(name string, n int64) {
-			go func() {
-				if b.take(n, cancel) {
-					got <- name
-				} else {
-					got <- name + " gave up"
-				}
-			}()
-			synctest.Wait()
-		}
-		wait("large", 8)
-		wait("small", 1) // must not overtake
-		if len(got) > 0 || b.tryTake(1) {
-			t.Fatal("somebody overtook")
-		}
-		b.give(7)
-		if first, second := <-got, <-got; first+second != "largesmall" && first+second != "smalllarge" {
-			t.Fatal(first, second)
-		}
-		wait("last", 5)
-		close(cancel)
-		if last := <-got; last != "last gave up" {
-			t.Fatal(last)
-		}
-		b.give(9)
-		if b.free != 10 {
-			t.Fatalf("%d are free", b.free)
-		}
-	})
-}
-
 func BenchmarkServerRead4K(b *testing.B) {
 	mem := bytes.Repeat([]byte{1}, 1<<20)
 	p := connect(b, &Server{Exports: Exports{{Device: block.FromBytes(mem)}}}).open(false)

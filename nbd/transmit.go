@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/budget"
 	"github.com/strata-storage/strata/internal/socket"
 )
 
@@ -58,7 +59,7 @@ type transmission struct {
 	left    atomic.Bool // nothing will be received any more
 
 	slots   chan struct{} // requests that workers have
-	memory  budget        // payload bytes of this connection
+	memory  budget.Budget // payload bytes of this connection
 	workers sync.WaitGroup
 	idle    sync.Pool   // of *request
 	sick    atomic.Bool // the device has failed a request
@@ -102,7 +103,7 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 	if s.extended {
 		t.header = extendedRequestSize
 	}
-	t.memory.free = c.server.limits.ConnBytes
+	t.memory.Give(c.server.limits.ConnBytes)
 	t.lingering.last = &c.server.lingerer
 	t.idle.New = func() any {
 		r := &request{t: t}

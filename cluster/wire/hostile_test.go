@@ -218,8 +218,8 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Errorf("it ended with %v", err)
 		}
 		synctest.Wait()
-		if s.memory.free != 8<<20 {
-			t.Errorf("%d bytes were not given back", 8<<20-s.memory.free)
+		if s.memory.Free() != 8<<20 {
+			t.Errorf("%d bytes were not given back", 8<<20-s.memory.Free())
 		}
 	})
 }
@@ -259,7 +259,7 @@ func FuzzServer(f *testing.F) {
 		r.nc.Write(p)
 		r.nc.Close()
 		within(t, "the server", func() { <-r.ended })
-		if free := s.memory.free; free != s.limits.TotalBytes {
+		if free := s.memory.Free(); free != s.limits.TotalBytes {
 			t.Fatalf("%d bytes were not given back", s.limits.TotalBytes-free)
 		}
 	})

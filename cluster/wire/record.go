@@ -1,9 +1,10 @@
 package wire
 
 import (
-	"encoding/binary"
 	"net"
 	"sync"
+
+	"github.com/strata-storage/strata/internal/tlsrecord"
 )
 
 // A recordConn lies under a TLS connection. TLS reads and writes records of at
@@ -13,7 +14,7 @@ type recordConn struct {
 	net.Conn
 	buf    []byte
 	r, w   int // buf[r:w] is received and not yet taken
-	bounds recordBounds
+	bounds tlsrecord.Bounds
 
 	mu   sync.Mutex
 	cork bool
@@ -39,8 +40,8 @@ func (c *recordConn) Read(p []byte) (int, error) {
 		}
 		c.r, c.w = 0, n
 	}
-	n := copy(p, c.bounds.within(c.buf[c.r:c.w]))
-	c.bounds.pass(c.buf[c.r : c.r+n])
+	n := copy(p, c.bounds.Within(c.buf[c.r:c.w]))
+	c.bounds.Pass(c.buf[c.r : c.r+n])
 	c.r += n
 	return n, nil
 }
@@ -81,39 +82,4 @@ func (c *recordConn) send() error {
 	_, err := c.Conn.Write(c.out)
 	c.out = c.out[:0]
 	return err
-}
-
-// recordBounds follows the records of TLS.
-type recordBounds struct {
-	header [5]byte
-	known  int // of header
-	body   int // what is left of the body
-}
-
-// within returns the part of in up to the next end of a record. in is not empty,
-// nor is the result.
-func (b *recordBounds) within(in []byte) []byte {
-	n := b.body
-	if n == 0 {
-		h := b.header
-		copy(h[b.known:], in)
-		n = len(h) - b.known
-		if len(in) >= n {
-			n += int(binary.BigEndian.Uint16(h[3:]))
-		}
-	}
-	return in[:min(n, len(in))]
-}
-
-// pass goes past p, which is the beginning of what within returned.
-func (b *recordBounds) pass(p []byte) {
-	if b.body == 0 {
-		n := copy(b.header[b.known:], p)
-		if b.known += n; b.known < len(b.header) {
-			return
-		}
-		p = p[n:]
-		b.known, b.body = 0, int(binary.BigEndian.Uint16(b.header[3:]))
-	}
-	b.body -= len(p)
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/strata-storage/strata/internal/budget"
 )
 
 // A Server carries out requests of other nodes. Its fields must not be changed once
@@ -36,7 +38,7 @@ type Server struct {
 	invalid  error
 	limits   Limits
 	codec    *codec
-	memory   budget
+	memory   budget.Budget
 	handlers []Operation
 	work     sync.WaitGroup // connections
 
@@ -74,7 +76,7 @@ func (s *Server) check() (err error) {
 		s.handlers[op] = o
 	}
 	s.limits = s.Limits.WithDefaults()
-	s.memory.free = s.limits.TotalBytes
+	s.memory.Give(s.limits.TotalBytes)
 	s.sessions = map[SessionID]*Session{}
 	s.greeting = map[net.Conn]struct{}{}
 	s.listeners = map[net.Listener]struct{}{}

@@ -232,12 +232,12 @@ func (c *serverConn) awaitMemory(charge int64) error {
 	for full() && !c.isClosed() {
 		c.room.Wait()
 	}
-	if c.server.memory.tryTake(charge) {
+	if c.server.memory.TryTake(charge) {
 		return nil
 	}
 	c.mu.Unlock()
 	c.out.flush()
-	got := c.server.memory.take(charge, c.closed)
+	got := c.server.memory.Take(charge, c.closed)
 	c.mu.Lock()
 	if !got {
 		return c.cause
@@ -343,7 +343,7 @@ func (c *serverConn) release(r *Request) {
 	if cap(r.head) > 4096 || cap(r.replyHead) > 4096 {
 		r.head, r.replyHead = nil, nil
 	}
-	c.server.memory.give(r.charge)
+	c.server.memory.Give(r.charge)
 	c.mu.Lock()
 	c.held -= r.charge
 	c.count--

@@ -84,7 +84,7 @@ func files(t *testing.T) (*token.FileSet, []file) {
 var arrows = map[string][]string{
 	"block":                 {},
 	"block/blocktest":       {"block"},
-	"nbd":                   {"block", "internal/socket", "golang.org/x/sys/"},
+	"nbd":                   {"block", "internal/budget", "internal/socket", "internal/tlsrecord", "golang.org/x/sys/"},
 	"source":                {"block", "nbd", "internal/...", "golang.org/x/sys/"},
 	"layer":                 {"block", "source", "internal/...", "golang.org/x/sys/"},
 	"snapshot":              {"block", "lock", "internal/..."},

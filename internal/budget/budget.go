@@ -1,10 +1,11 @@
-package nbd
+// Package budget bounds what is used at a time: memory, as a rule.
+package budget
 
 import "sync"
 
-// A budget lends amounts up to a total. Who asks for more than is there
-// waits, first come, first served.
-type budget struct {
+// A Budget lends amounts up to a total. Who asks for more than is there waits,
+// first come, first served. The zero value has nothing to lend before a Give.
+type Budget struct {
 	mu    sync.Mutex
 	free  int64
 	queue []*loan
@@ -15,8 +16,8 @@ type loan struct {
 	ready chan struct{}
 }
 
-// tryTake takes n if that is possible at once.
-func (b *budget) tryTake(n int64) bool {
+// TryTake takes n if that is possible at once.
+func (b *Budget) TryTake(n int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.queue) > 0 || b.free < n {
@@ -26,9 +27,9 @@ func (b *budget) tryTake(n int64) bool {
 	return true
 }
 
-// take takes n, which must not exceed the total, and waits for it unless
+// Take takes n, which must not exceed the total, and waits for it unless
 // cancel is closed first. It reports whether it has n.
-func (b *budget) take(n int64, cancel <-chan struct{}) bool {
+func (b *Budget) Take(n int64, cancel <-chan struct{}) bool {
 	b.mu.Lock()
 	if len(b.queue) == 0 && b.free >= n {
 		b.free -= n
@@ -57,16 +58,23 @@ func (b *budget) take(n int64, cancel <-chan struct{}) bool {
 	return false
 }
 
-// give returns n.
-func (b *budget) give(n int64) {
+// Give returns n.
+func (b *Budget) Give(n int64) {
 	b.mu.Lock()
 	b.free += n
 	b.grant()
 	b.mu.Unlock()
 }
 
+// Free is what can be lent now.
+func (b *Budget) Free() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free
+}
+
 // grant serves those who wait, in order. The caller holds mu.
-func (b *budget) grant() {
+func (b *Budget) grant() {
 	for len(b.queue) > 0 && b.queue[0].n <= b.free {
 		b.free -= b.queue[0].n
 		close(b.queue[0].ready)
