@@ -137,21 +137,17 @@ func (d *Disk) Entries(ctx context.Context, id Object) iter.Seq2[Entry, error] {
 			return
 		}
 		defer r.end()
-		for from, more := uint16(0), true; more; {
-			var list []uint16
-			if list, more, err = r.pieces(from); err != nil {
+		for piece, err := range r.allPieces() {
+			if err != nil {
 				yield(Entry{}, err)
 				return
 			}
-			for _, piece := range list {
-				from = piece + 1
-				for e, err := range r.entries(piece) {
-					if err == nil {
-						err = context.Cause(ctx)
-					}
-					if !yield(e.Entry, err) || err != nil {
-						return
-					}
+			for e, err := range r.entries(piece) {
+				if err == nil {
+					err = context.Cause(ctx)
+				}
+				if !yield(e.Entry, err) || err != nil {
+					return
 				}
 			}
 		}
@@ -166,6 +162,26 @@ func (r *request) pieces(from uint16) (list []uint16, more bool, err error) {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
 	return r.d.piecesOf(r.o, make([]uint16, 0, 64), from, maxPieces-1)
+}
+
+// allPieces yields the pieces in which there is something. An error is the last that
+// it yields.
+func (r *request) allPieces() iter.Seq2[uint16, error] {
+	return func(yield func(uint16, error) bool) {
+		for from, more := uint16(0), true; more; {
+			list, again, err := r.pieces(from)
+			if err != nil {
+				yield(0, err)
+				return
+			}
+			for _, piece := range list {
+				if from = piece + 1; !yield(piece, nil) {
+					return
+				}
+			}
+			more = again
+		}
+	}
 }
 
 // A placed is an entry and where its data are.

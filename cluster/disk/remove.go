@@ -20,16 +20,12 @@ func (d *Disk) Remove(ctx context.Context, id Object) error {
 		return err
 	}
 	defer r.end()
-	for from, more := uint16(0), true; more; {
-		var list []uint16
-		if list, more, err = r.pieces(from); err != nil {
-			return err
+	for piece, err := range r.allPieces() {
+		if err == nil {
+			err = r.removePiece(ctx, piece)
 		}
-		for _, piece := range list {
-			from = piece + 1
-			if err := r.removePiece(ctx, piece); err != nil {
-				return err
-			}
+		if err != nil {
+			return err
 		}
 	}
 	r.o.mu.Lock()

@@ -100,16 +100,12 @@ func (d *Disk) Verify(ctx context.Context, id Object, report func(*BlockError) (
 		return err
 	}
 	defer r.end()
-	for from, more := uint16(0), true; more; {
-		var list []uint16
-		if list, more, err = r.pieces(from); err != nil {
+	for piece, err := range r.allPieces() {
+		if err != nil {
 			return err
 		}
-		for _, piece := range list {
-			from = piece + 1
-			if more, err := r.verifyPiece(ctx, piece, report); err != nil || !more {
-				return err
-			}
+		if more, err := r.verifyPiece(ctx, piece, report); err != nil || !more {
+			return err
 		}
 	}
 	return nil
