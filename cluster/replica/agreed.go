@@ -32,15 +32,9 @@ type Agreed interface {
 // also if they had been so before.
 type Groups struct{ Store coord.Store }
 
-// groupKey is the key of a record, see package record.
-func groupKey(number int) string { return fmt.Sprintf("group/%016x", number) }
-
-// attachKey is the key of an attachment, see package record.
-func attachKey(h Head) string { return fmt.Sprintf("attach/%016x/%016x", h.Family, h.Version) }
-
 // Get returns the record of a group as it is agreed now.
 func (s *Groups) Get(ctx context.Context, number int) (record.Group, coord.Revision, error) {
-	e, _, err := s.Store.Get(ctx, groupKey(number))
+	e, _, err := s.Store.Get(ctx, record.GroupKey(number))
 	if err != nil {
 		return record.Group{}, 0, err
 	}
@@ -163,7 +157,7 @@ func (s *Groups) step(ctx context.Context, number int, f func(*record.Group, coo
 		if err != nil {
 			return 0, err
 		}
-		key := groupKey(number)
+		key := record.GroupKey(number)
 		r, err := s.Store.Txn(ctx, coord.Txn{
 			If:   []coord.Compare{coord.IfRevision(key, epoch)},
 			Then: []coord.Op{coord.Put(key, value)},
@@ -181,7 +175,7 @@ func (s *Groups) step(ctx context.Context, number int, f func(*record.Group, coo
 // generation. The error is ErrAttached if another one is. Claimed again with the
 // same lease, the head gets another generation.
 func Claim(ctx context.Context, store coord.Store, l *coord.Lease, h Head, who record.Attachment) (coord.Revision, error) {
-	key := attachKey(h)
+	key := record.AttachmentKey(h.Family, h.Version)
 	value, err := json.Marshal(who)
 	if err != nil {
 		return 0, err
@@ -203,7 +197,7 @@ func Claim(ctx context.Context, store coord.Store, l *coord.Lease, h Head, who r
 
 // Release gives up the generation of a head.
 func Release(ctx context.Context, store coord.Store, h Head, generation coord.Revision) error {
-	key := attachKey(h)
+	key := record.AttachmentKey(h.Family, h.Version)
 	_, err := store.Txn(ctx, coord.Txn{If: []coord.Compare{coord.IfRevision(key, generation)}, Then: []coord.Op{coord.Delete(key)}})
 	return err
 }

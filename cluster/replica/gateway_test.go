@@ -118,10 +118,10 @@ func (s *sim) freeze(p *process, v *Volume, l *coord.Lease) {
 		h = Head{simFamily, old.Version + 1}
 		value, _ := json.Marshal(append(list, family.Version{ID: h.Version, Parent: old.Version}))
 		r, err := p.store.Txn(ctx, coord.Txn{
-			If: []coord.Compare{coord.IfRevision("tree", at), coord.IfRevision(attachKey(old.Head), old.generation)},
+			If: []coord.Compare{coord.IfRevision("tree", at), coord.IfRevision(record.AttachmentKey(old.Family, old.Version), old.generation)},
 			Then: []coord.Op{
-				coord.Put("tree", value), coord.Delete(attachKey(old.Head)),
-				coord.PutLeased(l.ID(), attachKey(h), []byte("{}")),
+				coord.Put("tree", value), coord.Delete(record.AttachmentKey(old.Family, old.Version)),
+				coord.PutLeased(l.ID(), record.AttachmentKey(h.Family, h.Version), []byte("{}")),
 			},
 		})
 		if err == nil && !r.Done {

@@ -92,14 +92,14 @@ func (m *mirror) put(e coord.Event) {
 func (m *mirror) Group(number int) (record.Group, coord.Revision) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	key := groupKey(number)
+	key := record.GroupKey(number)
 	return m.groups[key], m.epochs[key]
 }
 
 func (m *mirror) Attachment(h Head) coord.Revision {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.attachments[attachKey(h)]
+	return m.attachments[record.AttachmentKey(h.Family, h.Version)]
 }
 
 func (m *mirror) Copies(family uint64) int {
