@@ -33,6 +33,7 @@ type agreed struct {
 func (a *agreed) Group(int) (record.Group, coord.Revision)                  { return a.group, a.epoch }
 func (a *agreed) Attachment(replica.Head) coord.Revision                    { return a.generation }
 func (a *agreed) Wait(context.Context, coord.Revision) error                { return nil }
+func (a *agreed) Frozen(replica.Head) bool                                  { return false }
 func (a *agreed) Copies(uint64) int                                         { return 3 }
 func (a *agreed) Tree(_ context.Context, _, _ uint64) (*family.Tree, error) { return a.tree, nil }
 

@@ -22,6 +22,8 @@ type Agreed interface {
 	// Copies returns how many copies the objects of a family have, 0 if it is not
 	// known. It never changes.
 	Copies(family uint64) int
+	// Frozen reports whether a version is a snapshot, which nobody writes any more.
+	Frozen(h Head) bool
 	// Wait returns when the copy has seen what was agreed at this revision, or with
 	// context.Cause(ctx).
 	Wait(ctx context.Context, r coord.Revision) error

@@ -109,6 +109,8 @@ func (m *mirror) Copies(family uint64) int {
 	return simCopies
 }
 
+func (m *mirror) Frozen(h Head) bool { return h.Version == simSnapshot }
+
 func (m *mirror) Wait(ctx context.Context, r coord.Revision) error {
 	for {
 		m.mu.Lock()

@@ -63,7 +63,8 @@ type Peer interface {
 	// Open makes the disk refuse requests of this head by writers with a smaller
 	// (generation, session), and returns when none of them is under way.
 	Open(ctx context.Context, disk, incarnation string, w Writer) error
-	// Read fills p with what the head has.
+	// Read fills p with what the head has. For a snapshot, of which nobody is the
+	// writer, the generation is 0 and there is no session.
 	Read(ctx context.Context, r *Request, p []byte) error
 	// Write makes p what the head has.
 	Write(ctx context.Context, r *Request, p []byte) error

@@ -7,6 +7,7 @@ import (
 	"math"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
 )
@@ -19,16 +20,21 @@ type visit struct {
 	r     *Request
 }
 
-// begin admits a request of a writer.
-func (m *Member) begin(ctx context.Context, r *Request) (v visit, err error) {
+// enter admits a request to the group of its object.
+func (m *Member) enter(ctx context.Context, r *Request) (p pass, err error) {
 	if r.Off < 0 || r.Off%disk.BlockSize != 0 || r.Off > disk.MaxObject {
-		return v, fmt.Errorf("offset %d in an object, expected blocks of %d: %w", r.Off, disk.BlockSize, block.ErrInvalid)
+		return p, fmt.Errorf("offset %d in an object, expected blocks of %d: %w", r.Off, disk.BlockSize, block.ErrInvalid)
 	}
 	copies, _ := record.SplitGroup(r.Group)
 	if g := GroupOf(r.Object(), copies, m.c.Groups); g != r.Group {
-		return v, fmt.Errorf("object %v in group %#x, it belongs to %#x: %w", r.Object(), r.Group, g, block.ErrInvalid)
+		return p, fmt.Errorf("object %v in group %#x, it belongs to %#x: %w", r.Object(), r.Group, g, block.ErrInvalid)
 	}
-	p, err := m.admit(ctx, &r.To)
+	return m.admit(ctx, &r.To)
+}
+
+// begin admits a request of a writer.
+func (m *Member) begin(ctx context.Context, r *Request) (v visit, err error) {
+	p, err := m.enter(ctx, r)
 	if err != nil {
 		return v, err
 	}
@@ -59,6 +65,9 @@ func checkBlocks(n int64) error {
 
 // Read is that of Peer.
 func (m *Member) Read(ctx context.Context, r *Request, p []byte) error {
+	if r.Generation == 0 {
+		return m.readFrozen(ctx, r, p)
+	}
 	v, err := m.begin(ctx, r)
 	if err != nil {
 		return err
@@ -66,6 +75,27 @@ func (m *Member) Read(ctx context.Context, r *Request, p []byte) error {
 	defer v.end()
 	if v.role != belongs {
 		return fmt.Errorf("reading from disk %s, which joins group %d: %w", m.c.ID, r.Group, ErrNoMember)
+	}
+	return m.c.Disk.Read(ctx, r.at(), p, r.Off)
+}
+
+// readFrozen reads for somebody who is not attached, from what nobody writes any more.
+func (m *Member) readFrozen(ctx context.Context, r *Request, p []byte) error {
+	pass, err := m.enter(ctx, r)
+	if err != nil {
+		return err
+	}
+	defer pass.leave()
+	if pass.role != belongs {
+		return fmt.Errorf("reading from disk %s, which joins group %d: %w", m.c.ID, r.Group, ErrNoMember)
+	}
+	waiting, end := m.bounded(ctx)
+	err = m.c.Agreed.Wait(waiting, coord.Revision(r.Tree))
+	if end(); err != nil {
+		return err
+	}
+	if !m.c.Agreed.Frozen(r.Head) {
+		return fmt.Errorf("version %d of family %d is no snapshot: %w", r.Version, r.Family, block.ErrInvalid)
 	}
 	return m.c.Disk.Read(ctx, r.at(), p, r.Off)
 }

@@ -16,12 +16,15 @@ import (
 )
 
 const (
-	simNodes   = 4
-	simCopies  = 3
-	simGroups  = 2
-	simBlocks  = 24
-	simPer     = 4 // blocks of an object
-	simFamily  = 1
+	simNodes  = 4
+	simCopies = 3
+	simGroups = 2
+	simBlocks = 24
+	simPer    = 4 // blocks of an object
+	simFamily = 1
+
+	simSnapshot = 7 // a version that is one
+
 	simTTL     = 3 * time.Second
 	simObjects = simBlocks / simPer
 )

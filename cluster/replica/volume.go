@@ -111,11 +111,7 @@ func Attach(ctx context.Context, c Config) (*Volume, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	v := &Volume{c: c, clock: c.Groups.Store.Clock(), links: map[linkKey]*link{}, parts: map[int]*served{}, doubts: map[uint64]doubt{}}
-	v.info = block.Info{Size: c.Size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true}
-	v.ctx, v.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
-	v.head.Store(&heading{c.Head, c.Generation, c.Tree})
-	v.flusher.volume = v
+	v := newVolume(ctx, c)
 	stop := context.AfterFunc(ctx, func() { v.cancel(context.Cause(ctx)) })
 	defer stop()
 	if err := v.prepareAll(ctx); err != nil {
@@ -125,9 +121,24 @@ func Attach(ctx context.Context, c Config) (*Volume, error) {
 	return v, nil
 }
 
+// newVolume returns a volume of which nothing is ready.
+func newVolume(ctx context.Context, c Config) *Volume {
+	v := &Volume{c: c, clock: c.Groups.Store.Clock(), links: map[linkKey]*link{}, parts: map[int]*served{}, doubts: map[uint64]doubt{}}
+	v.info = InfoOf(c.Size)
+	v.ctx, v.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	v.head.Store(&heading{c.Head, c.Generation, c.Tree})
+	v.flusher.volume = v
+	return v
+}
+
 // groupOf is the group of one of its objects.
 func (v *Volume) groupOf(index uint64) int {
 	return GroupOf(disk.Object{Family: v.c.Head.Family, Index: index}, v.c.Copies, v.c.Count)
+}
+
+// InfoOf is what Info returns for a volume of that size.
+func InfoOf(size int64) block.Info {
+	return block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true}
 }
 
 // Info is that of block.Device.
