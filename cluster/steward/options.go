@@ -1,0 +1,42 @@
+package steward
+
+import (
+	"cmp"
+	"time"
+)
+
+// Options say how fast the steward does what. The zero value is sensible.
+type Options struct {
+	// Grace is how long a node may be away until its groups get copies elsewhere,
+	// 10 minutes if it is 0. Urgent is the same for groups whose writes wait, 1
+	// minute if it is 0. Revive is how long a group none of whose members lives
+	// waits for others when the first one is back, 10 seconds if it is 0.
+	Grace, Urgent, Revive time.Duration
+	// Joins is how many disks join groups at the same time in the whole cluster,
+	// Disk how many groups a disk joins, and Source how many are pulled from it.
+	// They are 1024, 16 and 16 if they are 0.
+	Joins, Disk, Source int
+	// Moves is how many of all those may be there only to move groups that have
+	// all copies, 32 if it is 0, and MovesDisk how many groups a disk joins, or
+	// are pulled from it, for such moves to begin: 4 if it is 0.
+	Moves, MovesDisk int
+	// Full is how many percent of a disk are used when no groups are moved to it
+	// any more, 90 if it is 0.
+	Full int
+	// Batch is how many changes a plan has at most, 256 if it is 0.
+	Batch int
+}
+
+func (o Options) withDefaults() Options {
+	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
+	o.Urgent = min(cmp.Or(o.Urgent, time.Minute), o.Grace)
+	o.Revive = cmp.Or(o.Revive, 10*time.Second)
+	o.Joins = cmp.Or(o.Joins, 1024)
+	o.Disk = cmp.Or(o.Disk, 16)
+	o.Source = cmp.Or(o.Source, 16)
+	o.Moves = cmp.Or(o.Moves, 32)
+	o.MovesDisk = cmp.Or(o.MovesDisk, 4)
+	o.Full = cmp.Or(o.Full, 90)
+	o.Batch = cmp.Or(o.Batch, 256)
+	return o
+}
