@@ -1,0 +1,165 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"iter"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// attempts is how often a request is tried, the first time included, when the volume
+// has to be attached anew in between.
+const attempts = 3
+
+// A device is a volume that somebody has opened.
+type device struct {
+	hold *hold
+	info block.Info
+	gate block.Gate
+}
+
+var _ block.Device = (*device)(nil)
+
+// Open opens a volume for reading and writing, which attaches it to this node if it is
+// not. All that have it open at the same time share what they write.
+func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
+	d, err := n.lazy(name)
+	if err != nil {
+		return nil, err
+	}
+	a, err := d.hold.use(ctx)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.info = a.Info()
+	return d, nil
+}
+
+// lazy is Open, but the first request attaches the volume.
+func (n *Node) lazy(name string) (*device, error) {
+	h, err := n.hold(name)
+	if err != nil {
+		return nil, err
+	}
+	head, _ := n.state.View().Head(name)
+	return &device{hold: h, info: replica.InfoOf(head.Name.Record.Size)}, nil
+}
+
+// Info is that of block.Device.
+func (d *device) Info() block.Info { return d.info }
+
+// A turn is the attempts of a request.
+type turn struct {
+	volume *active
+	n      int
+	err    error
+}
+
+// next gets the volume for the next attempt, and reports whether there is one: after
+// an error that is about the attachment. Otherwise err is what the request came to.
+func (t *turn) next(ctx context.Context, d *device) bool {
+	if t.n > 0 && (t.err == nil || t.volume.Err() == nil || t.n == attempts) {
+		return false
+	}
+	t.n++
+	v, err := d.hold.use(ctx)
+	if err != nil {
+		t.err = err
+		return false
+	}
+	t.volume = v
+	return true
+}
+
+// ReadAt is that of block.Device.
+func (d *device) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	var t turn
+	for t.next(ctx, d) {
+		t.err = t.volume.ReadAt(ctx, p, off, flags)
+	}
+	return t.err
+}
+
+// WriteAt is that of block.Device.
+func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	var t turn
+	for t.next(ctx, d) {
+		t.err = t.volume.WriteAt(ctx, p, off, flags)
+	}
+	return t.err
+}
+
+// Zero is that of block.Device.
+func (d *device) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	var t turn
+	for t.next(ctx, d) {
+		t.err = t.volume.Zero(ctx, off, n, flags)
+	}
+	return t.err
+}
+
+// Trim is that of block.Device.
+func (d *device) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	var t turn
+	for t.next(ctx, d) {
+		t.err = t.volume.Trim(ctx, off, n, flags)
+	}
+	return t.err
+}
+
+// Flush is that of block.Device.
+func (d *device) Flush(ctx context.Context) error {
+	if err := d.gate.Enter(); err != nil {
+		return err
+	}
+	defer d.gate.Leave()
+	var t turn
+	for t.next(ctx, d) {
+		t.err = t.volume.Flush(ctx)
+	}
+	return t.err
+}
+
+// Extents is that of block.Device.
+func (d *device) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+	return func(yield func(block.Extent, error) bool) {
+		if err := d.gate.Enter(); err != nil {
+			yield(block.Extent{}, err)
+			return
+		}
+		defer d.gate.Leave()
+		v, err := d.hold.use(ctx)
+		if err != nil {
+			yield(block.Extent{}, err)
+			return
+		}
+		v.Extents(ctx, mc, off, n)(yield)
+	}
+}
+
+// Close is that of block.Device. The volume stays attached for a while.
+func (d *device) Close() error {
+	if err := d.gate.Close(); err != nil {
+		return err
+	}
+	d.hold.leaveOwn()
+	return nil
+}

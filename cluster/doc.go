@@ -1,0 +1,66 @@
+// Package cluster is a node: the process that has disks of a cluster, gives other
+// nodes access to them, and serves volumes to clients. No node is special.
+//
+//	Start      opens a data directory, or makes one, and takes part
+//	Node       volumes by name: create, open as a block.Device, snapshot ...
+//	Exports    the same for an NBD server: NAME, and NAME@SNAPSHOT
+//
+// # The first start
+//
+// A data directory (package home) that is empty becomes a cluster of one: a name of
+// a cluster, an authority, a certificate (package identity), a member of etcd alone,
+// the record of the pool, and one disk. Nothing is told to anybody before the
+// directory says that it is finished, so that a start that was killed is repeated
+// from the beginning.
+//
+// # Each start
+//
+// The directory is locked, so that the process before is dead: the lease it may have
+// left behind is ended, which frees its attachments at once rather than when the time
+// of the lease is over. The process gets an incarnation of its own. It follows the
+// agreed records (record.State), opens its disks, tells by a leased Run where it can
+// be reached, and is a member of groups from then on.
+//
+// A disk in a new incarnation is in no record of a group. When no process of a
+// group's members lives any more, which of a cluster of one is so after each start,
+// the group is revived with those that are back; see package replica.
+//
+// # Groups
+//
+// The record of a group is made when a volume is attached that has objects there: a
+// group without a record has no objects. Placement (package place) says who its
+// members are, of the disks whose nodes run.
+//
+// What becomes of groups then is for the steward (package steward), for which all nodes
+// stand. Disks that it lets join a group pull what they miss by themselves.
+//
+// # Attachments
+//
+// The node that attaches a volume is its gateway. The first one that somebody opens the
+// volume at attaches it; the right to write it is a record with the lease of the node.
+// Other nodes at which it is opened send requests to the gateway. They all go through one
+// session, and when that ends nothing of it may be under way any more before the next
+// one is used, so that no late duplicate overwrites anything.
+//
+// A gateway whose own clients are gone gives the volume up, after a flush, when another
+// node asks for it, or after a while; and at once when it stops. Then the node at which
+// there are clients attaches it with their next request. When the gateway dies they wait
+// until its lease is over. So clients may move from node to node, and see nothing of
+// nodes that come and go.
+//
+// A device also survives that the attachment was lost on the way, as it is after a pause
+// that was longer than the lease. But if a group of the volume was revived meanwhile,
+// writes that were acknowledged and not flushed may be lost: then the device fails for
+// good, and one that is opened anew does not.
+//
+// A snapshot of a volume that is attached is made between two requests: everything is
+// flushed, one transaction makes another version the head, and the volume goes on
+// there.
+//
+// # Stopping
+//
+// Close flushes and gives up all attachments before anything else, so that other
+// nodes can take the volumes over at once; then it ends the lease, answers what other
+// nodes have asked of its disks, and closes them. After a crash others have to wait
+// until the lease is over.
+package cluster

@@ -1,0 +1,237 @@
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/home"
+	"github.com/strata-storage/strata/cluster/identity"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// At the door a node that wants to join sends one petition, and gets one grant, over
+// TLS by which it has seen that it talks to the cluster of its token. Both are JSON.
+const (
+	maxNote  = 64 << 10         // bytes of either
+	doorTime = 10 * time.Second // for all of it
+	maxDoor  = 16               // who are at the door at the same time
+)
+
+// tokenPrefix begins the keys of tokens that are valid. Their values say until when.
+const tokenPrefix = "token/"
+
+// A petition is what a node asks for.
+type petition struct {
+	Token   string `json:"token"`
+	Request []byte `json:"request"`
+}
+
+// A grant is what it gets, or why it does not.
+type grant struct {
+	Refused   string   `json:"refused,omitempty"`
+	Node      string   `json:"node,omitempty"`
+	Authority []byte   `json:"authority,omitempty"`
+	Cert      []byte   `json:"cert,omitempty"`
+	Agreed    []string `json:"agreed,omitempty"`
+}
+
+// Token makes a token by which nodes can join for that long.
+func (n *Node) Token(ctx context.Context, valid time.Duration) (string, error) {
+	a, err := n.authority(ctx)
+	if err != nil {
+		return "", err
+	}
+	t := a.NewToken(time.Now().Add(valid))
+	text, err := t.Encode()
+	if err != nil {
+		return "", err
+	}
+	expires, err := t.Expires.MarshalText()
+	if err != nil {
+		return "", err
+	}
+	_, err = n.store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.Put(tokenPrefix+t.Digest(), expires)}})
+	return text, err
+}
+
+// authority is that of the cluster.
+func (n *Node) authority(ctx context.Context) (*identity.Authority, error) {
+	e, _, err := n.store.Get(ctx, authorityKey)
+	if err != nil {
+		return nil, err
+	}
+	return identity.ParseAuthority(e.Value)
+}
+
+// openDoor lets nodes with a token in.
+func (n *Node) openDoor(ctx context.Context) error {
+	if n.o.Door == "" {
+		return nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", n.o.Door)
+	if err != nil {
+		return fmt.Errorf("listening to nodes that join: %w", err)
+	}
+	n.later(func() error {
+		n.cancel(errStopped)
+		return l.Close()
+	})
+	places := make(chan struct{}, maxDoor)
+	n.work.Go(func() {
+		err := nbd.Accept(n.ctx, l, n.o.Log, func(c net.Conn) {
+			select {
+			case places <- struct{}{}:
+			default:
+				c.Close()
+				return
+			}
+			n.work.Go(func() {
+				defer func() { <-places }()
+				defer c.Close()
+				if err := n.answer(c); err != nil {
+					n.o.Log.Warn("a node could not join", "from", c.RemoteAddr(), "error", err)
+				}
+			})
+		})
+		if n.ctx.Err() == nil {
+			n.o.Log.Error("no node can join any more", "error", err)
+		}
+	})
+	return nil
+}
+
+// answer deals with one who is at the door.
+func (n *Node) answer(c net.Conn) error {
+	ctx, cancel := context.WithTimeout(n.ctx, doorTime)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	t := tls.Server(c, n.identity.Door())
+	var p petition
+	if err := receive(t, &p); err != nil {
+		return err
+	}
+	g, refused := n.grant(ctx, p)
+	if refused != nil {
+		g = grant{Refused: refused.Error()}
+	} else {
+		n.o.Log.Info("a node joins", "from", c.RemoteAddr(), "node", g.Node)
+	}
+	return errors.Join(refused, send(t, g), t.CloseWrite())
+}
+
+// grant decides about a petition.
+func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
+	t, err := identity.ParseToken(p.Token)
+	if err != nil {
+		return g, err
+	}
+	if err := t.Check(time.Now()); err != nil {
+		return g, err
+	}
+	known, _, err := n.store.Get(ctx, tokenPrefix+t.Digest())
+	if err == nil && known.Revision == 0 {
+		err = errors.New("the token is not one of this cluster, or was withdrawn")
+	}
+	if err != nil {
+		return g, err
+	}
+	a, err := n.authority(ctx)
+	if err != nil {
+		return g, err
+	}
+	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.is.Agreed}
+	if len(g.Agreed) == 0 {
+		g.Agreed = []string{"https://" + n.o.Agreed}
+	}
+	g.Cert, err = a.Issue(g.Node, p.Request)
+	return g, err
+}
+
+func send(w io.Writer, note any) error {
+	text, err := json.Marshal(note)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+func receive(r io.Reader, note any) error {
+	if err := json.NewDecoder(io.LimitReader(r, maxNote)).Decode(note); err != nil {
+		return fmt.Errorf("expected a JSON object of at most %d bytes: %w", maxNote, err)
+	}
+	return nil
+}
+
+// enter joins a cluster.
+func (n *Node) enter(ctx context.Context) error {
+	if err := n.joinCluster(ctx); err != nil {
+		return fmt.Errorf("joining the cluster of %s: %w", n.o.Join, err)
+	}
+	return nil
+}
+
+func (n *Node) joinCluster(ctx context.Context) error {
+	t, err := identity.ParseToken(n.o.Token)
+	if err != nil {
+		return err
+	}
+	if err := t.Check(time.Now()); err != nil {
+		return err
+	}
+	if err := n.home.Begin(); err != nil {
+		return err
+	}
+	request, err := identity.NewRequest()
+	if err != nil {
+		return err
+	}
+	g, err := n.ask(ctx, t, request)
+	if err != nil {
+		return err
+	}
+	n.is = home.Record{Cluster: t.Cluster, Node: g.Node, Agreed: g.Agreed}
+	if err := n.become(request, g.Authority, g.Cert); err != nil {
+		return err
+	}
+	d, err := n.formatDisk(ctx, 0)
+	if err != nil {
+		return err
+	}
+	n.is.Disks = []home.Disk{d}
+	if err := n.agree(ctx); err != nil {
+		return err
+	}
+	return n.home.Finish(n.is)
+}
+
+// ask gets a certificate.
+func (n *Node) ask(ctx context.Context, t identity.Token, request *identity.Request) (g grant, err error) {
+	ctx, cancel := context.WithTimeout(ctx, doorTime)
+	defer cancel()
+	d := tls.Dialer{Config: t.Door()}
+	c, err := d.DialContext(ctx, "tcp", n.o.Join)
+	if err != nil {
+		return g, err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	if err := send(c, petition{n.o.Token, request.Bytes()}); err != nil {
+		return g, err
+	}
+	if err := receive(c, &g); err != nil {
+		return g, err
+	}
+	if g.Refused != "" {
+		return g, fmt.Errorf("it is refused: %s", g.Refused)
+	}
+	return g, t.Fits(g.Authority)
+}

@@ -1,0 +1,57 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// Exports finds the volumes of a cluster for an NBD server: NAME is a volume, and
+// NAME@SNAPSHOT a snapshot, which is read-only. All connections to a volume share what
+// they write. There is no default export.
+type Exports struct{ Node *Node }
+
+var _ nbd.Resolver = Exports{}
+
+// Resolve is that of nbd.Resolver. A client that only asks does not attach the volume.
+func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export, error) {
+	dev, err := e.open(ctx, r)
+	if errors.Is(err, record.ErrNotFound) {
+		return nil, nbd.ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &nbd.Export{Name: r.Name, Device: dev, Release: func() { _ = dev.Close() }}, nil
+}
+
+func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {
+	// No name has an @ in it.
+	if volume, snapshot, ok := strings.Cut(r.Name, "@"); ok {
+		return e.Node.OpenSnapshot(ctx, volume, snapshot)
+	}
+	if r.Probe {
+		return e.Node.lazy(r.Name)
+	}
+	return e.Node.Open(ctx, r.Name)
+}
+
+// List is that of nbd.Resolver.
+func (e Exports) List(context.Context, *nbd.Peer) (list []*nbd.Export, _ error) {
+	v := e.Node.View()
+	for name := range v.Names.All() {
+		h, ok := v.Head(name)
+		if !ok {
+			continue
+		}
+		list = append(list, &nbd.Export{Name: name})
+		for snapshot := range v.Snapshots(h.Line()) {
+			list = append(list, &nbd.Export{Name: name + "@" + snapshot})
+		}
+	}
+	return list, nil
+}

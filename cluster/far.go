@@ -1,0 +1,254 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"iter"
+	"sync/atomic"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/remote"
+	"github.com/strata-storage/strata/cluster/wire"
+)
+
+// Operations on volumes that another node has attached. Their heads are family and
+// line, offset and length, each of 8 bytes, and flags of 4; that of opSnapshot ends with
+// the name.
+const (
+	opOpen wire.Op = 256 + iota
+	opRead
+	opWrite
+	opZero
+	opTrim
+	opFlush
+	opSnapshot
+)
+
+const farHead = 36
+
+// errNotHere: the node has not attached the volume, or has just given it up for whoever
+// has asked.
+var errNotHere = errors.New("the volume is not attached here")
+
+// farErrors are the errors that cross the wire with a meaning of their own.
+func farErrors() []wire.ErrorCode {
+	const first = wire.CodeOwn + 128
+	return append(remote.Errors(),
+		wire.ErrorCode{Code: first, Err: errNotHere},
+		wire.ErrorCode{Code: first + 1, Err: record.ErrExists},
+		wire.ErrorCode{Code: first + 2, Err: record.ErrInvalid},
+		wire.ErrorCode{Code: first + 3, Err: record.ErrNotFound})
+}
+
+// far is a volume that another node has attached, which does what is asked. All its
+// requests go through one session: those of one that ended are dead before the next one
+// is used.
+type far struct {
+	client *wire.Client
+	line   record.Line
+	info   block.Info
+	broken atomic.Pointer[error]
+}
+
+var _ served = (*far)(nil)
+
+// openFar opens a volume at the node that has attached it, if that still has it and has
+// somebody who uses it.
+func (n *Node) openFar(ctx context.Context, node string, l record.Line, info block.Info) (*far, error) {
+	c, err := n.other(node).link.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := &far{client: c, line: l, info: info}
+	return f, f.do(ctx, wire.Call{Op: opOpen}, 0, 0, 0)
+}
+
+// do carries out a request. One whose outcome is not known ends the session.
+func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, name ...byte) error {
+	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(name)), f.line.Family)
+	for _, x := range []uint64{f.line.Line, uint64(off), uint64(n)} {
+		call.Head = binary.BigEndian.AppendUint64(call.Head, x)
+	}
+	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), name...)
+	// Nothing may be under way there when this returns.
+	_, err := f.client.Do(context.WithoutCancel(ctx), call)
+	var answer *wire.RemoteError
+	switch {
+	case err == nil:
+	case !errors.As(err, &answer) || answer.Code == wire.CodeTimedOut || answer.Code == wire.CodeCanceled:
+		f.fail(err)
+		_ = f.client.Close()
+	case errors.Is(err, errNotHere) || errors.Is(err, wire.ErrGoingAway) || answer.Code == wire.CodeShutdown:
+		f.fail(err)
+	}
+	return err
+}
+
+func (f *far) fail(err error) { f.broken.CompareAndSwap(nil, &err) }
+
+// Err returns nil, or why the other node is of no use any more.
+func (f *far) Err() error {
+	if err := f.broken.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Info is that of block.Device.
+func (f *far) Info() block.Info { return f.info }
+
+// pieces calls do for parts that fit into a request.
+func pieces(off, n int64, do func(off, from, n int64) error) error {
+	for from := int64(0); ; {
+		k := min(n-from, remote.MaxData)
+		if err := do(off+from, from, k); err != nil {
+			return err
+		}
+		if from += k; from >= n {
+			return nil
+		}
+	}
+}
+
+// ReadAt is that of block.Device.
+func (f *far) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if err := f.info.CheckRead(off, len(p)); err != nil {
+		return err
+	}
+	return pieces(off, int64(len(p)), func(off, from, n int64) error {
+		return f.do(ctx, wire.Call{Op: opRead, Into: p[from : from+n]}, off, n, flags&^block.NoWait)
+	})
+}
+
+// WriteAt is that of block.Device.
+func (f *far) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if err := f.info.CheckWrite(off, len(p)); err != nil {
+		return err
+	}
+	return pieces(off, int64(len(p)), func(off, from, n int64) error {
+		return f.do(ctx, wire.Call{Op: opWrite, Payload: p[from : from+n]}, off, n, flags&^block.NoWait)
+	})
+}
+
+// Zero is that of block.Device.
+func (f *far) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
+	if err := f.info.CheckChange(off, n); err != nil {
+		return err
+	}
+	return f.do(ctx, wire.Call{Op: opZero}, off, n, flags&^block.NoWait)
+}
+
+// Trim is that of block.Device.
+func (f *far) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
+	if err := f.info.CheckChange(off, n); err != nil {
+		return err
+	}
+	return f.do(ctx, wire.Call{Op: opTrim}, off, n, flags&^block.NoWait)
+}
+
+// Flush is that of block.Device.
+func (f *far) Flush(ctx context.Context) error {
+	return f.do(ctx, wire.Call{Op: opFlush}, 0, 0, 0)
+}
+
+// Extents is that of block.Device. Everything is said to be allocated.
+func (f *far) Extents(_ context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+	if err := f.info.CheckExtents(mc, off, n); err != nil {
+		return block.FailExtents(err)
+	}
+	return block.OneExtent(off, n, 0)
+}
+
+// snapshot lets the other node make a snapshot.
+func (f *far) snapshot(ctx context.Context, name string) error {
+	if err := record.CheckName(name); err != nil {
+		return err
+	}
+	return f.do(ctx, wire.Call{Op: opSnapshot}, 0, 0, 0, []byte(name)...)
+}
+
+// Close is that of block.Device. The session is that of all that goes to the node.
+func (f *far) Close() error {
+	f.fail(block.ErrClosed)
+	return nil
+}
+
+// farOperations are what this node does for others with the volumes it has attached.
+func (n *Node) farOperations(ops map[wire.Op]wire.Operation) map[wire.Op]wire.Operation {
+	for op := opOpen; op <= opSnapshot; op++ {
+		ops[op] = wire.Operation{Handler: n.serveFar}
+	}
+	return ops
+}
+
+// serveFar carries out a request of another node.
+func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
+	head := r.Head()
+	if len(head) < farHead || r.Op() != opSnapshot && len(head) > farHead {
+		return fmt.Errorf("a head of %d bytes, expected %d: %w", len(head), farHead, wire.ErrMalformed)
+	}
+	number := func(i int) int64 { return int64(binary.BigEndian.Uint64(head[8*i:])) }
+	l := record.Line{Family: uint64(number(0)), Line: uint64(number(1))}
+	off, length, flags := number(2), number(3), block.Flags(binary.BigEndian.Uint32(head[32:]))
+	if r.Op() == opOpen {
+		// What an earlier session of that node has sent must not be carried out later.
+		mine := r.Session()
+		who := mine.Peer()
+		err := n.wire.End(ctx, func(s *wire.Session) bool {
+			p := s.Peer()
+			return p.Node == who.Node && s.ID() != mine.ID()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	h, err := n.lend(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer h.leave()
+	a := h.active.Load()
+	if a == nil || a.own == nil {
+		return errNotHere
+	}
+	switch v := a.own; r.Op() {
+	case opRead:
+		p, err := r.Buffer(r.Room())
+		if err != nil {
+			return err
+		}
+		return v.ReadAt(ctx, p, off, flags)
+	case opWrite:
+		return v.WriteAt(ctx, r.Payload(), off, flags)
+	case opZero:
+		return v.Zero(ctx, off, length, flags)
+	case opTrim:
+		return v.Trim(ctx, off, length, flags)
+	case opFlush:
+		return v.Flush(ctx)
+	case opSnapshot:
+		return h.snapshot(ctx, v, string(head[farHead:]))
+	}
+	return nil // opOpen
+}
+
+// lend returns the hold of a volume that this node has attached and somebody here uses,
+// with one user more. A volume that only other nodes use is given up: the one that asks
+// can attach it.
+func (n *Node) lend(ctx context.Context, l record.Line) (*hold, error) {
+	n.mu.Lock()
+	h := n.holds[l]
+	if h != nil && h.own > 0 {
+		h.users++
+		n.mu.Unlock()
+		return h, nil
+	}
+	n.mu.Unlock()
+	if err := n.release(ctx, l); err != nil && !errors.Is(err, record.ErrInUse) {
+		return nil, err
+	}
+	return nil, errNotHere
+}

@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// gateway is the node that has attached a volume, as agreed now.
+func gateway(t testing.TB, n *Node, volume string) string {
+	t.Helper()
+	must(t, n.seenAll(t.Context(), nil))
+	h, _ := n.View().Head(volume)
+	a, _ := n.View().Attachment(h.Line())
+	return a.Node
+}
+
+// shared makes a volume that a node has attached, and opens it by another one.
+func shared(t testing.TB, nodes []*Node, holder, other int) (near, far block.Device) {
+	t.Helper()
+	must(t, nodes[holder].Create(t.Context(), "vm1", record.Spec{Size: 4 << 20, ObjectSize: record.MinObjectSize, MinCopies: 1}))
+	near = open(t, nodes[holder], "vm1")
+	must(t, nodes[other].seenAll(t.Context(), nil))
+	return near, open(t, nodes[other], "vm1")
+}
+
+// Two nodes serve the same volume, and the one whose clients are gone gives it up.
+func TestFar(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	near, far := shared(t, nodes, 1, 0)
+	fill(t, far, 1000, 1<<20, 1)
+	check(t, near, 1000, 1<<20, 1)
+	fill(t, near, 0, 8192, 2)
+	check(t, far, 0, 8192, 2)
+	must(t, far.Zero(t.Context(), 0, 4096, 0))
+	must(t, far.Trim(t.Context(), 0, 4096, 0))
+	must(t, far.Flush(t.Context()))
+	must(t, nodes[0].Snapshot(t.Context(), "vm1", "monday"))
+	if err := nodes[0].Snapshot(t.Context(), "vm1", "monday"); !errors.Is(err, record.ErrExists) {
+		t.Errorf("made twice: %v", err)
+	}
+	fill(t, far, 0, 8192, 3)
+	if got := gateway(t, nodes[0], "vm1"); got != nodes[1].ID() {
+		t.Errorf("the gateway is %s", got)
+	}
+	if err := nodes[0].Delete(t.Context(), "vm1"); !errors.Is(err, record.ErrInUse) {
+		t.Errorf("deleted while it is open: %v", err)
+	}
+	must(t, near.Close())
+	check(t, far, 0, 8192, 3)
+	if got := gateway(t, nodes[0], "vm1"); got != nodes[0].ID() {
+		t.Errorf("the gateway is %s when the other one has no clients", got)
+	}
+	must(t, far.Close())
+	must(t, nodes[1].DeleteSnapshot(t.Context(), "vm1", "monday"))
+	must(t, nodes[1].Delete(t.Context(), "vm1"))
+}
+
+func TestFarConformance(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	number := 0
+	blocktest.Run(t, func(t testing.TB) block.Device {
+		number++
+		name := string(rune('a' + number))
+		must(t, nodes[1].Create(t.Context(), name, record.Spec{Size: 300_000, ObjectSize: record.MinObjectSize}))
+		open(t, nodes[1], name)
+		must(t, nodes[0].seenAll(t.Context(), nil))
+		return open(t, nodes[0], name)
+	}, blocktest.Seeds(1))
+}
+
+// When the gateway stops, or dies, the clients of the other node see nothing of it.
+func TestTakeOver(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(n *Node) error{
+		"stop":  stop,
+		"crash": func(n *Node) error { n.crash(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := several(t, 2)
+			_, far := shared(t, nodes, 1, 0)
+			fill(t, far, 0, 1<<20, 1)
+			must(t, end(nodes[1]))
+			check(t, far, 0, 1<<20, 1)
+			fill(t, far, 4096, 1<<20, 2)
+			must(t, far.Flush(t.Context()))
+			if got := gateway(t, nodes[0], "vm1"); got != nodes[0].ID() {
+				t.Errorf("the gateway is %s", got)
+			}
+			check(t, far, 0, 4096, 1)
+			check(t, far, 4096, 1<<20, 2)
+		})
+	}
+}

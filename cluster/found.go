@@ -1,0 +1,158 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/home"
+	"github.com/strata-storage/strata/cluster/identity"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/source"
+)
+
+// authorityKey is the entry with the authority of the cluster: each node can make
+// certificates for those that join.
+const authorityKey = "secret/authority"
+
+// found makes a cluster of one.
+func (n *Node) found(ctx context.Context) error {
+	if err := n.makeCluster(ctx); err != nil {
+		return fmt.Errorf("making a cluster: %w", err)
+	}
+	return nil
+}
+
+func (n *Node) makeCluster(ctx context.Context) error {
+	if err := n.home.Begin(); err != nil {
+		return err
+	}
+	n.is = home.Record{Cluster: identity.NewCluster(), Node: random(8)}
+	authority, err := identity.NewAuthority(n.is.Cluster)
+	if err != nil {
+		return err
+	}
+	secret, err := authority.PEM()
+	if err != nil {
+		return err
+	}
+	if err := n.certify(authority); err != nil {
+		return err
+	}
+	// Both wait for the disk of the machine.
+	var both sync.WaitGroup
+	var made home.Disk
+	var diskErr error
+	both.Go(func() { made, diskErr = n.formatDisk(ctx, 0) })
+	err = n.startEtcd(ctx)
+	both.Wait()
+	if err := errors.Join(err, diskErr); err != nil {
+		return err
+	}
+	n.is.Disks = []home.Disk{made}
+	pool := record.Pool{Cluster: n.is.Cluster, Format: record.Format, Groups: n.o.Groups}
+	if err := n.putFirst(ctx, pool, secret); err != nil {
+		return err
+	}
+	return n.home.Finish(n.is)
+}
+
+// certify gives the node its identity.
+func (n *Node) certify(a *identity.Authority) error {
+	request, err := identity.NewRequest()
+	if err != nil {
+		return err
+	}
+	cert, err := a.Issue(n.is.Node, request.Bytes())
+	if err != nil {
+		return err
+	}
+	return n.become(request, a.Certificate(), cert)
+}
+
+// become keeps an identity.
+func (n *Node) become(request *identity.Request, authority, cert []byte) (err error) {
+	if n.identity, err = identity.New(request, authority, cert); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(n.home.Keys(), 0o700); err != nil {
+		return err
+	}
+	return n.identity.Save(identity.In(n.home.Keys()))
+}
+
+// putFirst puts what a cluster has from the beginning.
+func (n *Node) putFirst(ctx context.Context, pool record.Pool, authority []byte) error {
+	value, err := record.Encode(record.PoolKey, pool)
+	if err != nil {
+		return err
+	}
+	r, err := n.store.Txn(ctx, coord.Txn{
+		If:   []coord.Compare{coord.IfAbsent(record.PoolKey)},
+		Then: []coord.Op{coord.Put(record.PoolKey, value), coord.Put(authorityKey, authority)},
+	})
+	if err == nil && !r.Done {
+		err = errors.New("a new member of etcd has records already")
+	}
+	return err
+}
+
+// introduce puts the records of the node and its disks where there are none. The
+// directory is finished before that: a record of a node that was not would stay.
+func (n *Node) introduce(ctx context.Context) error {
+	v := n.state.View()
+	var t coord.Txn
+	put := func(key string, r record.Record) error {
+		value, err := record.Encode(key, r)
+		t.If = append(t.If, coord.IfAbsent(key))
+		t.Then = append(t.Then, coord.Put(key, value))
+		return err
+	}
+	var err error
+	if e, _ := v.Nodes.Get(n.is.Node); e.Revision == 0 {
+		err = put(record.NodeKey(n.is.Node), n.describe())
+	}
+	for id, own := range n.disks {
+		if e, _ := v.Disks.Get(id); e.Revision == 0 {
+			err = errors.Join(err, put(record.DiskKey(id), record.Disk{ID: id, Node: n.is.Node, Size: own.size, Weight: own.size}))
+		}
+	}
+	if err != nil || len(t.Then) == 0 {
+		return err
+	}
+	_, err = n.store.Txn(ctx, t)
+	return err
+}
+
+// describe is the record of the node.
+func (n *Node) describe() record.Node {
+	zone := n.o.Zone
+	if zone == "" {
+		zone = n.is.Node
+	}
+	return record.Node{ID: n.is.Node, Name: n.o.Name, Zone: zone}
+}
+
+// formatDisk makes a disk.
+func (n *Node) formatDisk(ctx context.Context, number int) (d home.Disk, err error) {
+	if err := n.home.MakeDisk(number); err != nil {
+		return d, err
+	}
+	size, err := n.o.diskSize(n.home.Dir())
+	if err != nil {
+		return d, err
+	}
+	slab, err := source.File(ctx, source.FileOptions{Path: n.home.Slab(number), Create: true, Size: size})
+	if err != nil {
+		return d, err
+	}
+	id, err := disk.Format(ctx, disk.Config{Slab: slab, Dir: n.home.Meta(number)}, false)
+	if err = errors.Join(err, slab.Close()); err != nil {
+		return d, fmt.Errorf("making disk %d: %w", number, err)
+	}
+	return home.Disk{ID: id.String(), Number: number}, nil
+}

@@ -1,0 +1,355 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// served is what carries out the requests of a volume: a *replica.Volume if this node
+// has attached it, and a *far if another one has.
+type served interface {
+	block.Device
+	// Err returns nil, or why it is of no use any more.
+	Err() error
+}
+
+// active is what a hold has got.
+type active struct {
+	served
+	own *replica.Volume // nil if it is another node's
+}
+
+// A hold is a volume that this node has attached, or wants to, or has others serve.
+type hold struct {
+	n    *Node
+	line record.Line
+	// These are guarded by the mutex of the node. users are all, own those of this
+	// node. Gone holds are not used any more, and stop ends what the last user has
+	// begun.
+	users, own int
+	gone       bool
+	stop       func() bool
+
+	// active is nil before the first attachment and after the last one.
+	active atomic.Pointer[active]
+	// generation is that of the attachment, 0 if there is none. Who changes it has
+	// mu, or is inside of the volume, which cannot be closed then.
+	generation atomic.Int64
+	mu         sync.Mutex
+	// revived is how often groups of the volume had been revived when it was got
+	// for the first time, and -1 before that.
+	revived int64
+	lost    error // why no device may go on
+}
+
+// findLimit is how long a volume is looked for that a node has attached that does not
+// answer, findPause between two attempts.
+const (
+	findLimit = 30 * time.Second
+	findPause = 100 * time.Millisecond
+)
+
+// hold returns the hold of a volume, with one user more, who must leave.
+func (n *Node) hold(name string) (*hold, error) {
+	head, ok := n.state.View().Head(name)
+	if !ok {
+		return nil, fmt.Errorf("the volume %.200q: %w", name, record.ErrNotFound)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing {
+		return nil, fmt.Errorf("opening the volume %s: %w", name, errStopped)
+	}
+	h := n.holds[head.Line()]
+	if h == nil {
+		h = &hold{n: n, line: head.Line(), revived: -1, stop: func() bool { return true }}
+		n.holds[h.line] = h
+	}
+	h.users++
+	h.own++
+	h.stop()
+	return h, nil
+}
+
+// leaveOwn is called by a user of this node who has ended.
+func (h *hold) leaveOwn() {
+	h.n.mu.Lock()
+	h.own--
+	h.n.mu.Unlock()
+	h.leave()
+}
+
+// leave is called by a user who has ended.
+func (h *hold) leave() {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	if h.users--; h.users > 0 || h.gone {
+		return
+	}
+	h.stop = h.n.store.Clock().AfterFunc(h.n.o.Keep, h.expire)
+}
+
+// expire gives the volume up if nobody uses it any more.
+func (h *hold) expire() {
+	n := h.n
+	n.mu.Lock()
+	if n.closing || h.gone {
+		n.mu.Unlock()
+		return
+	}
+	n.work.Add(1) // Close waits for it
+	n.mu.Unlock()
+	defer n.work.Done()
+	if err := n.release(n.ctx, h.line); err != nil && !errors.Is(err, record.ErrInUse) {
+		n.o.Log.Warn("a volume that nobody uses could not be given up as it should", "family", h.line.Family, "line", h.line.Line, "error", err)
+	}
+}
+
+// release gives up a volume that has no users, ErrInUse if it has.
+func (n *Node) release(ctx context.Context, l record.Line) error {
+	n.mu.Lock()
+	h := n.holds[l]
+	if h == nil {
+		n.mu.Unlock()
+		return nil
+	}
+	if h.users > 0 {
+		n.mu.Unlock()
+		return fmt.Errorf("it is open %d times: %w", h.users, record.ErrInUse)
+	}
+	n.drop(h)
+	n.mu.Unlock()
+	return h.release(ctx)
+}
+
+// drop takes a hold out of the list. The mutex is held.
+func (n *Node) drop(h *hold) {
+	h.gone = true
+	h.stop()
+	delete(n.holds, h.line)
+}
+
+// releaseAll gives up all volumes, also those that are in use.
+func (n *Node) releaseAll(ctx context.Context) error {
+	n.mu.Lock()
+	var list []*hold
+	for _, h := range n.holds {
+		n.drop(h)
+		list = append(list, h)
+	}
+	n.mu.Unlock()
+	errs := make([]error, len(list))
+	var all sync.WaitGroup
+	for i, h := range list {
+		all.Go(func() { errs[i] = h.release(ctx) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+// use returns what serves the volume, which it attaches if nobody has.
+func (h *hold) use(ctx context.Context) (*active, error) {
+	if a := h.active.Load(); a != nil && a.Err() == nil {
+		return a, nil
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.active.Load()
+	if a != nil && a.Err() == nil {
+		return a, nil
+	}
+	if h.lost != nil {
+		return nil, h.lost
+	}
+	var why error
+	if a != nil {
+		why = a.Err()
+		h.n.o.Log.Info("a volume is looked for anew", "family", h.line.Family, "line", h.line.Line, "why", why)
+		h.active.Store(nil)
+		_ = a.Close()
+		if errors.Is(why, replica.ErrLost) {
+			return nil, h.forsake(why)
+		}
+	}
+	a, err := h.find(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// Whoever had it before may have acknowledged what was lost since.
+	now := h.revivals()
+	if h.revived >= 0 && now != h.revived && !errors.Is(why, replica.ErrRevived) {
+		_ = a.Close()
+		return nil, h.forsake(fmt.Errorf("while it was attached anew: %w", replica.ErrLost))
+	}
+	h.revived = now
+	h.active.Store(a)
+	return a, nil
+}
+
+// forsake lets all devices fail that have this hold: what they have written may be lost,
+// and they must not be told that it was flushed. Who opens the volume anew gets another
+// one.
+func (h *hold) forsake(why error) error {
+	h.lost = why
+	h.n.mu.Lock()
+	if !h.gone {
+		h.n.drop(h)
+	}
+	h.n.mu.Unlock()
+	_ = h.detach(h.n.ctx)
+	return why
+}
+
+// revivals is how often groups of the volume were revived.
+func (h *hold) revivals() (sum int64) {
+	v := h.n.state.View()
+	f, _ := v.Families.Get(h.line.Family)
+	_, name, ok := nameOf(v, h.line)
+	if f == nil || !ok {
+		return 0
+	}
+	for _, number := range groupsOf(f.Volume.Record, name.Size, v.Pool.Record.Groups) {
+		g, _ := v.Group(number)
+		sum += int64(g.Revived)
+	}
+	return sum
+}
+
+// find attaches the volume, or finds the node that has. If that one does not answer, it
+// waits until it does or its lease is over. mu is held.
+func (h *hold) find(ctx context.Context) (*active, error) {
+	n := h.n
+	for until := n.store.Clock().Now() + findLimit; ; {
+		v, err := h.attach(ctx)
+		if err == nil {
+			return &active{v, v}, nil
+		}
+		if !errors.Is(err, record.ErrInUse) {
+			return nil, err
+		}
+		f, farErr := h.visit(ctx)
+		if farErr == nil {
+			return &active{f, nil}, nil
+		}
+		if n.store.Clock().Now() > until {
+			return nil, errors.Join(err, farErr)
+		}
+		if !n.pause(ctx, findPause) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// visit opens the volume at the node that has attached it.
+func (h *hold) visit(ctx context.Context) (*far, error) {
+	n := h.n
+	if err := n.seenAll(ctx, nil); err != nil {
+		return nil, err
+	}
+	v := n.state.View()
+	who, generation := v.Attachment(h.line)
+	_, name, ok := nameOf(v, h.line)
+	if generation == 0 || !ok || who.Node == n.is.Node {
+		return nil, errNotHere
+	}
+	return n.openFar(ctx, who.Node, h.line, replica.InfoOf(name.Size))
+}
+
+// attach attaches the volume. mu is held.
+func (h *hold) attach(ctx context.Context) (_ *replica.Volume, err error) {
+	n := h.n
+	n.mu.Lock()
+	gone := h.gone
+	n.mu.Unlock()
+	if gone {
+		return nil, block.ErrClosed
+	}
+	name, _, ok := nameOf(n.state.View(), h.line)
+	if !ok {
+		return nil, fmt.Errorf("the volume of line %d in family %d: %w", h.line.Line, h.line.Family, record.ErrNotFound)
+	}
+	lease := n.run.current()
+	head, generation, err := n.catalog.Attach(ctx, name, lease.ID(), record.Attachment{Node: n.is.Node, Incarnation: n.incarnation})
+	if err != nil {
+		return nil, err
+	}
+	h.generation.Store(int64(generation))
+	v, err := h.begin(ctx, lease, head)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("attaching the volume %s: %w", name, err), h.detach(ctx))
+	}
+	return v, nil
+}
+
+// begin makes a volume of a head that was attached.
+func (h *hold) begin(ctx context.Context, lease *coord.Lease, head record.Head) (*replica.Volume, error) {
+	n := h.n
+	view, err := n.state.Wait(ctx, coord.Revision(h.generation.Load()))
+	if err != nil {
+		return nil, err
+	}
+	family, size := head.Volume.Record, head.Name.Record.Size
+	if err := n.ensure(ctx, view, family, size); err != nil {
+		return nil, err
+	}
+	return replica.Attach(ctx, replica.Config{
+		Groups: &replica.Groups{Store: n.store}, Agreed: agreed{n.state}, Trees: agreed{n.state}, Peer: n.peer,
+		Lease: lease, Head: headOf(head), Generation: coord.Revision(h.generation.Load()), Tree: uint64(head.Volume.Revision),
+		Size: size, ObjectSize: family.ObjectSize, Copies: family.Copies, MinCopies: family.MinCopies,
+		Count: view.Pool.Record.Groups,
+		Near:  n.near,
+	})
+}
+
+func headOf(h record.Head) replica.Head {
+	return replica.Head{Family: h.Line().Family, Version: h.Name.Record.Head}
+}
+
+// nameOf is what the volume of a line is called now.
+func nameOf(v *record.View, l record.Line) (string, record.Name, bool) {
+	for name, e := range v.Names.All() {
+		if e.Record.Family == l.Family && e.Record.Line == l.Line {
+			return name, e.Record, true
+		}
+	}
+	return "", record.Name{}, false
+}
+
+// release flushes the volume and gives it up.
+func (h *hold) release(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	a := h.active.Swap(nil)
+	if a == nil {
+		return h.detach(ctx)
+	}
+	if a.own == nil {
+		return a.Close()
+	}
+	v := a.own
+	err := v.Flush(ctx)
+	if err == nil {
+		if _, err := v.Tidy(ctx); err != nil {
+			h.n.o.Log.Debug("what is marked will be compared at the next attachment", "family", h.line.Family, "line", h.line.Line, "error", err)
+		}
+	}
+	return errors.Join(err, v.Close(), h.detach(ctx))
+}
+
+// detach gives up the attachment. mu is held.
+func (h *hold) detach(ctx context.Context) error {
+	g := h.generation.Swap(0)
+	if g == 0 {
+		return nil
+	}
+	return h.n.catalog.Detach(ctx, h.line, coord.Revision(g))
+}

@@ -1,0 +1,113 @@
+package cluster
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/strata-storage/strata/cluster/place"
+	"github.com/strata-storage/strata/cluster/steward"
+)
+
+// Options are the options of Start. Dir is needed.
+type Options struct {
+	// Dir is the data directory. See package home.
+	Dir string
+	// Name is what people call the node, that of the machine if it is empty.
+	Name string
+	// Zone is what fails together, the node alone if it is empty.
+	Zone string
+	// DiskSize is the size of the disk in bytes, when it is made. 0 is nine tenths of
+	// what its file system has free. Nothing is allocated before it is written.
+	DiskSize int64
+	// Groups is the number of placement groups, a power of two, of a cluster that is
+	// made. 0 is place.Groups.
+	Groups int
+
+	// Listen is the address for other nodes, host:port, and Advertise where they
+	// find it, which is the same if it is empty.
+	Listen, Advertise string
+
+	// Agreed is the address where other nodes reach what the cluster agrees on, and
+	// Door where those ask that want to join, host:port both. Without them nobody can
+	// join.
+	Agreed, Door string
+
+	// Join is the Door of a node of the cluster that this one joins, by a token that
+	// one of its nodes has made, if the data directory is empty.
+	Join, Token string
+
+	// Lease is how long a node may not be heard of until others do without it. 0 is
+	// 10 s.
+	Lease time.Duration
+	// Keep is for how long a volume stays attached that nobody has open. 0 is 10 s.
+	Keep time.Duration
+	// Cache is the memory in bytes for each disk, half of it for its metadata store.
+	// 0 is 128 MiB.
+	Cache int64
+
+	// Steward says how fast groups are moved and mended.
+	Steward steward.Options
+
+	// Version is what the program says it is.
+	Version string
+	// Log is told what an operator wants to know. Nil is nobody.
+	Log *slog.Logger
+}
+
+const (
+	minDisk  = 64 << 20
+	diskUnit = 1 << 20
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" {
+		return o, fmt.Errorf("a node needs a data directory")
+	}
+	if o.Name == "" {
+		o.Name, _ = os.Hostname()
+	}
+	o.Groups = cmp.Or(o.Groups, place.Groups)
+	if o.Groups < 1 || o.Groups > place.MaxGroups || bits.OnesCount(uint(o.Groups)) != 1 {
+		return o, fmt.Errorf("%d groups, expected a power of two up to %d", o.Groups, place.MaxGroups)
+	}
+	if o.DiskSize != 0 && o.DiskSize < minDisk {
+		return o, fmt.Errorf("a disk of %d bytes, expected %d at least", o.DiskSize, minDisk)
+	}
+	if (o.Join == "") != (o.Token == "") {
+		return o, fmt.Errorf("a node joins by the address of another one and a token, expected both")
+	}
+	if (o.Agreed == "") != (o.Door == "") {
+		return o, fmt.Errorf("others join by the addresses Agreed and Door, expected both")
+	}
+	o.Lease = cmp.Or(o.Lease, 10*time.Second)
+	o.Keep = cmp.Or(o.Keep, 10*time.Second)
+	o.Cache = cmp.Or(o.Cache, 128<<20)
+	o.Version = cmp.Or(o.Version, "unknown")
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+// diskSize is the size of a new disk in a directory.
+func (o *Options) diskSize(dir string) (int64, error) {
+	size := o.DiskSize
+	if size == 0 {
+		var fs syscall.Statfs_t
+		if err := syscall.Statfs(filepath.Clean(dir), &fs); err != nil {
+			return 0, fmt.Errorf("asking for the free space of %s: %w", dir, err)
+		}
+		size = int64(fs.Bavail) / 10 * 9 * fs.Bsize
+	}
+	size -= size % diskUnit
+	if size < minDisk {
+		return 0, fmt.Errorf("there is room for a disk of %d bytes in %s, expected %d at least", size, dir, minDisk)
+	}
+	return size, nil
+}

@@ -1,0 +1,120 @@
+package cluster
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// run is how this process lets others know that it lives.
+type run struct {
+	mu    sync.Mutex
+	lease *coord.Lease
+	left  bool
+}
+
+// current is the lease that this node lives by now.
+func (r *run) current() *coord.Lease {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lease
+}
+
+// appear lets others know of this process.
+func (n *Node) appear(ctx context.Context) error {
+	// The process before is dead, as the directory was not locked.
+	old, _, err := n.store.Get(ctx, record.RunKey(n.is.Node))
+	if err != nil {
+		return err
+	}
+	if old.Lease != 0 {
+		if err := n.store.Revoke(ctx, old.Lease); err != nil {
+			return fmt.Errorf("ending what the process before has held: %w", err)
+		}
+	}
+	if err := n.live(ctx); err != nil {
+		return err
+	}
+	n.later(func() error { n.run.leave(context.Background()); return nil })
+	n.work.Go(n.keepAlive)
+	return nil
+}
+
+// live gets a lease, and puts the record of the process.
+func (n *Node) live(ctx context.Context) error {
+	lease, err := coord.NewLease(ctx, n.store, n.o.Lease)
+	if err != nil {
+		return fmt.Errorf("getting a lease: %w", err)
+	}
+	r := record.Run{Incarnation: n.incarnation, Version: n.o.Version}
+	if n.listener != nil {
+		r.Peers = cmp.Or(n.o.Advertise, n.listener.Addr().String())
+	}
+	key := record.RunKey(n.is.Node)
+	value, err := record.Encode(key, r)
+	var done coord.Result
+	if err == nil {
+		done, err = n.store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.PutLeased(lease.ID(), key, value)}})
+	}
+	if err == nil {
+		_, err = n.state.Wait(ctx, done.Revision)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("telling that the node runs: %w", err), lease.Revoke(ctx))
+	}
+	n.run.mu.Lock()
+	defer n.run.mu.Unlock()
+	n.run.lease = lease
+	return nil
+}
+
+// keepAlive is the goroutine that gets another lease when one was lost. Volumes are
+// attached anew by those who use them.
+func (n *Node) keepAlive() {
+	for {
+		select {
+		case <-n.run.current().Lost():
+		case <-n.ctx.Done():
+			return
+		}
+		if n.isClosing() {
+			return
+		}
+		n.o.Log.Warn("the cluster has not heard of this node for too long, its volumes will be attached anew")
+		for n.live(n.ctx) != nil {
+			if !n.pause(n.ctx, leasePause) {
+				return
+			}
+		}
+	}
+}
+
+func (n *Node) isClosing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.closing
+}
+
+// leaveTime bounds how long the end of the lease is tried: without it its time is soon
+// over anyway.
+const leaveTime = time.Second
+
+// leave ends the lease, once.
+func (r *run) leave(ctx context.Context) {
+	r.mu.Lock()
+	lease, left := r.lease, r.left
+	r.left = true
+	r.mu.Unlock()
+	if left {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	_ = lease.Revoke(ctx)
+}

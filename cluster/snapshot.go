@@ -1,0 +1,44 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// OpenSnapshot opens a snapshot for reading. Any number of nodes may do so at the same
+// time, whoever writes the volume. When it is deleted, reads fail.
+func (n *Node) OpenSnapshot(ctx context.Context, volume, name string) (block.Device, error) {
+	fail := func(err error) (block.Device, error) {
+		return nil, fmt.Errorf("opening the snapshot %.200q@%.200q: %w", volume, name, err)
+	}
+	view := n.state.View()
+	head, ok := view.Head(volume)
+	if !ok {
+		return fail(record.ErrNotFound)
+	}
+	version, ok := view.Snapshot(head.Line(), name)
+	if !ok {
+		return fail(record.ErrNotFound)
+	}
+	family := head.Volume.Record
+	if err := n.ensure(ctx, view, family, version.Size); err != nil {
+		return fail(err)
+	}
+	dev, err := replica.OpenFrozen(replica.Config{
+		Groups: &replica.Groups{Store: n.store}, Agreed: agreed{n.state}, Peer: n.peer, Near: n.near,
+		Head: replica.Head{Family: family.Family, Version: version.ID}, Tree: uint64(head.Volume.Revision),
+		Size: version.Size, ObjectSize: family.ObjectSize, Copies: family.Copies, MinCopies: family.MinCopies,
+		Count: view.Pool.Record.Groups,
+	})
+	if err != nil {
+		return fail(err)
+	}
+	return dev, nil
+}
+
+// near reports whether a disk is one of this node.
+func (n *Node) near(m record.Member) bool { return n.disks[m.Disk] != nil }

@@ -1,0 +1,244 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// freeAddress is one that nobody listens to.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// several starts a cluster of so many nodes.
+func several(t testing.TB, count int) []*Node {
+	t.Helper()
+	o := small(tempDir(t))
+	o.Listen, o.Agreed, o.Door, o.Lease = "127.0.0.1:0", freeAddress(t), freeAddress(t), 2*time.Second
+	nodes := []*Node{start(t, o)}
+	token, err := nodes[0].Token(t.Context(), time.Minute)
+	must(t, err)
+	for range count - 1 {
+		other := small(tempDir(t))
+		other.Listen, other.Join, other.Token, other.Lease = "127.0.0.1:0", nodes[0].o.Door, token, o.Lease
+		nodes = append(nodes, start(t, other))
+	}
+	for _, n := range nodes {
+		must(t, n.seenAll(t.Context(), nil))
+	}
+	return nodes
+}
+
+// What was written by one node is read by another one, with the copies that are left.
+func TestThree(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	if h, _ := nodes[0].View().Head("vm1"); h.Volume.Record.Copies != 3 {
+		t.Errorf("it has %d copies", h.Volume.Record.Copies)
+	}
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	must(t, dev.Flush(t.Context()))
+	nodes[1].crash()
+	fill(t, dev, 512<<10, 1<<20, 2)
+	must(t, dev.Close())
+	must(t, nodes[0].letGo(t.Context(), "vm1"))
+	must(t, nodes[2].seenAll(t.Context(), nil))
+	dev = open(t, nodes[2], "vm1")
+	check(t, dev, 0, 512<<10, 1)
+	check(t, dev, 512<<10, 1<<20, 2)
+}
+
+// A snapshot is read by all nodes while the volume is written, also when one of them is
+// gone.
+func TestSnapshotElsewhere(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 4096, 1<<20, 1)
+	must(t, nodes[0].Snapshot(t.Context(), "vm1", "monday"))
+	fill(t, dev, 0, 1<<20, 2)
+	for _, n := range nodes {
+		must(t, n.seenAll(t.Context(), nil))
+		snap, err := n.OpenSnapshot(t.Context(), "vm1", "monday")
+		must(t, err)
+		defer snap.Close()
+		check(t, snap, 4096, 1<<20, 1)
+		check(t, snap, 4097, 100, 1)
+		if err := snap.WriteAt(t.Context(), make([]byte, 4096), 0, 0); !errors.Is(err, block.ErrReadOnly) {
+			t.Errorf("writing to a snapshot: %v", err)
+		}
+	}
+	snap, err := nodes[2].OpenSnapshot(t.Context(), "vm1", "monday")
+	must(t, err)
+	defer snap.Close()
+	nodes[1].crash()
+	must(t, nodes[0].DeleteSnapshot(t.Context(), "vm1", "monday"))
+	if err := snap.ReadAt(t.Context(), make([]byte, 4096), 4096, 0); !errors.Is(err, block.ErrInvalid) {
+		t.Errorf("reading what was deleted: %v", err)
+	}
+	if _, err := nodes[2].OpenSnapshot(t.Context(), "vm1", "tuesday"); !errors.Is(err, record.ErrNotFound) {
+		t.Errorf("opened what is not there: %v", err)
+	}
+	must(t, dev.Flush(t.Context())) // two copies have to be there for that
+}
+
+// Volumes and snapshots are exports of an NBD server.
+func TestExports(t *testing.T) {
+	t.Parallel()
+	n := start(t, small(tempDir(t)))
+	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: 1 << 20}))
+	fill(t, open(t, n, "vm1"), 0, 4096, 1)
+	must(t, n.Snapshot(t.Context(), "vm1", "monday"))
+	s := &nbd.Server{Exports: Exports{n}}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	uri := "nbd://" + l.Addr().String() + "/"
+	list, err := nbd.List(t.Context(), uri)
+	must(t, err)
+	if len(list) != 2 || list[0].Name != "vm1" || list[1].Name != "vm1@monday" {
+		t.Errorf("the exports are %+v", list)
+	}
+	head, err := nbd.Dial(t.Context(), uri+"vm1")
+	must(t, err)
+	defer head.Close()
+	fill(t, head, 0, 4096, 2)
+	snap, err := nbd.Dial(t.Context(), uri+"vm1@monday")
+	must(t, err)
+	defer snap.Close()
+	check(t, head, 0, 4096, 2)
+	check(t, snap, 0, 4096, 1)
+	if !snap.Info().ReadOnly {
+		t.Error("a snapshot can be written")
+	}
+	if _, err := nbd.Dial(t.Context(), uri+"vm2"); err == nil {
+		t.Error("there is a volume that is not there")
+	}
+}
+
+// A node that comes back gets what it has missed, and its copy is enough then.
+func TestComeBack(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize, MinCopies: 1}))
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	nodes[1].crash()
+	fill(t, dev, 512<<10, 1<<20, 2)
+	must(t, dev.Flush(t.Context()))
+	o := nodes[1].o
+	back := start(t, o)
+	healthy(t, nodes[0], back.incarnation)
+	must(t, dev.Close())
+	must(t, nodes[0].letGo(t.Context(), "vm1"))
+	must(t, nodes[0].wire.Close()) // its disk is not needed
+	must(t, back.seenAll(t.Context(), nil))
+	dev = open(t, back, "vm1")
+	check(t, dev, 0, 512<<10, 1)
+	check(t, dev, 512<<10, 1<<20, 2)
+}
+
+// After the power loss of all nodes everything that was flushed is there.
+func TestWholeCluster(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	must(t, nodes[1].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, nodes[1], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	must(t, dev.Flush(t.Context()))
+	fill(t, dev, 2<<20, 1<<20, 2)
+	for i := range nodes {
+		nodes[len(nodes)-1-i].crash()
+	}
+	// In any order: the first one is needed by the others.
+	var others sync.WaitGroup
+	for i := 1; i < len(nodes); i++ {
+		others.Go(func() { nodes[i] = start(t, nodes[i].o) })
+	}
+	nodes[0] = start(t, nodes[0].o)
+	others.Wait()
+	must(t, nodes[2].seenAll(t.Context(), nil))
+	dev = open(t, nodes[2], "vm1")
+	check(t, dev, 0, 1<<20, 1)
+	for _, n := range nodes {
+		healthy(t, nodes[2], n.incarnation)
+	}
+	must(t, dev.Flush(t.Context()))
+}
+
+// A gateway whose lease is lost attaches its volumes anew, and nothing is lost.
+func TestLeaseLost(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	near, far := shared(t, nodes, 1, 0)
+	for i := range 3 {
+		fill(t, near, 0, 1<<20, uint64(i))
+		must(t, nodes[0].store.Revoke(t.Context(), nodes[1].run.current().ID()))
+		fill(t, near, 4096, 8192, uint64(10+i))
+		must(t, near.Flush(t.Context()))
+		check(t, far, 0, 4096, uint64(i))
+		check(t, far, 4096, 8192, uint64(10+i))
+		check(t, near, 12288, 1<<19, uint64(i))
+	}
+}
+
+// healthy waits until a process is a member of all groups.
+func healthy(t testing.TB, n *Node, incarnation string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for v := n.View(); ; {
+		all := true
+		for _, g := range v.Groups.All() {
+			all = all && slices.ContainsFunc(g.Record.Members, func(m record.Member) bool { return m.Incarnation == incarnation })
+		}
+		if all {
+			return
+		}
+		var err error
+		if v, err = n.state.Next(ctx, v); err != nil {
+			t.Fatalf("it is not a member of all groups: %v", err)
+		}
+	}
+}
+
+func TestJoinRefused(t *testing.T) {
+	t.Parallel()
+	a, b := several(t, 1)[0], several(t, 1)[0]
+	foreign, err := b.Token(t.Context(), time.Minute)
+	must(t, err)
+	late, err := a.Token(t.Context(), -time.Minute)
+	must(t, err)
+	for _, x := range []struct{ token, says string }{
+		{foreign, "not the cluster of the token"},
+		{late, "expired"},
+		{"hello", "token"},
+	} {
+		o := small(tempDir(t))
+		o.Join, o.Token = a.o.Door, x.token
+		if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), x.says) {
+			t.Errorf("joined with the token of something else: %v, expected %q", err, x.says)
+		}
+	}
+	if n := a.View().Nodes.Len(); n != 1 {
+		t.Errorf("there are %d nodes", n)
+	}
+}

@@ -1,0 +1,176 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// usualCopies is how many copies volumes have if there are enough nodes.
+const usualCopies = 3
+
+// Create makes a volume. Copies are as many as there are nodes with disks, but not more
+// than three, if spec does not say.
+func (n *Node) Create(ctx context.Context, name string, spec record.Spec) error {
+	if spec.Copies == 0 {
+		nodes := map[string]bool{}
+		for _, d := range (present{n.state.View()}).disks() {
+			nodes[d.Node] = true
+		}
+		spec.Copies = max(1, min(usualCopies, len(nodes)))
+	}
+	h, err := n.catalog.Create(ctx, name, spec)
+	return n.seen(ctx, h.Name.Revision, err)
+}
+
+// seen waits until this node's copy shows what was done.
+func (n *Node) seen(ctx context.Context, r coord.Revision, err error) error {
+	if err == nil {
+		_, err = n.state.Wait(ctx, r)
+	}
+	return err
+}
+
+// seenAll waits until this node's copy shows all that is agreed now.
+func (n *Node) seenAll(ctx context.Context, err error) error {
+	if err != nil {
+		return err
+	}
+	_, r, err := n.store.Get(ctx, record.PoolKey)
+	return n.seen(ctx, r, err)
+}
+
+// View is all that is agreed, as this node knows it. It does not change.
+func (n *Node) View() *record.View { return n.state.View() }
+
+// Volumes are all volumes in the order of their names.
+func (n *Node) Volumes() iter.Seq2[string, record.Head] {
+	v := n.state.View()
+	return func(yield func(string, record.Head) bool) {
+		for name := range v.Names.All() {
+			if h, ok := v.Head(name); ok && !yield(name, h) {
+				return
+			}
+		}
+	}
+}
+
+// Snapshot makes a snapshot of a volume, also while it is written, by whichever node.
+func (n *Node) Snapshot(ctx context.Context, volume, name string) error {
+	h, err := n.hold(volume)
+	if err != nil {
+		return err
+	}
+	defer h.leaveOwn()
+	a, err := h.use(ctx)
+	if err != nil {
+		return err
+	}
+	if f, ok := a.served.(*far); ok {
+		return n.seenAll(ctx, f.snapshot(ctx, name))
+	}
+	return h.snapshot(ctx, a.own, name)
+}
+
+// snapshot makes a snapshot of a volume that this node has attached.
+func (h *hold) snapshot(ctx context.Context, v *replica.Volume, name string) error {
+	n := h.n
+	return v.Freeze(ctx, func(ctx context.Context) (replica.Head, coord.Revision, uint64, error) {
+		head, err := h.behead(func(now string, generation coord.Revision) (record.Head, error) {
+			return n.catalog.Snapshot(ctx, now, name, generation)
+		})
+		err = n.seen(ctx, head.Name.Revision, err)
+		return headOf(head), head.Name.Revision, uint64(head.Volume.Revision), err
+	})
+}
+
+// behead makes another version the head of an attached volume, whose requests wait.
+func (h *hold) behead(f func(name string, generation coord.Revision) (record.Head, error)) (record.Head, error) {
+	name, _, ok := nameOf(h.n.state.View(), h.line)
+	if !ok {
+		return record.Head{}, fmt.Errorf("the volume of line %d in family %d: %w", h.line.Line, h.line.Family, record.ErrNotFound)
+	}
+	head, err := f(name, coord.Revision(h.generation.Load()))
+	switch {
+	case err == nil:
+		h.generation.Store(int64(head.Name.Revision))
+	case unknown(err) || errors.Is(err, record.ErrDetached):
+		// It has to be found out, which attaching it anew does.
+		err = fmt.Errorf("%w: %w", replica.ErrFenced, err)
+	}
+	return head, err
+}
+
+// Clone makes a volume that begins as a snapshot of another one.
+func (n *Node) Clone(ctx context.Context, volume, snapshot, to string) error {
+	h, err := n.catalog.Clone(ctx, volume, snapshot, to)
+	return n.seen(ctx, h.Name.Revision, err)
+}
+
+// Rollback lets a volume that nobody has open go on from one of its snapshots. What it
+// was until then becomes the snapshot keep, or is deleted if that is empty.
+func (n *Node) Rollback(ctx context.Context, volume, snapshot, keep string) error {
+	if err := n.letGo(ctx, volume); err != nil {
+		return fmt.Errorf("rolling back the volume %.200q: %w", volume, err)
+	}
+	h, err := n.catalog.Rollback(ctx, volume, snapshot, keep, 0)
+	return n.seen(ctx, h.Name.Revision, err)
+}
+
+// letGo gives a volume up that nobody has open.
+func (n *Node) letGo(ctx context.Context, volume string) error {
+	h, ok := n.state.View().Head(volume)
+	if !ok {
+		return nil // what is done next says so
+	}
+	if err := n.release(ctx, h.Line()); err != nil {
+		return err
+	}
+	// Another node that has it for nobody gives it up when it is asked.
+	who, generation := n.state.View().Attachment(h.Line())
+	if generation == 0 || who.Node == n.is.Node {
+		return nil
+	}
+	f, err := n.openFar(ctx, who.Node, h.Line(), block.Info{})
+	if err == nil {
+		return errors.Join(fmt.Errorf("node %s has it open: %w", who.Node, record.ErrInUse), f.Close())
+	}
+	if !errors.Is(err, errNotHere) {
+		return err
+	}
+	return nil
+}
+
+// Rename gives a volume another name. It may be open.
+func (n *Node) Rename(ctx context.Context, volume, to string) error {
+	h, err := n.catalog.Rename(ctx, volume, to)
+	return n.seen(ctx, h.Name.Revision, err)
+}
+
+// Grow makes a volume larger, for those who open it when nobody has it open.
+func (n *Node) Grow(ctx context.Context, volume string, size int64) error {
+	if err := n.letGo(ctx, volume); err != nil {
+		return fmt.Errorf("growing the volume %.200q: %w", volume, err)
+	}
+	h, err := n.catalog.Resize(ctx, volume, size, 0)
+	return n.seen(ctx, h.Name.Revision, err)
+}
+
+// Delete deletes a volume that nobody has open and that has no snapshots.
+func (n *Node) Delete(ctx context.Context, volume string) error {
+	if err := n.letGo(ctx, volume); err != nil {
+		return fmt.Errorf("deleting the volume %.200q: %w", volume, err)
+	}
+	return n.seenAll(ctx, n.catalog.Delete(ctx, volume))
+}
+
+// DeleteSnapshot deletes a snapshot. Later ones and clones keep what they need of it.
+func (n *Node) DeleteSnapshot(ctx context.Context, volume, name string) error {
+	return n.seenAll(ctx, n.catalog.DeleteSnapshot(ctx, volume, name))
+}
