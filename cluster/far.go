@@ -11,6 +11,7 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
+	"github.com/strata-storage/strata/cluster/replica"
 	"github.com/strata-storage/strata/cluster/wire"
 )
 
@@ -190,9 +191,7 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	if len(head) < farHead || r.Op() != opSnapshot && len(head) > farHead {
 		return fmt.Errorf("a head of %d bytes, expected %d: %w", len(head), farHead, wire.ErrMalformed)
 	}
-	number := func(i int) int64 { return int64(binary.BigEndian.Uint64(head[8*i:])) }
-	l := record.Line{Family: uint64(number(0)), Line: uint64(number(1))}
-	off, length, flags := number(2), number(3), block.Flags(binary.BigEndian.Uint32(head[32:]))
+	l := record.Line{Family: binary.BigEndian.Uint64(head), Line: binary.BigEndian.Uint64(head[8:])}
 	if r.Op() == opOpen {
 		// What an earlier session of that node has sent must not be carried out later.
 		mine := r.Session()
@@ -214,7 +213,18 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	if a == nil || a.own == nil {
 		return errNotHere
 	}
-	switch v := a.own; r.Op() {
+	err = h.serve(ctx, a.own, r)
+	if err != nil && a.own.Err() != nil {
+		// Whoever asks finds out who attaches the volume next, as users of this node do.
+		return fmt.Errorf("%w any more: %v", errNotHere, err)
+	}
+	return err
+}
+
+// serve carries out a request of another node on a volume that this node has attached.
+func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) error {
+	off, length, flags := farArgs(r.Head())
+	switch r.Op() {
 	case opRead:
 		p, err := r.Buffer(r.Room())
 		if err != nil {
@@ -230,9 +240,14 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	case opFlush:
 		return v.Flush(ctx)
 	case opSnapshot:
-		return h.snapshot(ctx, v, string(head[farHead:]))
+		return h.snapshot(ctx, v, string(r.Head()[farHead:]))
 	}
 	return nil // opOpen
+}
+
+// farArgs are the arguments of a request in its head, which is long enough.
+func farArgs(head []byte) (off, length int64, flags block.Flags) {
+	return int64(binary.BigEndian.Uint64(head[16:])), int64(binary.BigEndian.Uint64(head[24:])), block.Flags(binary.BigEndian.Uint32(head[32:]))
 }
 
 // lend returns the hold of a volume that this node has attached and somebody here uses,

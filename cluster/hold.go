@@ -225,7 +225,8 @@ func (h *hold) revivals() (sum int64) {
 }
 
 // find attaches the volume, or finds the node that has. If that one does not answer, it
-// waits until it does or its lease is over. mu is held.
+// waits until it does or its lease is over; and for a lease of this node, if it has none.
+// mu is held.
 func (h *hold) find(ctx context.Context) (*active, error) {
 	n := h.n
 	for until := n.store.Clock().Now() + findLimit; ; {
@@ -233,20 +234,33 @@ func (h *hold) find(ctx context.Context) (*active, error) {
 		if err == nil {
 			return &active{v, v}, nil
 		}
-		if !errors.Is(err, record.ErrInUse) {
+		if errors.Is(err, record.ErrInUse) {
+			f, farErr := h.visit(ctx)
+			if farErr == nil {
+				return &active{f, nil}, nil
+			}
+			err = errors.Join(err, farErr)
+		} else if !passing(err) {
 			return nil, err
 		}
-		f, farErr := h.visit(ctx)
-		if farErr == nil {
-			return &active{f, nil}, nil
-		}
 		if n.store.Clock().Now() > until {
-			return nil, errors.Join(err, farErr)
+			return nil, err
 		}
 		if !n.pause(ctx, findPause) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// passing reports whether an error of attaching is one of this node's own right to
+// attach anything, which it soon has again.
+func passing(err error) bool {
+	for _, e := range []error{coord.ErrNoLease, coord.ErrLeaseLost, coord.ErrInDoubt, coord.ErrUnavailable, replica.ErrFenced} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // visit opens the volume at the node that has attached it.
