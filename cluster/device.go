@@ -37,7 +37,9 @@ func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
 	return d, nil
 }
 
-// lazy is Open, but the first request attaches the volume.
+// OpenLater is Open, but it is the first request that attaches the volume.
+func (n *Node) OpenLater(name string) (block.Device, error) { return n.lazy(name) }
+
 func (n *Node) lazy(name string) (*device, error) {
 	h, err := n.hold(name)
 	if err != nil {

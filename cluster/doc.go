@@ -3,7 +3,6 @@
 //
 //	Start      opens a data directory, or makes one, and takes part
 //	Node       volumes by name: create, open as a block.Device, snapshot ...
-//	Exports    the same for an NBD server: NAME, and NAME@SNAPSHOT
 //
 // # The first start
 //

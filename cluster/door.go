@@ -13,7 +13,7 @@ import (
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
-	"github.com/strata-storage/strata/nbd"
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // At the door a node that wants to join sends one petition, and gets one grant, over
@@ -86,7 +86,7 @@ func (n *Node) openDoor(ctx context.Context) error {
 	})
 	places := make(chan struct{}, maxDoor)
 	n.work.Go(func() {
-		err := nbd.Accept(n.ctx, l, n.o.Log, func(c net.Conn) {
+		err := socket.Accept(n.ctx, l, n.o.Log, func(c net.Conn) {
 			select {
 			case places <- struct{}{}:
 			default:

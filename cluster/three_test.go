@@ -12,7 +12,6 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
-	"github.com/strata-storage/strata/nbd"
 )
 
 // freeAddress is one that nobody listens to.
@@ -97,41 +96,6 @@ func TestSnapshotElsewhere(t *testing.T) {
 		t.Errorf("opened what is not there: %v", err)
 	}
 	must(t, dev.Flush(t.Context())) // two copies have to be there for that
-}
-
-// Volumes and snapshots are exports of an NBD server.
-func TestExports(t *testing.T) {
-	t.Parallel()
-	n := start(t, small(tempDir(t)))
-	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: 1 << 20}))
-	fill(t, open(t, n, "vm1"), 0, 4096, 1)
-	must(t, n.Snapshot(t.Context(), "vm1", "monday"))
-	s := &nbd.Server{Exports: Exports{n}}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	go s.Serve(l)
-	t.Cleanup(func() { s.Close() })
-	uri := "nbd://" + l.Addr().String() + "/"
-	list, err := nbd.List(t.Context(), uri)
-	must(t, err)
-	if len(list) != 2 || list[0].Name != "vm1" || list[1].Name != "vm1@monday" {
-		t.Errorf("the exports are %+v", list)
-	}
-	head, err := nbd.Dial(t.Context(), uri+"vm1")
-	must(t, err)
-	defer head.Close()
-	fill(t, head, 0, 4096, 2)
-	snap, err := nbd.Dial(t.Context(), uri+"vm1@monday")
-	must(t, err)
-	defer snap.Close()
-	check(t, head, 0, 4096, 2)
-	check(t, snap, 0, 4096, 1)
-	if !snap.Info().ReadOnly {
-		t.Error("a snapshot can be written")
-	}
-	if _, err := nbd.Dial(t.Context(), uri+"vm2"); err == nil {
-		t.Error("there is a volume that is not there")
-	}
 }
 
 // A node that comes back gets what it has missed, and its copy is enough then.

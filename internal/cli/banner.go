@@ -21,10 +21,16 @@ func (e *Env) command() string {
 	switch {
 	case !strings.Contains(e.Program, "/"):
 		return "strata"
-	case plainPath.MatchString(e.Program):
-		return e.Program
 	}
-	return "'" + strings.ReplaceAll(e.Program, "'", `'\''`) + "'"
+	return quoted(e.Program)
+}
+
+// quoted is a word for a shell.
+func quoted(word string) string {
+	if plainPath.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // plainPath matches what needs no quotes in a shell.

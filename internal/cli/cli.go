@@ -108,6 +108,7 @@ func (e *Env) root() *cobra.Command {
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.AddGroup(
 		&cobra.Group{ID: groupServe, Title: "Serve:"},
+		&cobra.Group{ID: groupCluster, Title: "Clusters:"},
 		&cobra.Group{ID: groupUse, Title: "Use disks:"},
 		&cobra.Group{ID: groupHelp, Title: "Prepare and learn:"},
 	)
@@ -221,9 +222,10 @@ func flagError(cmd *cobra.Command, err error) error {
 }
 
 const (
-	groupServe = "serve"
-	groupUse   = "use"
-	groupHelp  = "help"
+	groupServe   = "serve"
+	groupCluster = "cluster"
+	groupUse     = "use"
+	groupHelp    = "help"
 )
 
 // args makes an error of the wrong number of arguments a usage error that

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -206,7 +205,7 @@ func (s *serving) run(ctx context.Context) error {
 	if err := s.defaultControl(ctx, log); err != nil {
 		return err
 	}
-	d, err := s.start(ctx, daemon.Options{
+	o := daemon.Options{
 		Load: s.load, Metrics: s.metrics, Grace: s.grace, Version: s.env.Version, Log: log,
 		Notify: daemon.SystemdNotifier(s.env.Getenv),
 		Stdio: func() (net.Conn, error) {
@@ -215,72 +214,16 @@ func (s *serving) run(ctx context.Context) error {
 			}
 			return listen.Standard(s.env.Stdin, s.env.StdoutFile)
 		},
-	})
+	}
+	d, err := startProcess(ctx, s.env, func(ctx context.Context) (*daemon.Daemon, error) { return daemon.Start(ctx, o) }, reload)
 	if err != nil {
 		return err
 	}
 	if addresses := d.Addresses(); !s.quiet && len(addresses) > 0 {
 		writeBanner(s.env.Stdout, s.env.command(), d.Status(), addresses)
 	}
-	return s.wait(ctx, d)
+	return waitProcess(ctx, s.env, d, reload)
 }
 
-// start starts the server. It obeys signals meanwhile, because a remote disk may
-// take its time: SIGINT and SIGTERM give up, a second one at once, and SIGHUP
-// waits until there is something to reload.
-func (s *serving) start(ctx context.Context, o daemon.Options) (d *daemon.Daemon, err error) {
-	starting, giveUp := context.WithCancelCause(ctx)
-	defer giveUp(nil)
-	started := make(chan struct{})
-	go func() {
-		defer close(started)
-		d, err = daemon.Start(starting, o)
-	}()
-	for reload := false; ; {
-		select {
-		case <-started:
-			switch {
-			case err != nil && starting.Err() != nil:
-				err = context.Cause(starting)
-			case starting.Err() != nil:
-				d.Stop()
-			case reload && err == nil:
-				go d.Reload(ctx) // logs what comes of it
-			}
-			return d, err
-		case signal := <-s.env.Signals:
-			switch {
-			case signal == syscall.SIGHUP:
-				reload = true
-			case starting.Err() != nil:
-				os.Exit(exitFailure)
-			default:
-				giveUp(errInterrupted)
-			}
-		}
-	}
-}
-
-// wait obeys signals until the server has ended.
-func (s *serving) wait(ctx context.Context, d *daemon.Daemon) error {
-	cancelled, stopping := ctx.Done(), false
-	for {
-		select {
-		case <-d.Done():
-			return d.Wait()
-		case <-cancelled:
-			cancelled = nil
-			d.Stop()
-		case signal := <-s.env.Signals:
-			switch {
-			case signal == syscall.SIGHUP:
-				go d.Reload(ctx) // logs what comes of it
-			case stopping:
-				d.Abort()
-			default:
-				stopping = true
-				d.Stop()
-			}
-		}
-	}
-}
+// reload lets a server read its configuration again, which logs what comes of it.
+func reload(ctx context.Context, d *daemon.Daemon) { go d.Reload(ctx) }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/internal/control"
 	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/nbd"
 )
@@ -47,8 +48,8 @@ type Daemon struct {
 	started time.Time
 	set     *config.Set
 	ledger  *ledger
-	http    []*http.Server
-	running sync.WaitGroup // accept loops, HTTP servers
+	http    control.Servers
+	running sync.WaitGroup // accept loops
 	serving sync.WaitGroup // connections
 	stopped chan struct{}  // closed by Stop
 	drained chan struct{}  // closed when no connection is left
@@ -117,11 +118,11 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 		return err
 	}
 	undo = append(undo, func() { closeAll(sockets) })
-	control, metrics, err := d.openHTTP(ctx, cfg)
+	controls, metrics, err := d.openHTTP(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	undo = append(undo, func() { closeListeners(control, metrics) })
+	undo = append(undo, func() { closeListeners(controls, metrics) })
 	if _, err := d.set.Apply(ctx, cfg); err != nil {
 		return err
 	}
@@ -133,33 +134,33 @@ func (d *Daemon) open(ctx context.Context, cfg *config.Config) (err error) {
 	for address, list := range sockets {
 		d.listen(address, list)
 	}
-	if control != nil {
-		d.serveHTTP(control, d.controlHandler())
+	if controls != nil {
+		d.http.Serve(controls, d.controlHandler())
 	}
 	if metrics != nil {
 		mux := http.NewServeMux()
 		mux.Handle("GET /metrics", metricsHandler(d))
-		d.serveHTTP(metrics, mux)
+		d.http.Serve(metrics, mux)
 	}
 	return nil
 }
 
 // openHTTP opens the control socket and the place for metrics.
-func (d *Daemon) openHTTP(ctx context.Context, cfg *config.Config) (control, metrics net.Listener, err error) {
+func (d *Daemon) openHTTP(ctx context.Context, cfg *config.Config) (controls, metrics net.Listener, err error) {
 	if cfg.Control != "" {
 		s, err := listen.Open(ctx, listen.Address{Kind: listen.Unix, Path: cfg.Control, Mode: 0o600})
 		if err != nil {
 			return nil, nil, fmt.Errorf("control socket: %w", err)
 		}
-		control = s[0]
+		controls = s[0]
 	}
 	if d.o.Metrics != "" {
 		if metrics, err = net.Listen("tcp", d.o.Metrics); err != nil {
-			closeListeners(control)
+			closeListeners(controls)
 			return nil, nil, fmt.Errorf("metrics: %w", err)
 		}
 	}
-	return control, metrics, nil
+	return controls, metrics, nil
 }
 
 func closeListeners(listeners ...net.Listener) {
@@ -231,7 +232,7 @@ func (d *Daemon) end() {
 	d.serving.Wait()
 	d.err = errors.Join(d.err, d.set.Close(context.Background()))
 	close(d.drained)
-	d.closeHTTP()
+	d.http.Close()
 	d.running.Wait()
 	d.abort(nil)
 }

@@ -40,7 +40,7 @@ export("b", mem("1M"))
 	o.Log = slog.New(slog.NewTextHandler(log, nil))
 	b.startWith(o)
 	const metric = `strata_mirror_failed_sides{export="a"} `
-	if got := b.get("http://strata/metrics"); !strings.Contains(got, metric+"0\n") || strings.Contains(got, `failed_sides{export="b"}`) {
+	if got := b.get("/metrics"); !strings.Contains(got, metric+"0\n") || strings.Contains(got, `failed_sides{export="b"}`) {
 		t.Errorf("metrics at first:\n%s", got)
 	}
 	c := b.dial("a")
@@ -49,7 +49,7 @@ export("b", mem("1M"))
 			t.Fatal(err)
 		}
 	}
-	if got := b.get("http://strata/metrics"); !strings.Contains(got, metric+"1\n") {
+	if got := b.get("/metrics"); !strings.Contains(got, metric+"1\n") {
 		t.Error("the metrics do not tell of the failed side")
 	}
 	st, err := NewClient(b.path("c")).Status(t.Context())

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/control"
 	"github.com/strata-storage/strata/snapshot"
 	"github.com/strata-storage/strata/snapshot/stream"
 )
@@ -49,12 +50,12 @@ func (d *Daemon) unlessStopped(w http.ResponseWriter, r *http.Request) (context.
 func (d *Daemon) between(w http.ResponseWriter, r *http.Request) (s *snapshot.Set, from, to string, release func(), ok bool) {
 	s, release, err := d.snapshotSet(r.FormValue("export"))
 	if err != nil {
-		answer(w, http.StatusNotFound, problem{err.Error()})
+		control.Fail(w, http.StatusNotFound, err)
 		return nil, "", "", nil, false
 	}
 	if s.Stats().Suspended {
 		release()
-		answer(w, http.StatusUnprocessableEntity, problem{fmt.Sprintf("the snapshots are suspended: %v", snapshot.ErrBusy)})
+		control.Fail(w, http.StatusUnprocessableEntity, fmt.Errorf("the snapshots are suspended: %w", snapshot.ErrBusy))
 		return nil, "", "", nil, false
 	}
 	return s, r.FormValue("from"), r.FormValue("to"), release, true
@@ -70,7 +71,7 @@ func (d *Daemon) diff(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	closeAll, err := openAllOf(ctx, s, from, to)
 	if err != nil {
-		answer(w, http.StatusUnprocessableEntity, problem{err.Error()})
+		control.Fail(w, http.StatusUnprocessableEntity, err)
 		return
 	}
 	defer closeAll()
@@ -121,7 +122,7 @@ func (d *Daemon) stream(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := d.unlessStopped(w, r)
 	defer cancel()
 	if from == "" || to == "" {
-		answer(w, http.StatusUnprocessableEntity, problem{"a stream is the difference of two snapshots: the origin changes meanwhile, take a snapshot of it"})
+		control.Fail(w, http.StatusUnprocessableEntity, errors.New("a stream is the difference of two snapshots: the origin changes meanwhile, take a snapshot of it"))
 		return
 	}
 	out := &counted{w: w}
@@ -129,7 +130,7 @@ func (d *Daemon) stream(w http.ResponseWriter, r *http.Request) {
 	if err := stream.Send(ctx, out, s, from, to); err != nil {
 		d.o.Log.Warn("sending a difference failed", "from", from, "to", to, "error", err)
 		if out.n == 0 {
-			answer(w, http.StatusUnprocessableEntity, problem{err.Error()})
+			control.Fail(w, http.StatusUnprocessableEntity, err)
 		}
 	}
 }
@@ -153,7 +154,7 @@ func diffQuery(export, from, to string) string {
 // Diff tells what differs between two snapshots of an export; "" is the origin.
 func (c *Client) Diff(ctx context.Context, export, from, to string) iter.Seq2[block.Extent, error] {
 	return func(yield func(block.Extent, error) bool) {
-		body, err := c.open(ctx, http.MethodGet, "/v1/snapshots/diff"+diffQuery(export, from, to), nil)
+		body, err := c.Open(ctx, http.MethodGet, "/v1/snapshots/diff"+diffQuery(export, from, to), nil)
 		if err != nil {
 			yield(block.Extent{}, err)
 			return
@@ -163,7 +164,7 @@ func (c *Client) Diff(ctx context.Context, export, from, to string) iter.Seq2[bl
 			var l DiffLine
 			switch err := dec.Decode(&l); {
 			case err != nil:
-				yield(block.Extent{}, fmt.Errorf("control socket %s: the difference ends early: %w", c.path, err))
+				yield(block.Extent{}, fmt.Errorf("control socket %s: the difference ends early: %w", c.Path(), err))
 				return
 			case l.Error != "":
 				yield(block.Extent{}, errors.New(l.Error))
@@ -178,5 +179,5 @@ func (c *Client) Diff(ctx context.Context, export, from, to string) iter.Seq2[bl
 // Stream returns the difference between two snapshots with its data, in the
 // format of package stream.
 func (c *Client) Stream(ctx context.Context, export, from, to string) (io.ReadCloser, error) {
-	return c.open(ctx, http.MethodGet, "/v1/snapshots/stream"+diffQuery(export, from, to), nil)
+	return c.Open(ctx, http.MethodGet, "/v1/snapshots/stream"+diffQuery(export, from, to), nil)
 }

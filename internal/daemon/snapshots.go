@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/internal/control"
 	"github.com/strata-storage/strata/snapshot"
 )
 
@@ -83,12 +83,8 @@ type SnapshotCheck struct {
 	Problems []string `json:"problems"`
 }
 
-// maxRequest bounds the length in bytes of what is sent to the control socket,
-// maxProblems what is told of a check.
-const (
-	maxRequest  = 16 << 20
-	maxProblems = 1000
-)
+// maxProblems bounds what is told of a check.
+const maxProblems = 1000
 
 // snapshotRoutes adds what is about snapshots:
 //
@@ -120,10 +116,7 @@ func (d *Daemon) snapshotRoutes(mux *http.ServeMux) {
 	} {
 		mux.HandleFunc("POST /v1/snapshots/"+verb, func(w http.ResponseWriter, r *http.Request) {
 			q := new(SnapshotRequest)
-			dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxRequest))
-			dec.DisallowUnknownFields()
-			if err := dec.Decode(q); err != nil {
-				answer(w, http.StatusBadRequest, problem{fmt.Sprintf("the request is not understood: %v", err)})
+			if !control.Read(w, r, q) {
 				return
 			}
 			d.onSnapshots(w, q.Export, func(s *snapshot.Set) (any, error) { return do(r.Context(), s, q) })
@@ -153,16 +146,16 @@ func (d *Daemon) snapshotSet(export string) (s *snapshot.Set, release func(), er
 func (d *Daemon) onSnapshots(w http.ResponseWriter, export string, f func(*snapshot.Set) (any, error)) {
 	s, release, err := d.snapshotSet(export)
 	if err != nil {
-		answer(w, http.StatusNotFound, problem{err.Error()})
+		control.Fail(w, http.StatusNotFound, err)
 		return
 	}
 	defer release()
 	v, err := f(s)
 	if err != nil {
-		answer(w, http.StatusUnprocessableEntity, problem{err.Error()})
+		control.Fail(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	answer(w, http.StatusOK, v)
+	control.Answer(w, http.StatusOK, v)
 }
 
 func createSnapshot(ctx context.Context, s *snapshot.Set, q *SnapshotRequest) (any, error) {

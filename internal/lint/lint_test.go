@@ -96,7 +96,7 @@ var arrows = map[string][]string{
 	"snapshot/stream":       {"block", "snapshot"},
 	"snapshot/snapshottest": {"block", "block/blocktest", "lock", "snapshot"},
 	"lock":                  {"internal/clock", "golang.org/x/sys/"},
-	"cluster":               {"block", "nbd", "source", "cluster/...", "internal/..."},
+	"cluster":               {"block", "source", "cluster/...", "internal/..."},
 	"cluster/family":        {},
 	"cluster/place":         {},
 	"cluster/record":        {"cluster/coord", "cluster/family", "cluster/place"},

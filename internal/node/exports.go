@@ -1,4 +1,4 @@
-package cluster
+package node
 
 import (
 	"context"
@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/nbd"
 )
@@ -13,7 +14,7 @@ import (
 // Exports finds the volumes of a cluster for an NBD server: NAME is a volume, and
 // NAME@SNAPSHOT a snapshot, which is read-only. All connections to a volume share what
 // they write. There is no default export.
-type Exports struct{ Node *Node }
+type Exports struct{ Node *cluster.Node }
 
 var _ nbd.Resolver = Exports{}
 
@@ -35,7 +36,7 @@ func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, 
 		return e.Node.OpenSnapshot(ctx, volume, snapshot)
 	}
 	if r.Probe {
-		return e.Node.lazy(r.Name)
+		return e.Node.OpenLater(r.Name)
 	}
 	return e.Node.Open(ctx, r.Name)
 }

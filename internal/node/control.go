@@ -1,0 +1,102 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/control"
+)
+
+// controlHandler is the API of the control socket:
+//
+//	POST /v1/stop            ends the node; answers when nothing is served any more
+//	POST /v1/cluster/token   makes a Token from a TokenRequest
+//	     /v1/volumes/...     see volumeRoutes
+//
+// Answers are JSON. One that is no success is a control.Problem.
+func (n *Node) controlHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
+		n.Stop()
+		select {
+		case <-n.drained:
+			control.Answer(w, http.StatusOK, struct{}{})
+		case <-r.Context().Done():
+		}
+	})
+	post(mux, "/v1/cluster/token", n.makeToken)
+	n.volumeRoutes(mux)
+	return mux
+}
+
+// post adds what is done with a request of the type Q, and answered with an A.
+func post[Q, A any](mux *http.ServeMux, path string, do func(ctx context.Context, q Q) (A, error)) {
+	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+		var q Q
+		if !control.Read(w, r, &q) {
+			return
+		}
+		reply(w)(do(r.Context(), q))
+	})
+}
+
+// reply answers with what something came to.
+func reply(w http.ResponseWriter) func(v any, err error) {
+	return func(v any, err error) {
+		if err != nil {
+			control.Fail(w, codeOf(err), err)
+			return
+		}
+		control.Answer(w, http.StatusOK, v)
+	}
+}
+
+// codeOf is the status of HTTP for an error.
+func codeOf(err error) int {
+	switch {
+	case errors.Is(err, record.ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, record.ErrExists), errors.Is(err, record.ErrInUse), errors.Is(err, record.ErrConflict):
+		return http.StatusConflict
+	case errors.Is(err, record.ErrInvalid), errors.Is(err, block.ErrInvalid), errors.Is(err, errRequest):
+		return http.StatusUnprocessableEntity
+	case errors.Is(err, coord.ErrUnavailable):
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// errRequest is wrapped by the errors of requests that cannot be carried out.
+var errRequest = errors.New("invalid request")
+
+// A TokenRequest asks for a Token.
+type TokenRequest struct {
+	// Seconds is how long it is valid.
+	Seconds int64 `json:"seconds"`
+}
+
+// A Token lets nodes join.
+type Token struct {
+	Token string `json:"token"`
+	// Join is what the nodes are told that join: the address of this one.
+	Join    string    `json:"join"`
+	Expires time.Time `json:"expires"`
+}
+
+func (n *Node) makeToken(ctx context.Context, q TokenRequest) (*Token, error) {
+	if q.Seconds <= 0 {
+		return nil, fmt.Errorf("a token for %d seconds, expected a positive number: %w", q.Seconds, errRequest)
+	}
+	if n.o.Cluster.Door == "" {
+		return nil, fmt.Errorf("this node has no address at which others can join, see --cluster-listen: %w", errRequest)
+	}
+	valid := time.Duration(q.Seconds) * time.Second
+	text, err := n.cluster.Token(ctx, valid)
+	return &Token{Token: text, Join: n.o.Cluster.Door, Expires: time.Now().Add(valid)}, err
+}

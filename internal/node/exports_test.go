@@ -1,0 +1,102 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/cluster"
+	"github.com/strata-storage/strata/internal/listen"
+	"github.com/strata-storage/strata/nbd"
+)
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A lab is a node under test, with a client of its control socket.
+type lab struct {
+	*Node
+	*Client
+	uri string // of its exports, without a name
+}
+
+// start starts a node that costs little.
+func start(t testing.TB) *lab {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "node") // short enough for sockets
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	control := filepath.Join(dir, "control.sock")
+	n, err := Start(t.Context(), Options{
+		Cluster: cluster.Options{Dir: dir, DiskSize: 256 << 20, Groups: 8, Cache: 4 << 20},
+		Listen:  []listen.Address{{Kind: listen.TCP, Host: "127.0.0.1"}},
+		Control: control, Grace: 10 * time.Second,
+	})
+	must(t, err)
+	t.Cleanup(func() {
+		n.Stop()
+		must(t, n.Wait())
+	})
+	return &lab{n, NewClient(control), n.Addresses()[0].URI("", false)}
+}
+
+func (l *lab) dial(t testing.TB, name string) *nbd.Client {
+	t.Helper()
+	c, err := nbd.Dial(t.Context(), l.uri+name)
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+func fill(t testing.TB, dev block.Device, seed uint64) {
+	t.Helper()
+	p := make([]byte, 4096)
+	blocktest.Fill(p, 0, seed)
+	must(t, dev.WriteAt(context.Background(), p, 0, 0))
+}
+
+func check(t testing.TB, dev block.Device, seed uint64) {
+	t.Helper()
+	want, got := make([]byte, 4096), make([]byte, 4096)
+	blocktest.Fill(want, 0, seed)
+	must(t, dev.ReadAt(context.Background(), got, 0, 0))
+	if !bytes.Equal(got, want) {
+		t.Errorf("the first bytes are not those of seed %d", seed)
+	}
+}
+
+// Volumes and snapshots are exports.
+func TestExports(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	must(t, l.Create(t.Context(), VolumeSpec{Name: "vm1", Size: 1 << 20}))
+	head := l.dial(t, "vm1")
+	fill(t, head, 1)
+	must(t, l.Cluster().Snapshot(t.Context(), "vm1", "monday"))
+	list, err := nbd.List(t.Context(), l.uri)
+	must(t, err)
+	if len(list) != 2 || list[0].Name != "vm1" || list[1].Name != "vm1@monday" {
+		t.Errorf("the exports are %+v", list)
+	}
+	fill(t, head, 2)
+	snap := l.dial(t, "vm1@monday")
+	check(t, head, 2)
+	check(t, snap, 1)
+	if !snap.Info().ReadOnly {
+		t.Error("a snapshot can be written")
+	}
+	for _, name := range []string{"vm2", "vm1@tuesday", "", "a/b", "vm1@"} {
+		if _, err := nbd.Dial(t.Context(), l.uri+name); err == nil {
+			t.Errorf("there is an export %q", name)
+		}
+	}
+}

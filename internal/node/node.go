@@ -1,0 +1,213 @@
+package node
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/strata-storage/strata/cluster"
+	"github.com/strata-storage/strata/internal/control"
+	"github.com/strata-storage/strata/internal/listen"
+	"github.com/strata-storage/strata/internal/socket"
+	"github.com/strata-storage/strata/nbd"
+)
+
+// Options are the options of Start.
+type Options struct {
+	// Cluster is how the node takes part. Its log is that of everything.
+	Cluster cluster.Options
+	// Listen is where NBD clients come.
+	Listen []listen.Address
+	// Limits and TLS are as for nbd.Server.
+	Limits    nbd.Limits
+	TLS       nbd.TLSMode
+	TLSConfig *tls.Config
+	// Control is the path of the control socket, none if it is empty.
+	Control string
+	// Grace bounds how long requests in flight may take when the node stops; 0 is 30
+	// seconds.
+	Grace time.Duration
+	// Notify is told the state in the form of sd_notify(3). Optional.
+	Notify func(state string)
+}
+
+// A Node is a running node.
+type Node struct {
+	o         Options
+	log       *slog.Logger
+	started   time.Time
+	cluster   *cluster.Node
+	server    *nbd.Server
+	addresses []listen.Address
+	sockets   []listen.Socket
+	http      control.Servers
+	running   sync.WaitGroup // accept loops
+	serving   sync.WaitGroup // connections
+	drained   chan struct{}  // closed when nothing is served any more
+	done      chan struct{}  // closed when nothing is left
+	abort     context.CancelCauseFunc
+	aborted   context.Context
+
+	mu       sync.Mutex
+	stopping bool
+	err      error // of the end; valid once done
+}
+
+// Start makes or opens a node. When it returns nil clients can connect. ctx bounds the
+// start only.
+func Start(ctx context.Context, o Options) (_ *Node, err error) {
+	o.Grace = cmp.Or(o.Grace, 30*time.Second)
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.Cluster.Log == nil {
+		o.Cluster.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{
+		o: o, log: o.Cluster.Log, started: time.Now(),
+		drained: make(chan struct{}), done: make(chan struct{}),
+	}
+	n.aborted, n.abort = context.WithCancelCause(context.Background())
+	if err := n.open(ctx); err != nil {
+		n.abort(err)
+		n.closeSockets()
+		return nil, err
+	}
+	o.Notify("READY=1")
+	return n, nil
+}
+
+// open opens everything. What it has opened when it fails is closed by closeSockets.
+func (n *Node) open(ctx context.Context) (err error) {
+	if err := n.o.Limits.Validate(); err != nil {
+		return err
+	}
+	for _, a := range n.o.Listen {
+		s, err := listen.Open(ctx, a)
+		if err != nil {
+			return err
+		}
+		n.sockets = append(n.sockets, s...)
+	}
+	if n.cluster, err = cluster.Start(ctx, n.o.Cluster); err == nil {
+		err = n.openControl(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	n.server = &nbd.Server{Exports: Exports{n.cluster}, Limits: n.o.Limits, TLS: n.o.TLS, TLSConfig: n.o.TLSConfig, Log: n.log}
+	for _, s := range n.sockets {
+		if !slices.Contains(n.addresses, s.Address) { // a name has several
+			n.addresses = append(n.addresses, s.Address)
+		}
+		n.running.Go(func() { n.accept(s) })
+	}
+	return nil
+}
+
+// openControl opens the control socket, of which nobody else can have the path, as the
+// data directory is locked.
+func (n *Node) openControl(ctx context.Context) error {
+	if n.o.Control == "" {
+		return nil
+	}
+	s, err := listen.Open(ctx, listen.Address{Kind: listen.Unix, Path: n.o.Control, Mode: 0o600})
+	if err != nil {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), n.o.Grace)
+		defer cancel()
+		return errors.Join(fmt.Errorf("control socket: %w", err), n.cluster.Close(end))
+	}
+	n.http.Serve(s[0], n.controlHandler())
+	return nil
+}
+
+func (n *Node) closeSockets() {
+	for _, s := range n.sockets {
+		s.Close()
+	}
+}
+
+// accept hands connections to the server until s is closed.
+func (n *Node) accept(s listen.Socket) {
+	err := nbd.Accept(n.aborted, s, n.log, func(conn net.Conn) {
+		if !n.serve(conn) {
+			conn.Close()
+		}
+	})
+	if errors.Is(err, net.ErrClosed) || n.aborted.Err() != nil {
+		return
+	}
+	s.Close()
+	n.log.Error("a listener has failed: nobody can connect through it any more", "listener", s.Address.String(), "error", err)
+}
+
+// serve serves a connection, unless the node is stopping.
+func (n *Node) serve(conn net.Conn) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopping {
+		return false
+	}
+	n.serving.Go(func() {
+		n.server.ServeConn(n.aborted, socket.New(conn)) // logs its end itself
+	})
+	return true
+}
+
+// Cluster is the part of the node that takes part in the cluster.
+func (n *Node) Cluster() *cluster.Node { return n.cluster }
+
+// Addresses are those at which NBD clients come, with the ports that the system chose.
+func (n *Node) Addresses() []listen.Address { return n.addresses }
+
+// Stop begins to end the node: it refuses new connections, answers the requests in
+// flight, for at most Options.Grace, and hands its volumes over to other nodes. It does
+// not wait.
+func (n *Node) Stop() {
+	n.mu.Lock()
+	first := !n.stopping
+	n.stopping = true
+	n.mu.Unlock()
+	if first {
+		n.o.Notify("STOPPING=1")
+		go n.end()
+	}
+}
+
+// Abort ends the node without waiting for requests in flight. Those that were not
+// answered are lost to their clients.
+func (n *Node) Abort() {
+	n.abort(errors.New("the node was told to end at once"))
+	n.Stop()
+}
+
+// Done is closed when the node has ended.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Wait waits for the end of the node and returns what went wrong with it.
+func (n *Node) Wait() error {
+	<-n.done
+	return n.err
+}
+
+// end takes everything down, what clients see first.
+func (n *Node) end() {
+	defer close(n.done)
+	n.closeSockets()
+	ctx, cancel := context.WithTimeoutCause(n.aborted, n.o.Grace, fmt.Errorf("requests in flight did not end within %v", n.o.Grace))
+	defer cancel()
+	n.err = n.server.Shutdown(ctx)
+	n.serving.Wait()
+	n.err = errors.Join(n.err, n.cluster.Close(ctx))
+	close(n.drained)
+	n.http.Close()
+	n.running.Wait()
+	n.abort(nil)
+}
