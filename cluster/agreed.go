@@ -52,6 +52,9 @@ func (a agreed) Copies(family uint64) int {
 	return f.Volume.Record.Copies
 }
 
+// Needed is that of replica.Agreed.
+func (a agreed) Needed(copies int) int { return a.View().Needed(copies) }
+
 // Wait is that of replica.Agreed.
 func (a agreed) Wait(ctx context.Context, r coord.Revision) error {
 	_, err := a.State.Wait(ctx, r)

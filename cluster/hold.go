@@ -318,7 +318,7 @@ func (h *hold) begin(ctx context.Context, lease *coord.Lease, head record.Head) 
 	return replica.Attach(ctx, replica.Config{
 		Groups: &replica.Groups{Store: n.store}, Agreed: agreed{n.state}, Trees: agreed{n.state}, Peer: n.peer,
 		Lease: lease, Head: headOf(head), Generation: coord.Revision(h.generation.Load()), Tree: uint64(head.Volume.Revision),
-		Size: size, ObjectSize: family.ObjectSize, Copies: family.Copies, MinCopies: family.MinCopies,
+		Size: size, ObjectSize: family.ObjectSize, Copies: family.Copies,
 		Count: view.Pool.Record.Groups,
 		Near:  n.near,
 	})

@@ -31,7 +31,7 @@ func (n *Node) OpenSnapshot(ctx context.Context, volume, name string) (block.Dev
 	dev, err := replica.OpenFrozen(replica.Config{
 		Groups: &replica.Groups{Store: n.store}, Agreed: agreed{n.state}, Peer: n.peer, Near: n.near,
 		Head: replica.Head{Family: family.Family, Version: version.ID}, Tree: uint64(head.Volume.Revision),
-		Size: version.Size, ObjectSize: family.ObjectSize, Copies: family.Copies, MinCopies: family.MinCopies,
+		Size: version.Size, ObjectSize: family.ObjectSize, Copies: family.Copies,
 		Count: view.Pool.Record.Groups,
 	})
 	if err != nil {

@@ -19,11 +19,7 @@ const usualCopies = 3
 // than three, if spec does not say.
 func (n *Node) Create(ctx context.Context, name string, spec record.Spec) error {
 	if spec.Copies == 0 {
-		nodes := map[string]bool{}
-		for _, d := range (present{n.state.View()}).disks() {
-			nodes[d.Node] = true
-		}
-		spec.Copies = max(1, min(usualCopies, len(nodes)))
+		spec.Copies = max(1, min(usualCopies, nodesWithDisks(n.state.View())))
 	}
 	h, err := n.catalog.Create(ctx, name, spec)
 	return n.seen(ctx, h.Name.Revision, err)

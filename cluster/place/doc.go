@@ -1,7 +1,7 @@
 // Package place says which disks should have a placement group. It is a pure
 // function of the disks of a cluster, the same on every machine: whoever knows the
 // disks knows the wish, and nobody keeps a table of it. Which disks do have a
-// group is agreed elsewhere (package record); [Next] and [Plan] say how to get
+// group is agreed elsewhere (package record); package steward says how to get
 // from there to the wish without ever having too few copies.
 //
 // # Objects to groups

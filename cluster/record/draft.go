@@ -68,6 +68,9 @@ func (d *draft) apply(e coord.Event) error {
 		d.note(k, e, err)
 		return nil
 	}
+	if !d.loading && (k.Kind == KindNode || k.Kind == KindDisk) {
+		v.needs = &needs{}
+	}
 	switch k.Kind {
 	case KindPool:
 		return d.setPool(k, e)
@@ -117,9 +120,13 @@ func (d *draft) setGroup(k Key, e coord.Event) {
 func (d *draft) setFamily(f *Family, k Key, e coord.Event) {
 	switch k.Kind {
 	case KindVolume:
+		was := f.Volume.Record
 		f.Volume = Entry[Volume]{}
 		if r, ok := understand[Volume](d, k, e); ok {
 			f.Volume = Entry[Volume]{r, e.Revision}
+		}
+		if is := f.Volume.Record; !d.loading && (is.Copies != was.Copies || is.MinCopies != was.MinCopies) {
+			d.view.needs = &needs{}
 		}
 	case KindVersion:
 		r, ok := understand[Version](d, k, e)

@@ -134,8 +134,8 @@ type Name struct {
 // A Volume is a family of versions. The revision of its entry is that of the tree.
 type Volume struct {
 	Family uint64 `json:"family"`
-	// ObjectSize is a power of two. Copies are wanted, MinCopies needed for writes.
-	// Zones is among how many zones they are spread at least.
+	// ObjectSize is a power of two. Copies are wanted, MinCopies needed for writes,
+	// see [View.Needed]. Zones is among how many zones they are spread at least.
 	ObjectSize int64 `json:"objectSize"`
 	Copies     int   `json:"copies"`
 	MinCopies  int   `json:"minCopies"`

@@ -39,6 +39,9 @@ func dump(v *View) []string {
 	for k, e := range v.Attachments.All() {
 		add("attachment", k, e)
 	}
+	for copies := range 4 {
+		add("needed", copies, v.Needed(copies))
+	}
 	for k, e := range v.Bad.All() {
 		add("bad", k, e)
 	}

@@ -42,7 +42,8 @@ type View struct {
 	// else they are not there.
 	Bad Map[string, error]
 
-	next chan struct{} // closed when there is a newer one
+	needs *needs        // shared with the views that have the same
+	next  chan struct{} // closed when there is a newer one
 }
 
 // A Family is all versions of a family, as they were at one revision. It does not
@@ -90,6 +91,7 @@ func newView() *View {
 		Families:    newMap[uint64, *Family](cmp.Compare[uint64]),
 		Attachments: newMap[Line, Entry[Attachment]](compareLines),
 		Bad:         newMap[string, error](strings.Compare),
+		needs:       &needs{},
 		next:        make(chan struct{}),
 	}
 }

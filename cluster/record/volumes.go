@@ -16,7 +16,7 @@ type Spec struct {
 	// ObjectSize is in bytes, a power of two, 4 MiB if 0.
 	ObjectSize int64
 	// Copies is how many there should be, 3 if 0, and MinCopies how many there
-	// must be for writes, more than half of the copies if 0.
+	// must be for writes, more than half of the copies if 0: see [View.Needed].
 	Copies, MinCopies int
 	// Zones is among how many zones the copies are at least, if not 0.
 	Zones int
@@ -46,7 +46,7 @@ func (c *Catalog) Create(ctx context.Context, name string, s Spec) (h Head, err 
 			Family:      fid,
 			ObjectSize:  cmp.Or(s.ObjectSize, defaultObjectSize),
 			Copies:      s.Copies,
-			MinCopies:   cmp.Or(s.MinCopies, s.Copies/2+1),
+			MinCopies:   cmp.Or(s.MinCopies, Majority(s.Copies)),
 			Zones:       s.Zones,
 			NextVersion: 2,
 		}

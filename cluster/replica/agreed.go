@@ -22,6 +22,9 @@ type Agreed interface {
 	// Copies returns how many copies the objects of a family have, 0 if it is not
 	// known. It never changes.
 	Copies(family uint64) int
+	// Needed returns how many disks need to have each write of the families with so
+	// many copies, see record.View.Needed. It is called with every write.
+	Needed(copies int) int
 	// Frozen reports whether a version is a snapshot, which nobody writes any more.
 	Frozen(h Head) bool
 	// Wait returns when the copy has seen what was agreed at this revision, or with
@@ -60,9 +63,9 @@ func (s *Groups) Create(ctx context.Context, number int, members []record.Member
 	})
 }
 
-// Remove removes a disk. A member stays, and the error is ErrTooFew, if less than
-// minCopies members would be left, or none.
-func (s *Groups) Remove(ctx context.Context, number int, m record.Member, minCopies int) (coord.Revision, error) {
+// Remove removes a disk. A member stays, and the error is ErrTooFew, if fewer members
+// would be left than are needed, or none.
+func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed int) (coord.Revision, error) {
 	return s.step(ctx, number, func(g *record.Group, _ coord.Revision) (bool, error) {
 		is := func(o record.Member) bool { return o == m }
 		if slices.ContainsFunc(g.Joining, is) {
@@ -72,8 +75,8 @@ func (s *Groups) Remove(ctx context.Context, number int, m record.Member, minCop
 		if !slices.ContainsFunc(g.Members, is) {
 			return false, nil
 		}
-		if left := len(g.Members) - 1; left < max(1, minCopies) {
-			return false, fmt.Errorf("group %d would have %d members left without disk %s, needed are %d: %w", number, left, m.Disk, max(1, minCopies), ErrTooFew)
+		if left := len(g.Members) - 1; left < max(1, needed) {
+			return false, fmt.Errorf("group %d would have %d members left without disk %s, needed are %d: %w", number, left, m.Disk, max(1, needed), ErrTooFew)
 		}
 		g.Members = slices.DeleteFunc(g.Members, is)
 		return true, nil

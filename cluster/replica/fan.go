@@ -55,7 +55,7 @@ func (v *Volume) spread(index uint64, p []byte, n, at int64) error {
 	f.r = Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
 	f.group = v.groupOf(index)
 	err := f.run()
-	if err != nil {
+	if err != nil && f.epoch != 0 {
 		// Some disks may have it.
 		v.doubt(index, doubt{source: f.refused()})
 	}
@@ -76,6 +76,12 @@ func (f *fan) run() error {
 		rec, epoch, err := f.v.record(f.group)
 		if err != nil {
 			return err
+		}
+		if why := f.v.scarce(f.group, rec); why != nil {
+			if err := f.v.later(&f.trial, why); err != nil {
+				return err
+			}
+			continue
 		}
 		if epoch != f.epoch {
 			f.begin(rec, epoch)
@@ -204,10 +210,7 @@ func (v *Volume) read(index uint64, p []byte, at int64) error {
 		m := v.choose(rec, avoid)
 		if m == (record.Member{}) {
 			avoid = nil
-			if err := t.over(v, fmt.Errorf("group %d: %w", group, ErrTooFew)); err != nil {
-				return err
-			}
-			if err := t.rest(v); err != nil {
+			if err := v.later(&t, fmt.Errorf("group %d: %w", group, ErrTooFew)); err != nil {
 				return err
 			}
 			continue

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -93,18 +94,20 @@ func (v *Volume) flushGroups(groups []int) error {
 	var t trial
 	for {
 		todo := map[linkKey]*fault{}
+		var few error
 		for _, g := range groups {
 			rec, _, err := v.record(g)
 			if err != nil {
 				return err
 			}
+			few = cmp.Or(few, v.scarce(g, rec))
 			for _, m := range slices.Concat(rec.Members, rec.Joining) {
 				if key := (linkKey{m.Disk, m.Incarnation}); !flushed[key] {
 					todo[key] = &fault{group: g, member: m}
 				}
 			}
 		}
-		if len(todo) == 0 {
+		if len(todo) == 0 && few == nil {
 			return v.Err()
 		}
 		var wg sync.WaitGroup
@@ -119,6 +122,11 @@ func (v *Volume) flushGroups(groups []int) error {
 				continue
 			}
 			if err := v.mend(&t, f); err != nil {
+				return err
+			}
+		}
+		if few != nil {
+			if err := v.later(&t, few); err != nil {
 				return err
 			}
 		}

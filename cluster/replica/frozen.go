@@ -78,10 +78,7 @@ func (f *Frozen) read(ctx context.Context, index uint64, p []byte, at int64) err
 		}
 		m := v.choose(rec, avoid)
 		if m == (record.Member{}) {
-			if err := t.over(v, fmt.Errorf("group %d: %w", group, last)); err != nil {
-				return err
-			}
-			if err := t.rest(v); err != nil {
+			if err := v.later(&t, fmt.Errorf("group %d: %w", group, last)); err != nil {
 				return err
 			}
 			avoid = nil

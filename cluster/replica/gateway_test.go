@@ -29,8 +29,8 @@ func (s *sim) gateway(p *process) (served bool) {
 	v, err := Attach(ctx, Config{
 		Groups: &Groups{p.store}, Agreed: p.mirror, Trees: p.mirror, Peer: s.peer(p), Lease: l, Head: h, Generation: generation,
 		Tree: tree, Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
-		MinCopies: 1 + s.rand.n(2), Limit: 3 * time.Second,
-		Near: func(m record.Member) bool { return s.rand.n(2) == 0 },
+		Limit: 3 * time.Second,
+		Near:  func(m record.Member) bool { return s.rand.n(2) == 0 },
 	})
 	if err != nil {
 		s.count("attach failed")

@@ -23,6 +23,7 @@ type mirror struct {
 	attachments map[string]coord.Revision
 	tree        *family.Tree
 	changed     chan struct{}
+	needed      int
 }
 
 func newMirror() *mirror {
@@ -108,6 +109,8 @@ func (m *mirror) Copies(family uint64) int {
 	}
 	return simCopies
 }
+
+func (m *mirror) Needed(int) int { return max(1, m.needed) }
 
 func (m *mirror) Frozen(h Head) bool { return h.Version == simSnapshot }
 

@@ -48,7 +48,7 @@ func (s *sim) attach(node int) (*Volume, error) {
 	return Attach(p.ctx, Config{
 		Groups: &Groups{p.store}, Agreed: p.mirror, Trees: p.mirror, Peer: s.peer(p), Lease: l, Head: h, Generation: generation,
 		Tree: tree, Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
-		MinCopies: 2, Limit: 3 * time.Second,
+		Limit: 3 * time.Second,
 	})
 }
 

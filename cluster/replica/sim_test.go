@@ -160,6 +160,7 @@ func (s *sim) start(id int) {
 	p.store = s.server.Client(memory.ClientOptions{Patience: time.Second})
 	p.store.Delay(func() time.Duration { return time.Duration(s.rand.n(1500)) * time.Microsecond })
 	p.mirror = newMirror()
+	p.mirror.needed = 2
 	s.all.Go(func() { p.mirror.follow(p.ctx, p.store) })
 	p.disk = n.store.open(s, p.mirror)
 	p.member = NewMember(MemberConfig{

@@ -137,12 +137,31 @@ func (v *Volume) catchUp(t *trial, r coord.Revision) error {
 // remove removes a disk from the record of a group, or waits for a while if it must
 // not be.
 func (v *Volume) remove(t *trial, f *fault) error {
-	epoch, err := v.c.Groups.Remove(v.ctx, f.group, f.member, v.c.MinCopies)
+	epoch, err := v.c.Groups.Remove(v.ctx, f.group, f.member, v.c.Agreed.Needed(v.c.Copies))
 	if err != nil {
 		// Too few, or coordination does not answer.
 		return t.rest(v)
 	}
 	return v.catchUp(t, epoch)
+}
+
+// scarce returns an error if a record has fewer disks, joining ones included, than
+// writes need.
+func (v *Volume) scarce(group int, rec record.Group) error {
+	have, needed := len(rec.Members)+len(rec.Joining), v.c.Agreed.Needed(v.c.Copies)
+	if have >= needed {
+		return nil
+	}
+	return fmt.Errorf("group %d has %d disks, writes need %d: %w", group, have, needed, ErrTooFew)
+}
+
+// later waits for a while because of an error, or says that the request is not tried any
+// more.
+func (v *Volume) later(t *trial, why error) error {
+	if err := t.over(v, why); err != nil {
+		return err
+	}
+	return t.rest(v)
 }
 
 // record returns the record of a group, if it still has what this volume has written.

@@ -32,11 +32,9 @@ type Config struct {
 	Tree uint64
 
 	Size, ObjectSize int64
-	// Copies is how many there are to be of the family's objects, MinCopies how many
-	// there must be. Count is the number of groups of the pool, a power of two, for
-	// each number of copies.
-	Copies, MinCopies int
-	Count             int
+	// Copies is how many there are to be of the family's objects. Count is the
+	// number of groups of the pool, a power of two, for each number of copies.
+	Copies, Count int
 
 	// Near reports whether reads from a disk cost less than from others.
 	Near func(record.Member) bool
@@ -56,7 +54,6 @@ func (c *Config) check() error {
 	case c.Copies < 1 || c.Copies > record.MaxCopies:
 		return fmt.Errorf("%d copies, expected 1 to %d: %w", c.Copies, record.MaxCopies, block.ErrInvalid)
 	}
-	c.MinCopies = max(1, c.MinCopies)
 	c.Limit = cmp.Or(c.Limit, 30*time.Second)
 	return nil
 }

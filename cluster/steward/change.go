@@ -19,22 +19,23 @@ const (
 	Cancel
 	Leave
 	Join
+	Create
 )
 
 // String is the name of the kind in lower case.
 func (k Kind) String() string {
-	if k > Join {
+	if k > Create {
 		return "unknown"
 	}
-	return [...]string{"none", "revive", "remove", "exchange", "lead", "cancel", "leave", "join"}[k]
+	return [...]string{"none", "revive", "remove", "exchange", "lead", "cancel", "leave", "join", "create"}[k]
 }
 
 // A Change is one change of the record of one group.
 type Change struct {
 	Kind  Kind
 	Group int
-	// Epoch is that of the record that it is made for: with another one it must
-	// not be made.
+	// Epoch is that of the record that it is made for, 0 if there is none: with
+	// another one it must not be made.
 	Epoch coord.Revision
 	// Disk is whom it is about; when a group is revived, the first of its members.
 	Disk string
@@ -42,6 +43,13 @@ type Change struct {
 	Why string
 	// Record is what the group becomes.
 	Record record.Group
+}
+
+// Entry returns what makes the change, and on which condition.
+func (c *Change) Entry() (coord.Compare, coord.Op, error) {
+	key := record.GroupKey(c.Group)
+	value, err := record.Encode(key, c.Record)
+	return coord.IfRevision(key, c.Epoch), coord.Put(key, value), err
 }
 
 // String says what the change does.

@@ -9,6 +9,7 @@
 //	Observer  makes them from the agreed records, and knows since when things are so
 //	Planner   a pure function from facts to changes
 //	Status    a pure function from facts to what an operator should know
+//	Ready     a pure function from records to what a gateway changes by itself
 //	Run       the loop of a node that wants to be the steward
 //
 // # What is a member
@@ -21,12 +22,16 @@
 //
 // # Changes
 //
-// Each is one of the steps of package replica on the record of one group, and the
-// first of these that applies is made:
+// Each is one of the steps that package replica allows, or several at once, on the
+// record of one group, and the first of these that applies is made:
 //
+//   - Create: there is no such group. Whoever attaches the first volume that has
+//     objects in it makes it, with the disks that live and should have it.
 //   - Revive: no member lives. The group goes on with those that are back: at once
 //     if all are that can be, otherwise after a short wait for the others, as after
-//     the power loss of all nodes they come one after the other.
+//     the power loss of all nodes they come one after the other. If those are too
+//     few for writes, others join in the same step. Gateways do it, too, where
+//     nobody has to be waited for.
 //   - Remove: a member that does not live, if MinCopies members remain. Otherwise
 //     writes wait.
 //   - Exchange: as before, but too few would remain, and the disk is back: it becomes
@@ -61,8 +66,8 @@
 //
 // # What is asked of others
 //
-// A gateway acknowledges a write only if MinCopies disks of the record have it, joining
-// ones included: after an Exchange there may be fewer members, and when the disk that
+// MinCopies is [record.View.Needed]. A gateway acknowledges a write or a flush only if
+// so many disks of the record have done it, joining ones included: after an Exchange there may be fewer members, and when the disk that
 // joins is removed again, writes have to wait. A joining disk pulls from the first
 // member, whoever that is, and begins anew when Lead has made it another one.
 // A disk removes its data of a group only when it is in no record of it, and placement

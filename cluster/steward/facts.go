@@ -43,8 +43,8 @@ type Group struct {
 	Number int
 	Epoch  coord.Revision
 	Record record.Group
-	// MinCopies is how many members writes need: no fewer remain when one is
-	// removed. 0 is a majority of the copies.
+	// MinCopies is how many disks writes need, see [record.View.Needed]: no fewer
+	// members remain when one is removed. 0 is a majority of the copies.
 	MinCopies int
 }
 
@@ -55,8 +55,10 @@ type Hold struct {
 }
 
 // Copies is how many copies the group is to have.
-func (g *Group) Copies() int {
-	copies, _ := record.SplitGroup(g.Number)
+func (g *Group) Copies() int { return copiesOf(g.Number) }
+
+func copiesOf(group int) int {
+	copies, _ := record.SplitGroup(group)
 	return copies
 }
 
@@ -65,11 +67,8 @@ func (g *Group) min() int {
 	if g.MinCopies > 0 {
 		return g.MinCopies
 	}
-	return Majority(g.Copies())
+	return record.Majority(g.Copies())
 }
-
-// Majority is how many members writes need if nobody said anything else.
-func Majority(copies int) int { return copies/2 + 1 }
 
 // A Condition is what a member or joining disk of a group is like.
 type Condition uint8

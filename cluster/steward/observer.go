@@ -8,16 +8,14 @@ import (
 	"github.com/strata-storage/strata/cluster/record"
 )
 
-// holdFor is how long a disk does not join a group again from which it was removed
-// while it lived and joined: whoever removed it had a reason, a full disk for example.
-const holdFor = time.Minute
-
 // An Observer makes facts from what is agreed. It knows since when things are as
 // they are from having seen it, so that one that has been there for long knows more.
 // The zero value is one that has seen nothing.
 type Observer struct {
 	// Used says how many bytes of a disk are used, 0 if nobody knows. It may be nil.
 	Used func(disk string) int64
+	// Hold is that of Options.
+	Hold time.Duration
 
 	nodes map[string]Node
 	last  []Group // of the last facts
@@ -44,18 +42,10 @@ func (o *Observer) See(v *record.View, now time.Duration) {
 // Facts returns what is known at that time, when the view is the newest.
 func (o *Observer) Facts(v *record.View, now time.Duration) *Facts {
 	o.See(v, now)
-	f := &Facts{Now: now, Nodes: o.nodes, Disks: make(map[string]Disk, v.Disks.Len()), Groups: make([]Group, 0, v.Groups.Len())}
-	for id, e := range v.Disks.All() {
-		d := Disk{Disk: e.Record}
-		if o.Used != nil {
-			d.Used = o.Used(id)
-		}
-		f.Disks[id] = d
-	}
-	least := minCopies(v)
+	f := &Facts{Now: now, Nodes: o.nodes, Disks: o.disks(v), Groups: make([]Group, 0, v.Groups.Len())}
 	for number, e := range v.Groups.All() {
 		g := Group{Number: number, Epoch: e.Revision, Record: e.Record}
-		g.MinCopies = least[g.Copies()]
+		g.MinCopies = v.Needed(g.Copies())
 		f.Groups = append(f.Groups, g)
 	}
 	o.hold(f)
@@ -63,15 +53,17 @@ func (o *Observer) Facts(v *record.View, now time.Duration) *Facts {
 	return f
 }
 
-// minCopies returns how many members writes need, by the number of copies: volumes
-// with as many share their groups, so that the most careful of them decides.
-func minCopies(v *record.View) (least [record.MaxCopies + 1]int) {
-	for _, f := range v.Families.All() {
-		if c := f.Volume.Record.Copies; f.Volume.Revision != 0 && c < len(least) {
-			least[c] = max(least[c], f.Volume.Record.MinCopies)
+// disks returns the disks of a view.
+func (o *Observer) disks(v *record.View) map[string]Disk {
+	disks := make(map[string]Disk, v.Disks.Len())
+	for id, e := range v.Disks.All() {
+		d := Disk{Disk: e.Record}
+		if o.Used != nil {
+			d.Used = o.Used(id)
 		}
+		disks[id] = d
 	}
-	return least
+	return disks
 }
 
 // did notes that a change of our own has made that epoch.
@@ -101,7 +93,7 @@ func (o *Observer) hold(f *Facts) {
 		is := f.Groups[i].Record
 		for _, m := range was.Record.Joining {
 			if f.lives(m) && !slices.Contains(is.Joining, m) && !slices.Contains(is.Members, m) {
-				held[Hold{was.Number, m.Disk}] = f.Now + holdFor
+				held[Hold{was.Number, m.Disk}] = f.Now + Options{Hold: o.Hold}.withDefaults().Hold
 			}
 		}
 	}

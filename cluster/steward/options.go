@@ -12,9 +12,14 @@ type Options struct {
 	// minute if it is 0. Revive is how long a group none of whose members lives
 	// waits for others when the first one is back, 10 seconds if it is 0.
 	Grace, Urgent, Revive time.Duration
+	// Hold is how long a disk does not join a group again from which it was removed
+	// while it lived and joined, 1 minute if it is 0: whoever removed it had a
+	// reason, a full disk for example.
+	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.
-	// They are 1024, 16 and 16 if they are 0.
+	// They are 1024, 16 and 16 if they are 0. Groups whose writes wait for a disk that
+	// joins are not bound by that.
 	Joins, Disk, Source int
 	// Moves is how many of all those may be there only to move groups that have
 	// all copies, 32 if it is 0, and MovesDisk how many groups a disk joins, or
@@ -31,6 +36,7 @@ func (o Options) withDefaults() Options {
 	o.Grace = cmp.Or(o.Grace, 10*time.Minute)
 	o.Urgent = min(cmp.Or(o.Urgent, time.Minute), o.Grace)
 	o.Revive = cmp.Or(o.Revive, 10*time.Second)
+	o.Hold = cmp.Or(o.Hold, time.Minute)
 	o.Joins = cmp.Or(o.Joins, 1024)
 	o.Disk = cmp.Or(o.Disk, 16)
 	o.Source = cmp.Or(o.Source, 16)

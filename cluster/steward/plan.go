@@ -159,14 +159,16 @@ func (u *usage) add(s *scene, disk string, move bool) {
 func (u *usage) join(p proposal) *Change {
 	s, move := p.scene, p.urgency == moving
 	source := s.Record.Members[0].Disk
-	if u.joins >= u.o.Joins || u.source[source] >= u.o.Source {
+	// Where writes wait it is enough that a disk gets them, whenever it pulls the rest.
+	blocked := s.blocked()
+	if !blocked && (u.joins >= u.o.Joins || u.source[source] >= u.o.Source) {
 		return nil
 	}
 	if move && (u.moves >= u.o.Moves || u.source[source] >= u.o.MovesDisk) {
 		return nil
 	}
 	for _, d := range p.join {
-		if u.disk[d] >= u.o.Disk || move && u.disk[d] >= u.o.MovesDisk {
+		if !blocked && u.disk[d] >= u.o.Disk || move && u.disk[d] >= u.o.MovesDisk {
 			continue
 		}
 		u.add(s, d, move)

@@ -239,3 +239,27 @@ func BenchmarkPlan(b *testing.B) {
 		}
 	}
 }
+
+// A cluster that has become larger than one node needs a second disk for each write at
+// once: no group waits until others have been copied.
+func TestBlockedGroupsAreNotBound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	w.p = &Planner{Options: Options{Joins: 2, Disk: 1, Source: 1}}
+	w.addNode(1, "")
+	w.makeGroups(50, 3)
+	w.addNode(1, "")
+	for i := range w.f.Groups {
+		w.f.Groups[i].MinCopies = 2
+	}
+	plan, err := w.p.Plan(&w.f)
+	if err != nil || len(plan) != 50 {
+		t.Errorf("%d of 50 groups get a disk, %v", len(plan), err)
+	}
+	for i := range w.f.Groups {
+		w.f.Groups[i].MinCopies = 1
+	}
+	if plan, err = w.p.Plan(&w.f); err != nil || len(plan) != 1 {
+		t.Errorf("%d groups get a disk, expected 1 where nobody waits, %v", len(plan), err)
+	}
+}

@@ -56,7 +56,7 @@ func New(c Config) *Steward {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Steward{c: c, watcher: Observer{Used: c.Used}, planner: Planner{Options: c.Options}}
+	return &Steward{c: c, watcher: Observer{Used: c.Used, Hold: c.Options.Hold}, planner: Planner{Options: c.Options}}
 }
 
 // Status returns how the cluster is, as this node sees it, whether it is the steward
@@ -247,15 +247,11 @@ func (b *batch) end(c *Change, r coord.Revision, err error) {
 // make makes a change, unless somebody else has changed that group or leads. It returns
 // the change if it was made, and the revision at which that was so.
 func (s *Steward) make(ctx context.Context, lead *coord.Leadership, c Change) (*Change, coord.Revision, error) {
-	key := record.GroupKey(c.Group)
-	value, err := record.Encode(key, c.Record)
+	same, put, err := c.Entry()
 	if err != nil {
 		return nil, 0, err
 	}
-	r, err := s.c.Store.Txn(ctx, coord.Txn{
-		If:   []coord.Compare{lead.If(), coord.IfRevision(key, c.Epoch)},
-		Then: []coord.Op{coord.Put(key, value)},
-	})
+	r, err := s.c.Store.Txn(ctx, coord.Txn{If: []coord.Compare{lead.If(), same}, Then: []coord.Op{put}})
 	if err != nil {
 		return nil, 0, fmt.Errorf("%v: %w", c, err)
 	}

@@ -317,19 +317,19 @@ func TestHold(t *testing.T) {
 	m := record.Member{Disk: "a", Incarnation: "1"}
 	facts(1, 1, m)
 	facts(2, 2)
-	if o.held[h] != 2+holdFor {
+	if o.held[h] != 2+time.Minute {
 		t.Errorf("held until %v", o.held[h])
 	}
-	facts(3+holdFor, 2)
+	facts(3+time.Minute, 2)
 	if len(o.held) != 0 {
 		t.Error("held for ever")
 	}
-	facts(4+holdFor, 3, m)
+	facts(4+time.Minute, 3, m)
 	o.did(h.Group, 4)
-	facts(5+holdFor, 3, m) // somebody asks before the copy shows it
-	facts(6+holdFor, 4)
-	facts(7+holdFor, 5, record.Member{Disk: "a", Incarnation: "0"})
-	facts(8+holdFor, 6)
+	facts(5+time.Minute, 3, m) // somebody asks before the copy shows it
+	facts(6+time.Minute, 4)
+	facts(7+time.Minute, 5, record.Member{Disk: "a", Incarnation: "0"})
+	facts(8+time.Minute, 6)
 	if len(o.held) != 0 {
 		t.Error("held after a change of our own, or because it was started anew")
 	}
