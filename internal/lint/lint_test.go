@@ -103,6 +103,7 @@ var arrows = map[string][]string{
 	"cluster/wire":          {"block", "internal/..."},
 	"cluster/home":          {},
 	"cluster/identity":      {},
+	"cluster/job":           {"internal/pace"},
 	"cluster/steward":       {"cluster/coord", "cluster/place", "cluster/record"},
 	"cluster/remote":        {"block", "cluster/coord", "cluster/disk", "cluster/replica", "cluster/wire"},
 	"cluster/disk":          {"block", "cluster/family", "internal/...", "github.com/cockroachdb/pebble/"},
