@@ -122,7 +122,7 @@ func TestCatalog(t *testing.T) {
 		if !ok {
 			break
 		}
-		done, err := l.cat.Forget(l.ctx, f, vid)
+		done, err := l.cat.Forget(l.ctx, f, only(vid), []uint64{vid})
 		l.must(err)
 		if !done {
 			t.Errorf("version %d is still there", vid)
@@ -172,9 +172,9 @@ func TestRefused(t *testing.T) {
 	l.fails(l.cat.DeleteSnapshot(l.ctx, "vm1", "sunday"), ErrNotFound, "vm1@sunday")
 	l.fails(l.cat.Delete(l.ctx, "vm2"), ErrNotFound, "volume vm2")
 	f, _ := l.view().Families.Get(h.Line().Family)
-	_, err = l.cat.Forget(l.ctx, f, 1)
+	_, err = l.cat.Forget(l.ctx, f, only(1), []uint64{1})
 	l.fails(err, ErrInUse, "not doomed")
-	_, err = l.cat.Forget(l.ctx, f, 77)
+	_, err = l.cat.Forget(l.ctx, f, only(77), []uint64{77})
 	l.fails(err, ErrNotFound, "version 77")
 	l.must(l.store.Close())
 	_, err = l.cat.Snapshot(l.ctx, "vm1", "tuesday", 0)
@@ -249,10 +249,10 @@ func TestForgetManyChildren(t *testing.T) {
 	stale, _ := l.view().Families.Get(1)
 	for steps := 1; ; steps++ {
 		f, _ := l.view().Families.Get(1)
-		done, err := l.cat.Forget(l.ctx, f, 2)
+		done, err := l.cat.Forget(l.ctx, f, only(2), []uint64{2})
 		l.must(err)
 		if done {
-			if steps != 3 {
+			if steps != 4 {
 				t.Errorf("%d transactions", steps)
 			}
 			break
@@ -264,6 +264,6 @@ func TestForgetManyChildren(t *testing.T) {
 	if n := len(tree.Children(1)); n != 251 {
 		t.Errorf("%d children have been adopted", n)
 	}
-	_, err = l.cat.Forget(l.ctx, stale, 2)
-	l.fails(err, ErrConflict, "version 2 of family 1")
+	_, err = l.cat.Forget(l.ctx, stale, only(2), []uint64{2})
+	l.fails(err, ErrConflict, "versions [2] of family 1")
 }

@@ -13,7 +13,7 @@ import (
 const MaxRecord = 64 << 10
 
 // A Record is the value of an entry: a Pool, Next, Node, Run, Disk, Group, Name,
-// Volume, Version, Snapshot or Attachment.
+// Volume, Version, Snapshot, Attachment, Deletion or Health.
 type Record interface {
 	// check says what is wrong with the record as the value of that key.
 	check(k Key) error

@@ -26,6 +26,8 @@ var samples = []struct {
 	{"version/0000000000000003/00000000000000ff", Version{255, 1, false, 1, "monday", 512, someTime}, `{"id":255,"parent":1,"line":1,"name":"monday","size":512,"created":"2026-11-27T07:00:00.000000005Z"}`},
 	{"snapshot/0000000000000003/0000000000000001/monday", Snapshot{255}, `{"version":255}`},
 	{"attach/0000000000000003/0000000000000001", Attachment{"n1", "i1"}, `{"node":"n1","incarnation":"i1"}`},
+	{"delete/0000000000000003", Deletion{[]uint64{7, 2}}, `{"versions":[7,2]}`},
+	{"health/d1", Health{Used: 5, Size: 9, Data: Pass{Begun: someTime, Cursor: 3}}, `{"used":5,"size":9,"data":{"begun":"2026-11-27T07:00:00.000000005Z","cursor":3}}`},
 }
 
 // Keys and values are what they are: other versions of this program read them.
@@ -86,6 +88,10 @@ func decodeAny(key string, value []byte) (Record, error) {
 		return Decode[Snapshot](key, value)
 	case KindAttachment:
 		return Decode[Attachment](key, value)
+	case KindDeletion:
+		return Decode[Deletion](key, value)
+	case KindHealth:
+		return Decode[Health](key, value)
 	}
 	return nil, ErrInvalid
 }

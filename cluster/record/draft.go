@@ -86,6 +86,10 @@ func (d *draft) apply(e coord.Event) error {
 		set(d, &v.Names, k.Name, k, e)
 	case KindAttachment:
 		set(d, &v.Attachments, Line{k.Family, k.Version}, k, e)
+	case KindDeletion:
+		set(d, &v.Deletions, k.Family, k, e)
+	case KindHealth:
+		set(d, &v.Health, k.ID, k, e)
 	case KindVolume, KindVersion, KindSnapshot:
 		d.setFamily(d.family(k.Family), k, e)
 	}

@@ -24,6 +24,8 @@ const (
 	KindVersion
 	KindSnapshot
 	KindAttachment
+	KindDeletion
+	KindHealth
 )
 
 // kinds has the first part of the keys, and the other ones: i is an ID, n a name,
@@ -40,6 +42,8 @@ var kinds = [...]struct{ first, parts string }{
 	KindVersion:    {"version", "fv"},
 	KindSnapshot:   {"snapshot", "fvn"},
 	KindAttachment: {"attach", "fv"},
+	KindDeletion:   {"delete", "f"},
+	KindHealth:     {"health", "i"},
 }
 
 // String is the first part of the keys of that kind.

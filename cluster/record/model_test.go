@@ -146,7 +146,7 @@ func (p *player) forget(ctx context.Context, x *action) {
 		for id, version := range f.Versions.All() {
 			if version.Doomed && p.rng.IntN(3) == 0 {
 				x.a, x.size = fmt.Sprint(f.ID), int64(id)
-				if _, x.err = p.cat.Forget(ctx, f, id); errors.Is(x.err, ErrConflict) {
+				if _, x.err = p.cat.Forget(ctx, f, only(id), []uint64{id}); errors.Is(x.err, ErrConflict) {
 					x.err = nil
 				}
 				return

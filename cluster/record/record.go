@@ -16,7 +16,9 @@
 //	version/FID/VID          Version: one version, see package family
 //	snapshot/FID/LINE/NAME   Snapshot: which version a snapshot of that name is
 //	attach/FID/LINE          Attachment: leased; who may write that head
-//	job/...                  positions of background jobs
+//	delete/FID               Deletion: which versions all disks take apart now
+//	health/ID                Health: what a disk says about itself, and how far its
+//	                         scrubs have come
 //
 // The revision of an entry is its version. That of a group is its epoch, that of an
 // attachment its generation. Whoever changes, adds or removes a version also puts

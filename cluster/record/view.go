@@ -38,6 +38,9 @@ type View struct {
 	Families Map[uint64, *Family]
 	// Attachments have their generations as revisions.
 	Attachments Map[Line, Entry[Attachment]]
+	// Deletions are by family, Health by disk.
+	Deletions Map[uint64, Entry[Deletion]]
+	Health    Map[string, Entry[Health]]
 	// Bad says which entries cannot be understood, by key, and why. For everything
 	// else they are not there.
 	Bad Map[string, error]
@@ -90,6 +93,8 @@ func newView() *View {
 		Names:       newMap[string, Entry[Name]](strings.Compare),
 		Families:    newMap[uint64, *Family](cmp.Compare[uint64]),
 		Attachments: newMap[Line, Entry[Attachment]](compareLines),
+		Deletions:   newMap[uint64, Entry[Deletion]](cmp.Compare[uint64]),
+		Health:      newMap[string, Entry[Health]](strings.Compare),
 		Bad:         newMap[string, error](strings.Compare),
 		needs:       &needs{},
 		next:        make(chan struct{}),
