@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/bits"
 
 	"github.com/strata-storage/strata/cluster/family"
@@ -24,7 +25,14 @@ type Step struct {
 	// Freed counts the entries that nobody needed, Moved those that have become
 	// a descendant's, Kept those that at least two descendants need.
 	Freed, Moved, Kept int
+	// Objects counts those that have been looked at to their end, Skipped those of
+	// them that were not admitted.
+	Objects, Skipped int
 }
+
+// Admit says whether an object may be looked at now, and if so is told when that is
+// over.
+type Admit func(ctx context.Context, o Object) (leave func(), ok bool, err error)
 
 // Delete goes on with the deletion of a doomed version from a cursor on, and
 // looks at up to limit pieces of 64 KiB. Entries that no version needs any more,
@@ -36,6 +44,11 @@ type Step struct {
 // One deletion in a family at a time; when it has been done on all disks and has
 // kept nothing, the version can be taken out of the tree.
 func (d *Disk) Delete(ctx context.Context, fid, version, revision uint64, from Cursor, limit int) (Step, error) {
+	return d.DeleteWhere(ctx, fid, version, revision, from, limit, nil)
+}
+
+// DeleteWhere is Delete for the objects that admit, which may be nil, admits.
+func (d *Disk) DeleteWhere(ctx context.Context, fid, version, revision uint64, from Cursor, limit int, admit Admit) (Step, error) {
 	step := Step{Next: from}
 	tree, err := d.tree(ctx, fid, revision)
 	if err == nil {
@@ -51,9 +64,12 @@ func (d *Disk) Delete(ctx context.Context, fid, version, revision uint64, from C
 	if v, _ := tree.Version(version); !v.Doomed {
 		return step, fmt.Errorf("version %d of family %d is not doomed at revision %d: %w", version, fid, tree.Revision(), ErrVersion)
 	}
-	// Which objects have something is known from the metadata.
-	if err := d.flusher.flush(ctx); err != nil {
-		return step, err
+	// Which objects have something is known from the metadata. A doomed version gets
+	// nothing while it is deleted, so that it is known for all steps.
+	if from == (Cursor{}) {
+		if err := d.flusher.flush(ctx); err != nil {
+			return step, err
+		}
 	}
 	for limit > 0 {
 		o, found, err := d.nextTally(Object{fid, step.Next.Index}, version)
@@ -67,11 +83,40 @@ func (d *Disk) Delete(ctx context.Context, fid, version, revision uint64, from C
 		if o.Index != step.Next.Index {
 			step.Next = Cursor{Index: o.Index}
 		}
-		if limit, err = d.deleteFrom(ctx, o, version, tree, &step, limit); err != nil {
+		if limit, err = d.deleteAdmitted(ctx, o, version, tree, &step, limit, admit); err != nil {
 			return step, err
 		}
 	}
 	return step, nil
+}
+
+// deleteAdmitted looks at pieces of an object if it is admitted.
+func (d *Disk) deleteAdmitted(ctx context.Context, o Object, version uint64, tree *family.Tree, step *Step, limit int, admit Admit) (int, error) {
+	if admit == nil {
+		return d.deleteFrom(ctx, o, version, tree, step, limit)
+	}
+	leave, ok, err := admit(ctx, o)
+	if err != nil {
+		return limit, err
+	}
+	if !ok {
+		step.Skipped++
+		step.pass(o)
+		return limit - 1, nil
+	}
+	defer leave()
+	return d.deleteFrom(ctx, o, version, tree, step, limit)
+}
+
+// pass goes on behind an object.
+func (s *Step) pass(o Object) {
+	s.Objects++
+	if s.Done = o.Index == ^uint64(0); s.Done {
+		// There is nothing behind it.
+		s.Next.Piece = maxPieces
+		return
+	}
+	s.Next = Cursor{Index: o.Index + 1}
 }
 
 // nextTally returns the object from one on of which the version has something.
@@ -112,14 +157,41 @@ func (d *Disk) deleteFrom(ctx context.Context, id Object, version uint64, tree *
 			break
 		}
 	}
-	if id.Index == ^uint64(0) {
-		// There is nothing behind it.
-		step.Next.Piece = maxPieces
-		step.Done = true
+	if step.pass(id); step.Done {
 		return 0, nil
 	}
-	step.Next = Cursor{Index: id.Index + 1}
 	return limit, nil
+}
+
+// Objects lists the objects of which a version has something, durably, in the order
+// of their indexes.
+func (d *Disk) Objects(ctx context.Context, fid, version uint64) iter.Seq2[Object, error] {
+	return func(yield func(Object, error) bool) {
+		if err := d.enter(); err != nil {
+			yield(Object{}, err)
+			return
+		}
+		defer d.gate.Leave()
+		if err := d.flusher.flush(ctx); err != nil {
+			yield(Object{}, err)
+			return
+		}
+		stopped := false
+		first, last := Object{Family: fid}, Object{fid, ^uint64(0)}
+		err := d.meta.scan(d.meta.db, tallyKey(nil, first, version), append(tallyKey(nil, last, version), 0), func(key, _ []byte) (bool, error) {
+			if err := context.Cause(ctx); err != nil {
+				return false, err
+			}
+			o, _, err := parseTallyKey(key)
+			if err == nil {
+				stopped = !yield(o, nil)
+			}
+			return !stopped, err
+		})
+		if err != nil && !stopped {
+			yield(Object{}, err)
+		}
+	}
 }
 
 // deletePiece looks at one piece.

@@ -1,6 +1,8 @@
 package disk
 
 import (
+	"context"
+	"errors"
 	"slices"
 	"testing"
 )
@@ -166,4 +168,66 @@ func TestLongChain(t *testing.T) {
 	if c := l.checked(true); c.Blocks != 4 {
 		t.Errorf("%+v", c)
 	}
+}
+
+// Objects that are not admitted are left as they are, and looked at another time.
+func TestDeleteWhere(t *testing.T) {
+	t.Parallel()
+	l := openLab(t, labSize)
+	ctx := t.Context()
+	for i := range uint64(6) {
+		l.ok(l.Write(ctx, at(i, 1), fill(byte(i), 1), 0))
+	}
+	l.trees.doom(1, 1)
+	objects := func() (list []uint64) {
+		for o, err := range l.Objects(ctx, 1, 1) {
+			l.ok(err)
+			list = append(list, o.Index)
+		}
+		return list
+	}
+	inside := 0
+	var sum Step
+	for !sum.Done {
+		s, err := l.DeleteWhere(ctx, 1, 1, 0, sum.Next, 2, func(_ context.Context, o Object) (func(), bool, error) {
+			if o.Index%2 == 1 {
+				return nil, false, nil
+			}
+			inside++
+			return func() { inside-- }, true, nil
+		})
+		l.ok(err)
+		sum.Next, sum.Done, sum.Skipped, sum.Freed, sum.Objects = s.Next, s.Done, sum.Skipped+s.Skipped, sum.Freed+s.Freed, sum.Objects+s.Objects
+	}
+	if sum.Skipped != 3 || sum.Freed != 3 || sum.Objects != 6 || inside != 0 || !slices.Equal(objects(), []uint64{1, 3, 5}) {
+		t.Errorf("%+v, %d are inside, left are %v", sum, inside, objects())
+	}
+	l.steps(1, 10)
+	if list := objects(); len(list) > 0 {
+		t.Errorf("left are %v", list)
+	}
+	l.checked(true)
+}
+
+// What versions have that are gone can be taken away, and not be replaced.
+func TestRepairOfGone(t *testing.T) {
+	t.Parallel()
+	l := openLab(t, labSize)
+	ctx := t.Context()
+	l.ok(l.Write(ctx, at(0, 1), fill(1, 1), 0))
+	l.trees.add(1, 1)
+	var was Entry
+	for e, err := range l.Entries(ctx, Object{1, 0}) {
+		l.ok(err)
+		was = e
+	}
+	l.trees.remove(1, 1)
+	if _, err := l.Repair(ctx, Object{1, 0}, 0, []Fix{{Was: was, Kind: Data, Data: fill(2, 1)}}); !errors.Is(err, ErrVersion) {
+		t.Errorf("replaced what a version that is gone has: %v", err)
+	}
+	if n, err := l.Repair(ctx, Object{1, 0}, 0, []Fix{{Was: was}}); n != 1 || err != nil {
+		t.Errorf("%d were taken away: %v", n, err)
+	}
+	l.ok(l.Flush(ctx))
+	l.checked(true)
 }

@@ -166,9 +166,12 @@ func (r *request) pieces(from uint16) (list []uint16, more bool, err error) {
 
 // allPieces yields the pieces in which there is something. An error is the last that
 // it yields.
-func (r *request) allPieces() iter.Seq2[uint16, error] {
+func (r *request) allPieces() iter.Seq2[uint16, error] { return r.piecesFrom(0) }
+
+// piecesFrom is allPieces from one on.
+func (r *request) piecesFrom(from uint16) iter.Seq2[uint16, error] {
 	return func(yield func(uint16, error) bool) {
-		for from, more := uint16(0), true; more; {
+		for from, more := from, true; more; {
 			list, again, err := r.pieces(from)
 			if err != nil {
 				yield(0, err)

@@ -3,6 +3,7 @@ package disk
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/family"
@@ -22,7 +23,8 @@ type Fix struct {
 // its group has, and returns how many it has replaced. Data get new places,
 // nothing is overwritten: the object need not become dirty, and blocks that are
 // ErrRot or ErrUnfinished are mended. To replace data there is room on a full
-// disk. Fixes of neighbours, one after the other, share a write.
+// disk. Fixes of neighbours, one after the other, share a write. Entries of versions
+// that do not exist any more can be taken away, and not be replaced.
 func (d *Disk) Repair(ctx context.Context, id Object, revision uint64, fixes []Fix) (made int, err error) {
 	for _, f := range fixes {
 		if err := f.check(); err != nil {
@@ -68,8 +70,11 @@ func (f *Fix) check() error {
 
 // repair carries out fixes of neighbours in one piece.
 func (d *Disk) repair(ctx context.Context, tree *family.Tree, at At, fixes []Fix) (made int, err error) {
-	if err := exists(tree, at); err != nil {
-		return 0, err
+	// What versions have that are gone can always be taken away.
+	if slices.ContainsFunc(fixes, func(f Fix) bool { return f.Kind != None }) {
+		if err := exists(tree, at); err != nil {
+			return 0, err
+		}
 	}
 	r, err := d.hold(at, tree)
 	if err != nil {

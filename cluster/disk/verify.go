@@ -91,24 +91,44 @@ func (r *request) ownEntries(pl *plan, first uint32, n int, list []Entry) ([]Ent
 // with each block that cannot be read or does not have its checksum. It goes on
 // until report returns false.
 func (d *Disk) Verify(ctx context.Context, id Object, report func(*BlockError) (more bool)) error {
-	if err := d.enter(); err != nil {
-		return err
-	}
-	defer d.gate.Leave()
-	r, err := d.hold(At{Object: id}, nil)
-	if err != nil {
-		return err
-	}
-	defer r.end()
-	for piece, err := range r.allPieces() {
-		if err != nil {
-			return err
-		}
-		if more, err := r.verifyPiece(ctx, piece, report); err != nil || !more {
+	for from, more := uint16(0), true; more; {
+		stopped := false
+		var err error
+		from, more, err = d.VerifyFrom(ctx, id, from, maxPieces, func(e *BlockError) bool {
+			stopped = !report(e)
+			return !stopped
+		})
+		if err != nil || stopped {
 			return err
 		}
 	}
 	return nil
+}
+
+// VerifyFrom is Verify for up to limit pieces of 64 KiB from one on, and returns where
+// to go on, if there are more.
+func (d *Disk) VerifyFrom(ctx context.Context, id Object, from uint16, limit int, report func(*BlockError) (more bool)) (next uint16, more bool, err error) {
+	if err := d.enter(); err != nil {
+		return from, false, err
+	}
+	defer d.gate.Leave()
+	r, err := d.hold(At{Object: id}, nil)
+	if err != nil {
+		return from, false, err
+	}
+	defer r.end()
+	for piece, err := range r.piecesFrom(from) {
+		if err != nil {
+			return piece, false, err
+		}
+		if limit--; limit < 0 {
+			return piece, true, nil
+		}
+		if more, err := r.verifyPiece(ctx, piece, report); err != nil || !more {
+			return piece, true, err
+		}
+	}
+	return maxPieces, false, nil
 }
 
 // verifyPiece is Verify for a piece.
