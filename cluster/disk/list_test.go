@@ -238,3 +238,59 @@ func TestCloseDuringList(t *testing.T) {
 	l.ok(<-closed)
 	l.Disk = nil
 }
+
+// Two versions of a family are compared, whatever lies between them and has been
+// deleted.
+func TestMap(t *testing.T) {
+	t.Parallel()
+	l := openLab(t, labSize)
+	ctx := t.Context()
+	l.ok(l.Write(ctx, at(0, 1), fill(1, 4), 0))
+	monday, tuesday := l.trees.add(1, 1), uint64(0)
+	l.ok(l.Write(ctx, at(0, monday), fill(2, 1), BlockSize))
+	tuesday = l.trees.add(1, monday)
+	l.ok(l.Zero(ctx, at(0, tuesday), 2*BlockSize, BlockSize))
+	l.ok(l.Write(ctx, at(0, tuesday), fill(3, 1), 20*BlockSize))
+	head := l.trees.add(1, tuesday)
+	clone := l.trees.add(1, 1)
+	l.ok(l.Write(ctx, at(0, clone), fill(3, 1), 0))
+	says := func(version, since uint64, want string) {
+		t.Helper()
+		got := ""
+		for e, err := range l.Map(ctx, at(0, version), since, 0, 21*BlockSize) {
+			l.ok(err)
+			for range e.Len / BlockSize {
+				got += map[uint64]string{0: "d", noData: "-", Changed: "D", noData | Changed: "Z"}[e.Status]
+			}
+		}
+		if got != want {
+			t.Errorf("version %d since %d is %s, expected %s", version, since, got, want)
+		}
+	}
+	const none = "----------------"
+	all := func() {
+		says(1, 0, "dddd-"+none)
+		says(head, 0, "dd-d"+none+"d")
+		says(head, tuesday, "dd-d"+none+"d")
+		says(head, 1, "dDZd"+none+"D")
+		says(1, head, "dDDd"+none+"Z")
+		says(head, clone, "DDZd"+none+"D")
+		says(clone, head, "DDDd"+none+"Z")
+	}
+	all()
+	says(head, monday, "ddZd"+none+"D")
+	l.ok(l.Flush(ctx))
+	all()
+	l.trees.doom(1, monday)
+	for _, err := range l.Map(ctx, at(0, head), monday, 0, 1) {
+		if !errors.Is(err, ErrVersion) {
+			t.Error(err)
+		}
+	}
+	l.steps(monday, 3)
+	l.trees.remove(1, monday)
+	all()
+	l.ok(l.Flush(ctx))
+	l.reopen()
+	all()
+}

@@ -428,21 +428,27 @@ func (m *model) clear(ctx context.Context) error {
 	})
 }
 
-// extents makes sure that what is said to be a hole reads as zeros.
+// extents makes sure that what is said to be a hole reads as zeros, and that what is not
+// said to have changed has not.
 func (m *model) extents(ctx context.Context, fid uint64) error {
 	k := image{fid, pick(m.rng, m.versions(fid, false)), m.rng.Uint64N(modelIndexes)}
+	other := image{fid, pick(m.rng, m.versions(fid, false)), k.index}
+	known := !m.unsure[k] && !m.unsure[other]
 	off, n := m.where()
 	return m.each(func(l *lab) error {
 		at := off
-		for e, err := range l.Extents(ctx, k.at(), off, n) {
+		for e, err := range l.Map(ctx, k.at(), other.version, off, n) {
 			if err != nil {
 				return err
 			}
 			if e.Off != at || e.Len <= 0 || e.End() > off+n {
 				return fmt.Errorf("extent %v at %d of %d+%d", e, at, off, n)
 			}
-			if e.Status != 0 && !block.IsZero(m.images[k].now[e.Off:e.End()]) {
+			if e.Status&block.Zero != 0 && !block.IsZero(m.images[k].now[e.Off:e.End()]) {
 				return fmt.Errorf("extent %v is not zero", e)
+			}
+			if known && e.Status&Changed == 0 && !bytes.Equal(m.images[k].now[e.Off:e.End()], m.images[other].now[e.Off:e.End()]) {
+				return fmt.Errorf("extent %v of %v has changed since %d", e, k, other.version)
 			}
 			at = e.End()
 		}
