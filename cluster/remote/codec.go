@@ -27,6 +27,7 @@ const (
 	opDirty
 	opEntries
 	opRaw
+	opMap
 )
 
 func appendNumbers(b []byte, numbers ...uint64) []byte {

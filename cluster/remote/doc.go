@@ -16,5 +16,6 @@
 // A reply to which there is something to say has a head that begins with a byte: 0
 // for a result, 1 for a damaged block, which is then described. Lists are streams;
 // the head of an item is one byte that says whether there is more behind the list, its
-// payload as many elements as fit.
+// payload as many elements as fit. A map is a payload of as many extents as fit, each
+// a varint, see [AppendExtents].
 package remote

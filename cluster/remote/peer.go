@@ -37,17 +37,27 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return &scratch{head: make([]byte, 0, 256), back: make([]byte, 0, 256)} }}
 
-// do carries out a request and calls got with the head of the reply. s is given back.
+// do carries out a request whose reply fills Into, and calls got with the head of the
+// reply. s is given back.
 func (p *Peer) do(ctx context.Context, group int, s *scratch, r wire.Call, got func(*reader)) error {
+	payload, err := p.exchange(ctx, group, s, r, got)
+	if err == nil && len(payload) != len(r.Into) {
+		err = fmt.Errorf("%w: %d bytes came, expected %d", wire.ErrMalformed, len(payload), len(r.Into))
+	}
+	return err
+}
+
+// exchange is do for a payload of any length.
+func (p *Peer) exchange(ctx context.Context, group int, s *scratch, r wire.Call, got func(*reader)) (payload []byte, err error) {
 	defer scratches.Put(s)
 	r.Head, r.HeadInto, r.Timeout = s.head, s.back[:0], p.Timeout
 	c, err := p.link.Client(ctx)
 	if err != nil {
-		return unreachable(err) // refused connections are no answers
+		return nil, unreachable(err) // refused connections are no answers
 	}
 	reply, err := c.Do(ctx, r)
 	if err != nil {
-		return failure(group, err)
+		return nil, failure(group, err)
 	}
 	s.back = reply.Head
 	in := &s.in
@@ -55,21 +65,15 @@ func (p *Peer) do(ctx context.Context, group int, s *scratch, r wire.Call, got f
 	if len(in.p) > 0 {
 		switch b := in.u8(); {
 		case b == replyBadBlock:
-			return in.blockError()
+			return nil, in.blockError()
 		case b != replyResult || got == nil:
-			return fmt.Errorf("%w: reply that begins with %d", wire.ErrMalformed, b)
+			return nil, fmt.Errorf("%w: reply that begins with %d", wire.ErrMalformed, b)
 		}
 	}
 	if got != nil {
 		got(in)
 	}
-	if err := in.end(); err != nil {
-		return err
-	}
-	if len(reply.Payload) != len(r.Into) {
-		return fmt.Errorf("%w: %d bytes came, expected %d", wire.ErrMalformed, len(reply.Payload), len(r.Into))
-	}
-	return nil
+	return reply.Payload, in.end()
 }
 
 // head begins a request of a writer.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -33,6 +34,7 @@ type fake struct {
 	all    []disk.Entry
 	state  replica.Standing
 	raw    disk.Entry
+	areas  []block.Extent
 }
 
 func (f *fake) note(format string, args ...any) error {
@@ -49,6 +51,10 @@ func (f *fake) Open(_ context.Context, disk, incarnation string, w replica.Write
 func (f *fake) Read(_ context.Context, r *replica.Request, p []byte) error {
 	copy(p, bytes.Repeat([]byte{f.data}, len(p)))
 	return f.note("read %+v %d", *r, len(p))
+}
+
+func (f *fake) Map(_ context.Context, r *replica.Request, n int64, since uint64) ([]block.Extent, error) {
+	return f.areas, f.note("map %+v %d %d", *r, n, since)
 }
 
 func (f *fake) Write(_ context.Context, r *replica.Request, p []byte) error {
@@ -151,8 +157,11 @@ func TestEverythingCrosses(t *testing.T) {
 		f.blocks = append(f.blocks, uint32(i))
 		f.all = append(f.all, disk.Entry{Version: i, Block: 8, Kind: disk.Hole, Sum: 9})
 	}
+	for i := range int64(2000) {
+		f.areas = append(f.areas, block.Extent{Off: 8192 + i*disk.BlockSize, Len: disk.BlockSize, Status: uint64(i) % 8})
+	}
 	direct, ctx, r := &fake{}, t.Context(), testRequest()
-	*direct = fake{data: f.data, state: f.state, raw: f.raw, list: f.list, dirty: f.dirty, blocks: f.blocks, all: f.all}
+	*direct = fake{data: f.data, state: f.state, raw: f.raw, list: f.list, dirty: f.dirty, blocks: f.blocks, all: f.all, areas: f.areas}
 	fixes := []disk.Fix{
 		{Was: disk.Entry{Version: 6, Block: 1, Kind: disk.None}, Kind: disk.Data, Data: make([]byte, disk.BlockSize)},
 		{Was: disk.Entry{Version: 6, Block: 2, Kind: disk.Data, Sum: 4}, Kind: disk.Hole},
@@ -161,6 +170,7 @@ func TestEverythingCrosses(t *testing.T) {
 		"open":     func(p replica.Peer) []any { return []any{p.Open(ctx, "d1", "i", testWriter)} },
 		"read":     func(p replica.Peer) []any { b := make([]byte, 12288); return []any{p.Read(ctx, r, b), b} },
 		"nothing":  func(p replica.Peer) []any { return []any{p.Read(ctx, r, nil), p.Write(ctx, r, nil)} },
+		"map":      func(p replica.Peer) []any { l, err := p.Map(ctx, r, 2001*disk.BlockSize, 3); return []any{l, err} },
 		"write":    func(p replica.Peer) []any { return []any{p.Write(ctx, r, bytes.Repeat([]byte{7}, 8192))} },
 		"zero":     func(p replica.Peer) []any { return []any{p.Zero(ctx, r, 1<<30)} },
 		"flush":    func(p replica.Peer) []any { return []any{p.Flush(ctx, r)} },
@@ -303,7 +313,7 @@ func FuzzOperations(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for op := opOpen; op <= opRaw; op++ {
+	for op := opOpen; op <= opMap; op++ {
 		f.Add(uint16(op), s.head, []byte("payload"), uint16(4096))
 		f.Add(uint16(op), appendNumbers(appendTo(nil, &testTo), 1, 2, 3, 4), []byte{}, uint16(0))
 	}
@@ -346,7 +356,7 @@ func FuzzAnswers(f *testing.F) {
 			return r.SetHead(head)
 		}}
 		s := &wire.Server{Self: wire.Identity{Cluster: "c", Node: "b", Incarnation: "1"}, Operations: map[wire.Op]wire.Operation{}}
-		for op := opOpen; op <= opRaw; op++ {
+		for op := opOpen; op <= opMap; op++ {
 			s.Operations[op] = answer
 		}
 		p, ctx, r := NewPeer(linkTo(t, s)), t.Context(), testRequest()
@@ -359,6 +369,33 @@ func FuzzAnswers(f *testing.F) {
 		p.Dirty(ctx, testTo, 0)
 		p.Entries(ctx, testTo, testObject, 0, 1)
 		p.Raw(ctx, testTo, testObject, 1, 1, make([]byte, 10))
+		p.Map(ctx, r, 1<<20, 1)
 		s.Close()
+	})
+}
+
+// What was encoded is decoded, and nothing else is.
+func FuzzExtents(f *testing.F) {
+	f.Add(AppendExtents(make([]byte, 0, 100), []block.Extent{{Len: 4096, Status: 3}, {Len: 1 << 30, Status: 4}}), int64(1<<31))
+	f.Add([]byte{0}, int64(0))
+	f.Fuzz(func(t *testing.T, p []byte, n int64) {
+		list, err := ParseExtents(p, 7, n)
+		if err != nil {
+			return
+		}
+		at := int64(7)
+		for _, e := range list {
+			if e.Off != at || e.Len <= 0 || e.Len > n || e.Status > 7 {
+				t.Fatalf("%v at %d, %d are left", e, at, n)
+			}
+			at, n = e.End(), n-e.Len
+		}
+		if n > 0 && len(list) == 0 {
+			t.Fatal("nothing is an answer")
+		}
+		again := AppendExtents(make([]byte, 0, 10*len(list)), list)
+		if back, err := ParseExtents(again, 7, at-7); err != nil || !slices.Equal(back, list) {
+			t.Fatalf("%v became %v, %v", list, back, err)
+		}
 	})
 }

@@ -35,6 +35,7 @@ func Operations(find func(disk string) replica.Peer) map[wire.Op]wire.Operation 
 		opDirty:    {Handler: s.dirty},
 		opEntries:  {Handler: s.entries},
 		opRaw:      {Handler: s.raw},
+		opMap:      {Handler: s.written(mapBlocks)},
 	}
 }
 

@@ -36,7 +36,9 @@
 // of 4 KiB, the gateway reads what is missing at the edges.
 //
 // Read. From one member, with the same admission. It never overlaps a write in
-// flight. The lease is looked at before.
+// flight. The lease is looked at before. A map, which tells what is allocated and what
+// is not as in another version, is a read. A snapshot is read without an attachment;
+// whoever answers makes sure afterwards that it had not been deleted.
 //
 // Flush. All disks of the records of all groups that were written since the last
 // flush; disks that come to a record meanwhile too.

@@ -195,8 +195,13 @@ func (f *fan) refused() (m record.Member) {
 	return m
 }
 
-// read reads blocks of one object from one member. Their range is locked.
+// read reads blocks of one object. Their range is locked.
 func (v *Volume) read(index uint64, p []byte, at int64) error {
+	return v.consult(index, at, func(peer Peer, r *Request) error { return peer.Read(v.ctx, r, p) })
+}
+
+// consult asks one member about blocks of one object. Their range is locked.
+func (v *Volume) consult(index uint64, at int64, ask func(Peer, *Request) error) error {
 	h := v.head.Load()
 	r := Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
 	group := v.groupOf(index)
@@ -215,7 +220,7 @@ func (v *Volume) read(index uint64, p []byte, at int64) error {
 			}
 			continue
 		}
-		if err = v.readFrom(m, r, group, epoch, p); err == nil {
+		if err = v.consultOne(m, r, group, epoch, ask); err == nil {
 			return nil
 		}
 		f := &fault{group: group, member: m, err: err}
@@ -255,12 +260,12 @@ func (v *Volume) choose(rec record.Group, avoid []record.Member) (best record.Me
 	return best
 }
 
-func (v *Volume) readFrom(m record.Member, r Request, group int, epoch coord.Revision, p []byte) error {
+func (v *Volume) consultOne(m record.Member, r Request, group int, epoch coord.Revision, ask func(Peer, *Request) error) error {
 	l := v.link(m)
 	w, err := l.session(v.ctx)
 	if err == nil {
 		r.To, r.Writer = To{m.Disk, m.Incarnation, group, epoch}, *w
-		err = l.peer.Read(v.ctx, &r, p)
+		err = ask(l.peer, &r)
 	}
 	l.blame(w, err)
 	return err

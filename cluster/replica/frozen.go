@@ -25,7 +25,7 @@ func OpenFrozen(c Config) (*Frozen, error) {
 		return nil, err
 	}
 	v := newVolume(context.Background(), c)
-	v.info = block.Info{Size: c.Size, PreferredBlock: disk.BlockSize, ReadOnly: true}
+	v.info = block.Info{Size: c.Size, PreferredBlock: disk.BlockSize, ReadOnly: true, CheapExtents: true}
 	return &Frozen{v}, nil
 }
 
@@ -58,8 +58,18 @@ func (f *Frozen) readPart(ctx context.Context, index uint64, p []byte, at int64)
 	return err
 }
 
-// read reads blocks of one object from one member, whichever can.
+// read reads blocks of one object.
 func (f *Frozen) read(ctx context.Context, index uint64, p []byte, at int64) error {
+	found, err := f.consult(ctx, index, at, func(peer Peer, r *Request) error { return peer.Read(ctx, r, p) })
+	if err == nil && !found {
+		clear(p)
+	}
+	return err
+}
+
+// consult asks one member, whichever can answer, about blocks of one object, and
+// reports whether there is one: there never was an object in a group without a record.
+func (f *Frozen) consult(ctx context.Context, index uint64, at int64, ask func(Peer, *Request) error) (found bool, err error) {
 	v := f.v
 	h := v.head.Load()
 	r := Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
@@ -69,39 +79,42 @@ func (f *Frozen) read(ctx context.Context, index uint64, p []byte, at int64) err
 	last := ErrTooFew
 	for {
 		if ctx.Err() != nil {
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 		rec, epoch := v.c.Agreed.Group(group)
 		if epoch == 0 {
-			clear(p) // there never was an object in that group
-			return nil
+			return false, nil
 		}
 		m := v.choose(rec, avoid)
 		if m == (record.Member{}) {
 			if err := v.later(&t, fmt.Errorf("group %d: %w", group, last)); err != nil {
-				return err
+				return false, err
 			}
 			avoid = nil
 			continue
 		}
 		r.To = To{m.Disk, m.Incarnation, group, epoch}
-		err := v.link(m).peer.Read(ctx, &r, p)
+		err := ask(v.link(m).peer, &r)
 		if err == nil || final(err) {
-			return err
+			return true, err
 		}
 		last = err
-		var stale *EpochError
-		if !errors.As(err, &stale) {
-			avoid = append(avoid, m)
-			continue
-		}
-		if err := t.over(v, err); err != nil {
-			return err
-		}
-		if err := v.catchUp(&t, stale.Known); err != nil {
-			return err
+		if avoid, err = f.another(&t, avoid, m, err); err != nil {
+			return false, err
 		}
 	}
+}
+
+// another returns whom to avoid after an error of a member, if it is of use to ask again.
+func (f *Frozen) another(t *trial, avoid []record.Member, m record.Member, err error) ([]record.Member, error) {
+	var stale *EpochError
+	if !errors.As(err, &stale) {
+		return append(avoid, m), nil
+	}
+	if err := t.over(f.v, err); err != nil {
+		return nil, err
+	}
+	return avoid, f.v.catchUp(t, stale.Known)
 }
 
 // WriteAt is that of block.Device.
@@ -128,13 +141,12 @@ func (f *Frozen) Flush(context.Context) error {
 	return nil
 }
 
-// Extents is that of block.Device. Everything is said to be allocated.
+// Extents is that of block.Device.
 func (f *Frozen) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
-	if err := f.v.gate.Enter(); err != nil {
+	if err := f.Flush(ctx); err != nil {
 		return block.FailExtents(err)
 	}
-	defer f.v.gate.Leave()
-	return f.v.Extents(ctx, mc, off, n)
+	return allocation(&f.v.info, mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return f.Map(ctx, 0, off, n) })
 }
 
 // Close is that of block.Device.

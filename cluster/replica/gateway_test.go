@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/family"
@@ -158,6 +159,9 @@ func (s *sim) request(p *process, v *Volume, who string) {
 	o := op{begin: s.now(), who: who}
 	var err error
 	switch k := s.rand.n(100); {
+	case k < 5:
+		err = s.look(p, v, o, blocks)
+		s.outcome("map", err)
 	case k < 40:
 		buf := make([]byte, n*disk.BlockSize)
 		if err = v.ReadAt(ctx, buf, off, 0); err == nil && p.ctx.Err() == nil {
@@ -191,6 +195,21 @@ func (s *sim) request(p *process, v *Volume, who string) {
 		s.outcome("flush", err)
 	}
 	sleep(ctx, s.upTo(s.think))
+}
+
+// look asks what is allocated. What is a hole has been read.
+func (s *sim) look(p *process, v *Volume, o op, blocks []int) error {
+	zeros := make([]byte, simBlocks*disk.BlockSize)
+	off := int64(blocks[0]) * disk.BlockSize
+	for e, err := range v.Extents(p.ctx, block.Allocation, off, int64(len(blocks))*disk.BlockSize) {
+		if err != nil || p.ctx.Err() != nil {
+			return err
+		}
+		if b, end := int(e.Off/disk.BlockSize), int(e.End()/disk.BlockSize); e.Status&block.Zero != 0 {
+			s.sawRead(o, blocks[b-blocks[0]:end-blocks[0]], zeros)
+		}
+	}
+	return nil
 }
 
 func (s *sim) outcome(what string, err error) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
@@ -17,6 +18,7 @@ import (
 // A Disk is what a Member needs of a *disk.Disk; see there.
 type Disk interface {
 	Read(ctx context.Context, at disk.At, p []byte, off int64) error
+	Map(ctx context.Context, at disk.At, since uint64, off, n int64) iter.Seq2[block.Extent, error]
 	Write(ctx context.Context, at disk.At, p []byte, off int64) error
 	Zero(ctx context.Context, at disk.At, off, n int64) error
 	Flush(ctx context.Context) error

@@ -167,6 +167,35 @@ func (d *modelDisk) Read(ctx context.Context, at disk.At, p []byte, off int64) (
 	return nil
 }
 
+func (d *modelDisk) Map(ctx context.Context, at disk.At, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
+	return func(yield func(block.Extent, error) bool) {
+		t, err := d.tree(ctx, at)
+		if v, ok := t.Version(since); err == nil && since != 0 && (!ok || v.Doomed) {
+			err = disk.ErrVersion
+		}
+		for ; err == nil && n > 0; off, n = off+disk.BlockSize, n-disk.BlockSize {
+			e := block.Extent{Off: off, Len: disk.BlockSize}
+			err = d.do(func() {
+				b, old := uint32(off/disk.BlockSize), at
+				c := d.find(t, at, b)
+				if c.kind != disk.Data {
+					e.Status = block.Hole | block.Zero
+				}
+				old.Version = since
+				if since != 0 && c.data != d.find(t, old, b).data {
+					e.Status |= Changed
+				}
+			})
+			if err == nil && !yield(e, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(block.Extent{}, err)
+		}
+	}
+}
+
 // change changes one block after the other.
 func (d *modelDisk) change(ctx context.Context, at disk.At, off, n int64, f func(t *family.Tree, b uint32, i int64) cell) error {
 	t, err := d.tree(ctx, at)

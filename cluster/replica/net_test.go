@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/family"
@@ -236,6 +237,11 @@ func (w *wire) Read(ctx context.Context, r *Request, p []byte) error {
 	})
 	copy(p, got)
 	return err
+}
+
+func (w *wire) Map(ctx context.Context, r *Request, n int64, since uint64) ([]block.Extent, error) {
+	q := *r
+	return call(ctx, w, func(ctx context.Context, m *Member) ([]block.Extent, error) { return m.Map(ctx, &q, n, since) })
 }
 
 func (w *wire) Write(ctx context.Context, r *Request, p []byte) error {

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 )
@@ -66,6 +67,10 @@ type Peer interface {
 	// Read fills p with what the head has. For a snapshot, of which nobody is the
 	// writer, the generation is 0 and there is no session.
 	Read(ctx context.Context, r *Request, p []byte) error
+	// Map tells what n bytes are, as disk.Disk.Map does, with the admission of Read:
+	// the first extents of them, at least one and at most MaxExtents. since is a
+	// snapshot, or 0.
+	Map(ctx context.Context, r *Request, n int64, since uint64) ([]block.Extent, error)
 	// Write makes p what the head has.
 	Write(ctx context.Context, r *Request, p []byte) error
 	// Zero makes n bytes zeros.

@@ -74,30 +74,59 @@ func (m *Member) Read(ctx context.Context, r *Request, p []byte) error {
 	}
 	defer v.end()
 	if v.role != belongs {
-		return fmt.Errorf("reading from disk %s, which joins group %d: %w", m.c.ID, r.Group, ErrNoMember)
+		return m.onlyJoins(r)
 	}
 	return m.c.Disk.Read(ctx, r.at(), p, r.Off)
 }
 
+func (m *Member) onlyJoins(r *Request) error {
+	return fmt.Errorf("reading from disk %s, which joins group %d: %w", m.c.ID, r.Group, ErrNoMember)
+}
+
 // readFrozen reads for somebody who is not attached, from what nobody writes any more.
 func (m *Member) readFrozen(ctx context.Context, r *Request, p []byte) error {
-	pass, err := m.enter(ctx, r)
+	pass, err := m.beginFrozen(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer pass.leave()
-	if pass.role != belongs {
-		return fmt.Errorf("reading from disk %s, which joins group %d: %w", m.c.ID, r.Group, ErrNoMember)
+	return m.still(r.Head, m.c.Disk.Read(ctx, r.at(), p, r.Off))
+}
+
+// beginFrozen admits a request of somebody who is not attached, which must leave.
+func (m *Member) beginFrozen(ctx context.Context, r *Request) (pass, error) {
+	pass, err := m.enter(ctx, r)
+	if err != nil {
+		return pass, err
 	}
-	waiting, end := m.bounded(ctx)
-	err = m.c.Agreed.Wait(waiting, coord.Revision(r.Tree))
-	if end(); err != nil {
+	if pass.role != belongs {
+		err = m.onlyJoins(r)
+	} else {
+		err = m.frozen(ctx, r.Head, r.Tree)
+	}
+	if err != nil {
+		pass.leave()
+	}
+	return pass, err
+}
+
+// frozen makes sure that a version is a snapshot, at that revision of the tree or later.
+func (m *Member) frozen(ctx context.Context, h Head, tree uint64) error {
+	ctx, end := m.bounded(ctx)
+	defer end()
+	if err := m.c.Agreed.Wait(ctx, coord.Revision(tree)); err != nil {
 		return err
 	}
-	if !m.c.Agreed.Frozen(r.Head) {
-		return fmt.Errorf("version %d of family %d is no snapshot: %w", r.Version, r.Family, block.ErrInvalid)
+	return m.still(h, nil)
+}
+
+// still is err, or that a version is no snapshot any more, and what was found out about
+// it until now is nothing worth: the disk may have begun to delete it.
+func (m *Member) still(h Head, err error) error {
+	if err == nil && !m.c.Agreed.Frozen(h) {
+		err = fmt.Errorf("version %d of family %d is no snapshot: %w", h.Version, h.Family, block.ErrInvalid)
 	}
-	return m.c.Disk.Read(ctx, r.at(), p, r.Off)
+	return err
 }
 
 // Write is that of Peer.

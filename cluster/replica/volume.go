@@ -135,7 +135,7 @@ func (v *Volume) groupOf(index uint64) int {
 
 // InfoOf is what Info returns for a volume of that size.
 func InfoOf(size int64) block.Info {
-	return block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true}
+	return block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true, CheapExtents: true}
 }
 
 // Info is that of block.Device.
@@ -376,20 +376,13 @@ func (v *Volume) Flush(ctx context.Context) error {
 	return v.flusher.flush(ctx)
 }
 
-// Extents is that of block.Device. Everything is said to be allocated.
-func (v *Volume) Extents(_ context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
-	if err := v.info.CheckExtents(mc, off, n); err != nil {
+// Extents is that of block.Device.
+func (v *Volume) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+	if err := v.gate.Enter(); err != nil {
 		return block.FailExtents(err)
 	}
-	return func(yield func(block.Extent, error) bool) {
-		err := v.gate.Enter()
-		if err == nil {
-			v.gate.Leave()
-		}
-		if err != nil || n > 0 {
-			yield(block.Extent{Off: off, Len: n}, err)
-		}
-	}
+	v.gate.Leave()
+	return allocation(&v.info, mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return v.Map(ctx, 0, off, n) })
 }
 
 // Close is that of block.Device. It does not release the head.
