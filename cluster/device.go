@@ -33,7 +33,9 @@ func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	named := d.info.Contexts
 	d.info = a.Info()
+	d.info.Contexts = named
 	return d, nil
 }
 
@@ -45,8 +47,11 @@ func (n *Node) lazy(name string) (*device, error) {
 	if err != nil {
 		return nil, err
 	}
-	head, _ := n.state.View().Head(name)
-	return &device{hold: h, info: replica.InfoOf(head.Name.Record.Size)}, nil
+	v := n.state.View()
+	head, _ := v.Head(name)
+	d := &device{hold: h, info: replica.InfoOf(head.Name.Record.Size)}
+	d.info.Contexts = contexts(v, head, head.Name.Record.Head)
+	return d, nil
 }
 
 // Info is that of block.Device.
@@ -142,18 +147,39 @@ func (d *device) Flush(ctx context.Context) error {
 
 // Extents is that of block.Device.
 func (d *device) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+	if err := d.gate.Enter(); err != nil {
+		return block.FailExtents(err)
+	}
+	d.gate.Leave()
+	return extentsOf(d, d.hold.n.state.View(), d.hold.line, &d.info, ctx, mc, off, n)
+}
+
+// Map tells what is allocated and what has changed. Another attempt goes on where the
+// one before has come to.
+func (d *device) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
 	return func(yield func(block.Extent, error) bool) {
 		if err := d.gate.Enter(); err != nil {
 			yield(block.Extent{}, err)
 			return
 		}
 		defer d.gate.Leave()
-		v, err := d.hold.use(ctx)
-		if err != nil {
-			yield(block.Extent{}, err)
-			return
+		var t turn
+		for t.next(ctx, d) {
+			t.err = nil
+			for e, err := range t.volume.Map(ctx, since, off, n) {
+				if err != nil {
+					t.err = err
+					break
+				}
+				if !yield(e, nil) {
+					return
+				}
+				off, n = e.End(), n-e.Len
+			}
 		}
-		v.Extents(ctx, mc, off, n)(yield)
+		if t.err != nil {
+			yield(block.Extent{}, t.err)
+		}
 	}
 }
 

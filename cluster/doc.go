@@ -56,6 +56,11 @@
 // flushed, one transaction makes another version the head, and the volume goes on
 // there.
 //
+// # Allocated and changed
+//
+// Volumes and snapshots know what of them is allocated, and in the metadata contexts of
+// ChangedSince what is not shared with a snapshot of the volume; see disk.Disk.Map.
+//
 // # Stopping
 //
 // Close flushes and gives up all attachments before anything else, so that other

@@ -17,7 +17,7 @@ import (
 
 // Operations on volumes that another node has attached. Their heads are family and
 // line, offset and length, each of 8 bytes, and flags of 4; that of opSnapshot ends with
-// the name.
+// the name, that of opMap with a version of 8 bytes.
 const (
 	opOpen wire.Op = 256 + iota
 	opRead
@@ -26,6 +26,7 @@ const (
 	opTrim
 	opFlush
 	opSnapshot
+	opMap
 )
 
 const farHead = 36
@@ -67,15 +68,22 @@ func (n *Node) openFar(ctx context.Context, node string, l record.Line, info blo
 	return f, f.do(ctx, wire.Call{Op: opOpen}, 0, 0, 0)
 }
 
-// do carries out a request. One whose outcome is not known ends the session.
-func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, name ...byte) error {
-	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(name)), f.line.Family)
+// do carries out a request.
+func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, more ...byte) error {
+	_, err := f.ask(ctx, call, off, n, flags, more...)
+	return err
+}
+
+// ask carries out a request and returns the payload of the reply. One whose outcome is not
+// known ends the session.
+func (f *far) ask(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, more ...byte) ([]byte, error) {
+	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(more)), f.line.Family)
 	for _, x := range []uint64{f.line.Line, uint64(off), uint64(n)} {
 		call.Head = binary.BigEndian.AppendUint64(call.Head, x)
 	}
-	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), name...)
+	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), more...)
 	// Nothing may be under way there when this returns.
-	_, err := f.client.Do(context.WithoutCancel(ctx), call)
+	reply, err := f.client.Do(context.WithoutCancel(ctx), call)
 	var answer *wire.RemoteError
 	switch {
 	case err == nil:
@@ -85,7 +93,7 @@ func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.
 	case errors.Is(err, errNotHere) || errors.Is(err, wire.ErrGoingAway) || answer.Code == wire.CodeShutdown:
 		f.fail(err)
 	}
-	return err
+	return reply.Payload, err
 }
 
 func (f *far) fail(err error) { f.broken.CompareAndSwap(nil, &err) }
@@ -155,12 +163,65 @@ func (f *far) Flush(ctx context.Context) error {
 	return f.do(ctx, wire.Call{Op: opFlush}, 0, 0, 0)
 }
 
-// Extents is that of block.Device. Everything is said to be allocated.
-func (f *far) Extents(_ context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+// Extents is that of block.Device.
+func (f *far) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
 	if err := f.info.CheckExtents(mc, off, n); err != nil {
 		return block.FailExtents(err)
 	}
-	return block.OneExtent(off, n, 0)
+	return block.MergeExtents(f.Map(ctx, 0, off, n))
+}
+
+// firstMap and maxMap are how much is asked about at first, and at most.
+const (
+	firstMap = 4 << 20
+	maxMap   = 1 << 30
+)
+
+// Map is that of replica.Volume.
+func (f *far) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
+	if err := f.info.CheckRange(off, n); err != nil {
+		return block.FailExtents(err)
+	}
+	return func(yield func(block.Extent, error) bool) {
+		for size := int64(firstMap); n > 0; size = min(2*size, maxMap) {
+			call := wire.Call{Op: opMap, Into: make([]byte, remote.MaxExtents)}
+			p, err := f.ask(ctx, call, off, min(n, size), 0, binary.BigEndian.AppendUint64(nil, since)...)
+			var list []block.Extent
+			if err == nil {
+				list, err = remote.ParseExtents(p, off, min(n, size))
+			}
+			if err != nil {
+				yield(block.Extent{}, err)
+				return
+			}
+			for _, e := range list {
+				if !yield(e, nil) {
+					return
+				}
+				off, n = e.End(), n-e.Len
+			}
+		}
+	}
+}
+
+// sendMap answers opMap.
+func sendMap(ctx context.Context, r *wire.Request, v *replica.Volume, since uint64, off, n int64) error {
+	p, err := r.Buffer(min(r.Room(), remote.MaxExtents))
+	if err != nil {
+		return err
+	}
+	p = p[:0:len(p)]
+	for e, err := range v.Map(ctx, since, off, min(n, maxMap)) {
+		if err != nil {
+			return err
+		}
+		if cap(p)-len(p) < binary.MaxVarintLen64 {
+			break
+		}
+		p = remote.AppendExtents(p, []block.Extent{e})
+	}
+	r.Shorten(len(p))
+	return nil
 }
 
 // snapshot lets the other node make a snapshot.
@@ -179,7 +240,7 @@ func (f *far) Close() error {
 
 // farOperations are what this node does for others with the volumes it has attached.
 func (n *Node) farOperations(ops map[wire.Op]wire.Operation) map[wire.Op]wire.Operation {
-	for op := opOpen; op <= opSnapshot; op++ {
+	for op := opOpen; op <= opMap; op++ {
 		ops[op] = wire.Operation{Handler: n.serveFar}
 	}
 	return ops
@@ -188,8 +249,15 @@ func (n *Node) farOperations(ops map[wire.Op]wire.Operation) map[wire.Op]wire.Op
 // serveFar carries out a request of another node.
 func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	head := r.Head()
-	if len(head) < farHead || r.Op() != opSnapshot && len(head) > farHead {
-		return fmt.Errorf("a head of %d bytes, expected %d: %w", len(head), farHead, wire.ErrMalformed)
+	expected := farHead
+	switch r.Op() {
+	case opSnapshot:
+		expected = max(farHead, len(head))
+	case opMap:
+		expected += 8
+	}
+	if len(head) != expected {
+		return fmt.Errorf("a head of %d bytes, expected %d: %w", len(head), expected, wire.ErrMalformed)
 	}
 	l := record.Line{Family: binary.BigEndian.Uint64(head), Line: binary.BigEndian.Uint64(head[8:])}
 	if r.Op() == opOpen {
@@ -239,6 +307,8 @@ func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) er
 		return v.Trim(ctx, off, length, flags)
 	case opFlush:
 		return v.Flush(ctx)
+	case opMap:
+		return sendMap(ctx, r, v, binary.BigEndian.Uint64(r.Head()[farHead:]), off, length)
 	case opSnapshot:
 		return h.snapshot(ctx, v, string(r.Head()[farHead:]))
 	}

@@ -18,6 +18,7 @@ import (
 // has attached it, and a *far if another one has.
 type served interface {
 	block.Device
+	mapper
 	// Err returns nil, or why it is of no use any more.
 	Err() error
 }

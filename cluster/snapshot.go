@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
@@ -37,7 +38,28 @@ func (n *Node) OpenSnapshot(ctx context.Context, volume, name string) (block.Dev
 	if err != nil {
 		return fail(err)
 	}
-	return dev, nil
+	info := dev.Info()
+	info.Contexts = contexts(view, head, version.ID)
+	return &snapshot{dev, n, head.Line(), info}, nil
+}
+
+// A snapshot is one that somebody has opened.
+type snapshot struct {
+	*replica.Frozen
+	n    *Node
+	line record.Line
+	info block.Info
+}
+
+// Info is that of block.Device.
+func (s *snapshot) Info() block.Info { return s.info }
+
+// Extents is that of block.Device.
+func (s *snapshot) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
+	if err := s.Flush(ctx); err != nil {
+		return block.FailExtents(err)
+	}
+	return extentsOf(s, s.n.state.View(), s.line, &s.info, ctx, mc, off, n)
 }
 
 // near reports whether a disk is one of this node.
