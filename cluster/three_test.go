@@ -89,6 +89,7 @@ func TestSnapshotElsewhere(t *testing.T) {
 	defer snap.Close()
 	nodes[1].crash()
 	must(t, nodes[0].DeleteSnapshot(t.Context(), "vm1", "monday"))
+	must(t, nodes[2].seenAll(t.Context(), nil))
 	if err := snap.ReadAt(t.Context(), make([]byte, 4096), 4096, 0); !errors.Is(err, block.ErrInvalid) {
 		t.Errorf("reading what was deleted: %v", err)
 	}
