@@ -310,7 +310,7 @@ func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) er
 	case opMap:
 		return sendMap(ctx, r, v, binary.BigEndian.Uint64(r.Head()[farHead:]), off, length)
 	case opSnapshot:
-		return h.snapshot(ctx, v, string(r.Head()[farHead:]))
+		return h.snapshot(ctx, v, string(r.Head()[farHead:]), "")
 	}
 	return nil // opOpen
 }
@@ -326,6 +326,10 @@ func farArgs(head []byte) (off, length int64, flags block.Flags) {
 func (n *Node) lend(ctx context.Context, l record.Line) (*hold, error) {
 	n.mu.Lock()
 	h := n.holds[l]
+	if h != nil && h.alone {
+		n.mu.Unlock()
+		return nil, errNotHere // for a moment
+	}
 	if h != nil && h.own > 0 {
 		h.users++
 		n.mu.Unlock()

@@ -39,6 +39,8 @@ type hold struct {
 	users, own int
 	gone       bool
 	stop       func() bool
+	// alone: the only user lets no others in.
+	alone bool
 
 	// active is nil before the first attachment and after the last one.
 	active atomic.Pointer[active]
@@ -74,6 +76,9 @@ func (n *Node) hold(name string) (*hold, error) {
 	if h == nil {
 		h = &hold{n: n, line: head.Line(), revived: -1, stop: func() bool { return true }}
 		n.holds[h.line] = h
+	}
+	if h.alone {
+		return nil, fmt.Errorf("opening the volume %s: %w", name, record.ErrInUse)
 	}
 	h.users++
 	h.own++

@@ -71,17 +71,22 @@ func (n *Node) Snapshot(ctx context.Context, volume, name string) error {
 	if f, ok := a.served.(*far); ok {
 		return n.seenAll(ctx, f.snapshot(ctx, name))
 	}
-	return h.snapshot(ctx, a.own, name)
+	return h.snapshot(ctx, a.own, name, "")
 }
 
 // snapshot makes a snapshot of a volume that this node has attached.
-func (h *hold) snapshot(ctx context.Context, v *replica.Volume, name string) error {
-	n := h.n
+func (h *hold) snapshot(ctx context.Context, v *replica.Volume, name, origin string) error {
+	return h.freeze(ctx, v, func(now string, generation coord.Revision) (record.Head, error) {
+		return h.n.catalog.SnapshotOf(ctx, now, name, origin, generation)
+	})
+}
+
+// freeze makes another version the head of a volume that this node has attached, between
+// two requests.
+func (h *hold) freeze(ctx context.Context, v *replica.Volume, f func(name string, generation coord.Revision) (record.Head, error)) error {
 	return v.Freeze(ctx, func(ctx context.Context) (replica.Head, coord.Revision, uint64, error) {
-		head, err := h.behead(func(now string, generation coord.Revision) (record.Head, error) {
-			return n.catalog.Snapshot(ctx, now, name, generation)
-		})
-		err = n.seen(ctx, head.Name.Revision, err)
+		head, err := h.behead(f)
+		err = h.n.seen(ctx, head.Name.Revision, err)
 		return headOf(head), head.Name.Revision, uint64(head.Volume.Revision), err
 	})
 }

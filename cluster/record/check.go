@@ -190,15 +190,15 @@ func (v Version) check(k Key) error {
 		return invalid("version %d with parent %d in line %d under the key of %d, expected the same version, and no younger parent or line", v.ID, v.Parent, v.Line, k.Version)
 	}
 	if v.Name == "" {
-		if v.Size != 0 {
-			return invalid("a size of %d bytes, expected none without a name", v.Size)
+		if v.Size != 0 || v.Origin != "" {
+			return invalid("a size of %d bytes and the origin %.80q, expected neither without a name", v.Size, v.Origin)
 		}
 		return k.is(KindVersion)
 	}
 	if v.Doomed {
 		return invalid("the name %.80q of a doomed version", v.Name)
 	}
-	return first(k.is(KindVersion), CheckName(v.Name), checkSize(v.Size))
+	return first(k.is(KindVersion), CheckName(v.Name), checkSize(v.Size), checkText("an origin", v.Origin))
 }
 
 func (s Snapshot) check(k Key) error {

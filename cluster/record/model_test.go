@@ -74,7 +74,7 @@ func (p *player) pick(prefix string, n int) string {
 }
 
 func (p *player) play(ctx context.Context) {
-	kinds := []string{"create", "snapshot", "snapshot", "clone", "rollback", "rename", "resize", "delete", "unsnap", "unsnap", "forget", "attach", "detach"}
+	kinds := []string{"create", "snapshot", "snapshot", "clone", "clone", "rollback", "adopt", "adopt", "adopt", "rename", "resize", "delete", "unsnap", "unsnap", "forget", "attach", "detach"}
 	x := action{what: kinds[p.rng.IntN(len(kinds))], a: p.pick("v", 4), b: p.pick("s", 4), c: p.pick("v", 4), size: 1 + p.rng.Int64N(100)}
 	if p.rng.IntN(2) == 0 {
 		x.generation = p.held[x.a].generation
@@ -98,6 +98,10 @@ func (p *player) play(ctx context.Context) {
 		}
 		var h Head
 		h, x.err = p.cat.Rollback(ctx, x.a, x.b, x.c, x.generation)
+		p.beheaded(x, h)
+	case "adopt":
+		var h Head
+		h, x.err = p.cat.Adopt(ctx, x.a, x.c, x.b, x.generation)
 		p.beheaded(x, h)
 	case "rename":
 		_, x.err = p.cat.Rename(ctx, x.a, x.c)
@@ -288,7 +292,7 @@ func replay(t *testing.T, rng *rand.Rand, server *memory.Server, players []*play
 	kinds := map[string]int{}
 	for i, x := range actions {
 		if x.err != nil && !possible[i] {
-			t.Errorf("%+v was refused without reason", x)
+			t.Errorf("%+v was refused without reason: %v", x, x.err)
 		}
 		if x.err == nil {
 			kinds[x.what]++
@@ -313,6 +317,9 @@ type volume struct {
 	state
 	snapshots map[string]state
 	attached  coord.Revision
+	// family is that of its clones, too, and counts them; line is the number of this.
+	family *int
+	line   int
 }
 
 // state is the content of a volume or a snapshot.
@@ -342,10 +349,19 @@ func (m *model) problems(x action) (list []error) {
 		return list
 	}
 	_, there := v.snapshots[x.b]
+	if x.what == "adopt" {
+		if other := m.volumes[x.c]; other == nil {
+			list = append(list, ErrNotFound)
+		} else if _, has := other.snapshots[x.b]; other.line <= v.line || other.family != v.family {
+			list = append(list, ErrInvalid)
+		} else if !has {
+			list = append(list, ErrNotFound)
+		}
+	}
 	switch {
 	case (x.what == "clone" || x.what == "rollback" || x.what == "unsnap") && !there:
 		list = append(list, ErrNotFound)
-	case x.what == "snapshot" && there:
+	case (x.what == "snapshot" || x.what == "adopt") && there:
 		list = append(list, ErrExists)
 	case x.what == "delete" && len(v.snapshots) > 0:
 		list = append(list, ErrInUse)
@@ -358,7 +374,7 @@ func (m *model) problems(x action) (list []error) {
 	shrinks := x.what == "resize" && x.size < v.size
 	if shrinks && x.generation == 0 {
 		list = append(list, ErrInvalid)
-	} else if shrinks || x.what == "snapshot" || x.what == "rollback" || x.what == "delete" {
+	} else if shrinks || x.what == "snapshot" || x.what == "rollback" || x.what == "adopt" || x.what == "delete" {
 		switch {
 		case x.what == "delete" && v.attached != 0 || x.generation == 0 && v.attached != 0:
 			list = append(list, ErrInUse)
@@ -377,16 +393,23 @@ func (m *model) do(x action, before *View) {
 	v := m.volumes[x.a]
 	switch x.what {
 	case "create":
-		m.volumes[x.a] = &volume{state{x.size, map[int]int{}}, map[string]state{}, 0}
+		m.volumes[x.a] = &volume{state{x.size, map[int]int{}}, map[string]state{}, 0, new(int), 0}
 	case "snapshot":
 		v.snapshots[x.b] = v.copied()
 		v.behead(x)
 	case "clone":
-		m.volumes[x.c] = &volume{v.snapshots[x.b].copied(), map[string]state{}, 0}
+		*v.family++
+		m.volumes[x.c] = &volume{v.snapshots[x.b].copied(), map[string]state{}, 0, v.family, *v.family}
 	case "rollback":
 		if x.c != "" {
 			v.snapshots[x.c] = v.copied()
 		}
+		v.state = v.snapshots[x.b].copied()
+		v.behead(x)
+	case "adopt":
+		other := m.volumes[x.c]
+		v.snapshots[x.b] = other.snapshots[x.b]
+		delete(other.snapshots, x.b)
 		v.state = v.snapshots[x.b].copied()
 		v.behead(x)
 	case "rename":

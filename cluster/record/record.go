@@ -157,6 +157,9 @@ type Version struct {
 	// Name and Size are a snapshot's. The size of a head is that of its volume.
 	Name string `json:"name,omitempty"`
 	Size int64  `json:"size,omitempty"`
+	// Origin says what a snapshot is a copy of that was imported: the ID of that one.
+	// See [View.SnapshotID].
+	Origin string `json:"origin,omitempty"`
 	// Created is when it became what it is.
 	Created time.Time `json:"created"`
 }

@@ -10,7 +10,13 @@ import (
 // Snapshot makes a snapshot of a volume: its head becomes that, and has a child
 // that is the new head. If it was attached, its generation is the revision of the
 // head's entries now.
-func (c *Catalog) Snapshot(ctx context.Context, volume, name string, generation coord.Revision) (h Head, err error) {
+func (c *Catalog) Snapshot(ctx context.Context, volume, name string, generation coord.Revision) (Head, error) {
+	return c.SnapshotOf(ctx, volume, name, "", generation)
+}
+
+// SnapshotOf is Snapshot of a volume that holds a copy of another snapshot, whose ID
+// is origin.
+func (c *Catalog) SnapshotOf(ctx context.Context, volume, name, origin string, generation coord.Revision) (h Head, err error) {
 	revision, err := c.try(ctx, func(e *edit) (err error) {
 		if h, err = e.head(volume); err != nil {
 			return err
@@ -22,6 +28,7 @@ func (c *Catalog) Snapshot(ctx context.Context, volume, name string, generation 
 		if err != nil {
 			return err
 		}
+		old.Origin = origin
 		head := h.newHead(old.ID, h.Line().Line, old.Created)
 		e.put(NameKey(volume), h.Name.Record)
 		e.putVersions(h, old, head)
@@ -116,6 +123,54 @@ func (c *Catalog) Rollback(ctx context.Context, volume, snapshot, keep string, g
 	return h, nil
 }
 
+// Adopt lets a volume go on from a snapshot of a younger one of the family, as from one of
+// its own, which it becomes: the other one has it no more. The old head is doomed.
+func (c *Catalog) Adopt(ctx context.Context, volume, from, snapshot string, generation coord.Revision) (h Head, err error) {
+	revision, err := c.try(ctx, func(e *edit) (err error) {
+		if h, err = e.head(volume); err != nil {
+			return err
+		}
+		if err := e.behead(h, generation); err != nil {
+			return err
+		}
+		other, err := e.head(from)
+		if err != nil {
+			return err
+		}
+		if other.Line().Family != h.Line().Family || other.Line().Line <= h.Line().Line {
+			return invalid("a snapshot of %q, expected one of a clone of the volume", from)
+		}
+		if err := e.noSnapshot(h, snapshot); err != nil {
+			return err
+		}
+		s, err := e.snapshot(other, snapshot)
+		if err != nil {
+			return err
+		}
+		old, err := e.version(h, h.Name.Record.Head)
+		if err != nil {
+			return err
+		}
+		old.Doomed, old.Created = true, c.now()
+		e.remove(SnapshotKey(h.Line().Family, other.Line().Line, snapshot))
+		s.Line = h.Line().Line
+		e.put(SnapshotKey(h.Line().Family, s.Line, snapshot), Snapshot{s.ID})
+		head := h.newHead(s.ID, s.Line, old.Created)
+		h.Name.Record.Size = s.Size
+		h.Name.Record.Snapshots++
+		other.Name.Record.Snapshots--
+		e.put(NameKey(from), other.Name.Record)
+		e.put(NameKey(volume), h.Name.Record)
+		e.putVersions(h, old, s, head)
+		return nil
+	})
+	if err != nil {
+		return Head{}, fmt.Errorf("letting the volume %.200q go on from %.200q@%.200q: %w", volume, from, snapshot, err)
+	}
+	h.Name.Revision, h.Volume.Revision = revision, revision
+	return h, nil
+}
+
 // DeleteSnapshot deletes a snapshot: its version is doomed. Later snapshots and
 // clones keep what they need of it.
 func (c *Catalog) DeleteSnapshot(ctx context.Context, volume, name string) error {
@@ -128,7 +183,7 @@ func (c *Catalog) DeleteSnapshot(ctx context.Context, volume, name string) error
 		if err != nil {
 			return err
 		}
-		v.Doomed, v.Name, v.Size, v.Created = true, "", 0, c.now()
+		v.Doomed, v.Name, v.Size, v.Origin, v.Created = true, "", 0, "", c.now()
 		h.Name.Record.Snapshots--
 		e.put(NameKey(volume), h.Name.Record)
 		e.remove(SnapshotKey(h.Line().Family, h.Line().Line, name))

@@ -185,6 +185,15 @@ func (v *View) Snapshots(l Line) iter.Seq2[string, Version] {
 	}
 }
 
+// SnapshotID names the content of a snapshot of a family, among all clusters. A copy
+// of it that was imported has the same.
+func (v *View) SnapshotID(family uint64, s Version) string {
+	if s.Origin != "" {
+		return s.Origin
+	}
+	return fmt.Sprintf("%s/%d/%d", v.Pool.Record.Cluster, family, s.ID)
+}
+
 // Group returns a placement group and its epoch, 0 if there is none.
 func (v *View) Group(n int) (g Group, epoch coord.Revision) {
 	e, _ := v.Groups.Get(n)

@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// SnapshotOf makes a snapshot of a volume that this node has open, and that holds a copy
+// of a snapshot elsewhere with the ID origin.
+func (n *Node) SnapshotOf(ctx context.Context, volume, name, origin string) error {
+	h, err := n.hold(volume)
+	if err != nil {
+		return err
+	}
+	defer h.leaveOwn()
+	v, err := h.useOwn(ctx)
+	if err != nil {
+		return err
+	}
+	return h.snapshot(ctx, v, name, origin)
+}
+
+// useOwn is use of a volume that no other node has attached.
+func (h *hold) useOwn(ctx context.Context) (*replica.Volume, error) {
+	a, err := h.use(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if a.own == nil {
+		return nil, fmt.Errorf("another node has it open: %w", record.ErrInUse)
+	}
+	return a.own, nil
+}
+
+// Adopt lets a volume that nobody has open go on from a snapshot of a clone of it, which
+// becomes one of its own. It must not have been written since its snapshot base, the one
+// that the clone was made of.
+func (n *Node) Adopt(ctx context.Context, volume, base, clone, name string) error {
+	fail := func(err error) error {
+		return fmt.Errorf("letting the volume %.200q go on from %.200q@%.200q: %w", volume, clone, name, err)
+	}
+	if err := n.letGo(ctx, volume); err != nil {
+		return fail(err)
+	}
+	h, err := n.holdAlone(volume)
+	if err != nil {
+		return fail(err)
+	}
+	err = h.adopt(ctx, base, clone, name)
+	if err == nil {
+		// Its size may be another one now: whoever opens it next attaches it anew.
+		err = h.release(ctx)
+	}
+	h.shared()
+	h.leaveOwn()
+	if err != nil {
+		return fail(err)
+	}
+	return nil
+}
+
+// holdAlone is hold for somebody who does not want others to use the volume meanwhile.
+func (n *Node) holdAlone(volume string) (*hold, error) {
+	h, err := n.hold(volume)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	if h.users == 1 {
+		h.alone = true
+		n.mu.Unlock()
+		return h, nil
+	}
+	n.mu.Unlock()
+	h.leaveOwn()
+	return nil, fmt.Errorf("it has been opened: %w", record.ErrInUse)
+}
+
+// shared lets others use the volume again.
+func (h *hold) shared() {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	h.alone = false
+}
+
+func (h *hold) adopt(ctx context.Context, base, clone, name string) error {
+	n := h.n
+	v, err := h.useOwn(ctx)
+	if err != nil {
+		return err
+	}
+	view := n.state.View()
+	of, ok := view.Snapshot(h.line, base)
+	if !ok {
+		return fmt.Errorf("its snapshot %.200q: %w", base, record.ErrNotFound)
+	}
+	for e, err := range v.Map(ctx, of.ID, 0, v.Info().Size) {
+		switch {
+		case err != nil:
+			return err
+		case e.Status&replica.Changed != 0:
+			return fmt.Errorf("it has been written since its snapshot %s, at %d for example: %w", base, e.Off, ErrWritten)
+		}
+	}
+	return h.freeze(ctx, v, func(now string, generation coord.Revision) (record.Head, error) {
+		return n.catalog.Adopt(ctx, now, clone, name, generation)
+	})
+}
+
+// ErrWritten: a volume is not what its snapshot is.
+var ErrWritten error = &meaning{"it is not what it was", block.ErrInvalid}
+
+type meaning struct {
+	text string
+	is   error
+}
+
+func (e *meaning) Error() string { return e.text }
+func (e *meaning) Unwrap() error { return e.is }
