@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,29 +20,6 @@ func (e *Env) cluster() *cobra.Command {
 	onlyCommands(cmd)
 	cmd.AddCommand(e.clusterToken())
 	return cmd
-}
-
-// onNode is a command that asks the node on this machine.
-func (e *Env) onNode(cmd *cobra.Command, args cobra.PositionalArgs, run func(context.Context, *node.Client, []string) error) *cobra.Command {
-	data := cmd.Flags().String("data", "", "`DIR` of the node on this machine that is asked (default $STRATA_DATA, or /var/lib/strata)")
-	path := cmd.Flags().String("control", "", "`PATH` of its control socket (default control.sock in the data directory)")
-	cmd.Args = args
-	cmd.RunE = e.interruptible(func(ctx context.Context, args []string) error {
-		return run(ctx, e.nodeClient(*data, *path), args)
-	})
-	return cmd
-}
-
-// nodeClient talks to the node with that data directory or control socket.
-func (e *Env) nodeClient(data, path string) *node.Client {
-	switch {
-	case path != "":
-	case data != "":
-		path = filepath.Join(data, controlName)
-	default:
-		path = filepath.Join(e.dataDir(), controlName)
-	}
-	return node.NewClient(path)
 }
 
 func (e *Env) clusterToken() *cobra.Command {

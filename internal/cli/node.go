@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -63,7 +62,7 @@ func (e *Env) node() *cobra.Command {
 	}
 	f := cmd.Flags()
 	c := &s.o.Cluster
-	f.StringVar(&c.Dir, "data", "", "`DIR` where the node keeps everything (default $STRATA_DATA, or /var/lib/strata)")
+	f.StringVar(&c.Dir, "data", "", "`DIR` where the node keeps everything ("+dataDefault+")")
 	f.StringVar(&c.Join, "join", "", "`HOST[:PORT]` of a node whose cluster it joins, if the data directory is empty")
 	f.StringVar(&c.Token, "token", "", "`TOKEN` to join with, from 'strata cluster token' (default $STRATA_TOKEN)")
 	f.StringVar(&c.Name, "name", "", "`NAME` of the node for people (default that of the machine)")
@@ -224,20 +223,3 @@ func (s *noding) banner(w io.Writer, n *node.Node) {
 	command := s.env.command()
 	fmt.Fprintf(w, "\nTry:\n  %[1]s volume create%[2]s vm1 20G\n  %[1]s volume ls%[2]s\n  %[1]s cluster token%[2]s\n", command, data)
 }
-
-// dataDir is the data directory unless the user says otherwise.
-func (e *Env) dataDir() string {
-	if dir := e.Getenv("STRATA_DATA"); dir != "" {
-		return dir
-	}
-	if os.Getuid() == 0 {
-		return "/var/lib/strata"
-	}
-	if dir := e.Getenv("XDG_STATE_HOME"); dir != "" {
-		return filepath.Join(dir, "strata")
-	}
-	return filepath.Join(e.Getenv("HOME"), ".local", "state", "strata")
-}
-
-// controlName is the name of the control socket in the data directory.
-const controlName = "control.sock"

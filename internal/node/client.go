@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net/url"
 	"time"
 
 	"github.com/strata-storage/strata/internal/control"
@@ -31,12 +32,33 @@ func (c *Client) Volumes(ctx context.Context) ([]Volume, error) {
 	return l.Volumes, err
 }
 
-// Create makes a volume.
-func (c *Client) Create(ctx context.Context, spec VolumeSpec) error {
-	return c.Post(ctx, "/v1/volumes/create", spec, new(done))
+// Volume describes a volume.
+func (c *Client) Volume(ctx context.Context, name string) (*VolumeDetail, error) {
+	v := new(VolumeDetail)
+	return v, c.Get(ctx, "/v1/volumes/"+url.PathEscape(name), v)
 }
 
-// Delete deletes a volume or a snapshot.
-func (c *Client) Delete(ctx context.Context, name VolumeName) error {
-	return c.Post(ctx, "/v1/volumes/delete", name, new(done))
+// Tree returns which versions descend from which, of one volume or, without a name, of
+// all.
+func (c *Client) Tree(ctx context.Context, volume string) (*Tree, error) {
+	t := new(Tree)
+	return t, c.Get(ctx, "/v1/tree?"+url.Values{"volume": {volume}}.Encode(), t)
+}
+
+// CreateVolume makes a volume.
+func (c *Client) CreateVolume(ctx context.Context, spec VolumeSpec) (*Volume, error) {
+	v := new(Volume)
+	return v, c.Post(ctx, "/v1/volumes/create", spec, v)
+}
+
+// ChangeVolume does what verb says: resize, rename, snapshot, clone or rollback. It
+// returns what comes of it.
+func (c *Client) ChangeVolume(ctx context.Context, verb string, q VolumeChange) (*Volume, error) {
+	v := new(Volume)
+	return v, c.Post(ctx, "/v1/volumes/"+verb, q, v)
+}
+
+// DeleteVolume deletes a volume, or a snapshot of it.
+func (c *Client) DeleteVolume(ctx context.Context, name, snapshot string) error {
+	return c.Post(ctx, "/v1/volumes/delete", VolumeChange{Name: name, Snapshot: snapshot}, new(done))
 }

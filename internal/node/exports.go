@@ -3,7 +3,9 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster"
@@ -27,7 +29,15 @@ func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export
 	if err != nil {
 		return nil, err
 	}
-	return &nbd.Export{Name: r.Name, Device: dev, Release: func() { _ = dev.Close() }}, nil
+	x := &nbd.Export{Name: r.Name, Device: dev, Release: func() { _ = dev.Close() }}
+	v := e.Node.View()
+	volume, snapshot, _ := strings.Cut(r.Name, "@")
+	if h, ok := v.Head(volume); ok && snapshot == "" {
+		x.Description = volumeText(h)
+	} else if s, found := v.Snapshot(h.Line(), snapshot); ok && found {
+		x.Description = snapshotText(volume, s)
+	}
+	return x, nil
 }
 
 func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {
@@ -49,10 +59,25 @@ func (e Exports) List(context.Context, *nbd.Peer) (list []*nbd.Export, _ error) 
 		if !ok {
 			continue
 		}
-		list = append(list, &nbd.Export{Name: name})
-		for snapshot := range v.Snapshots(h.Line()) {
-			list = append(list, &nbd.Export{Name: name + "@" + snapshot})
+		list = append(list, &nbd.Export{Name: name, Description: volumeText(h)})
+		for snapshot, version := range v.Snapshots(h.Line()) {
+			list = append(list, &nbd.Export{Name: name + "@" + snapshot, Description: snapshotText(name, version)})
 		}
 	}
 	return list, nil
+}
+
+func volumeText(h record.Head) string {
+	return fmt.Sprintf("volume, %s", plural(h.Volume.Record.Copies, "copy", "copies"))
+}
+
+func snapshotText(volume string, s record.Version) string {
+	return fmt.Sprintf("snapshot of %s, %s", volume, s.Created.UTC().Format(time.DateTime+" MST"))
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }

@@ -78,7 +78,8 @@ func check(t testing.TB, dev block.Device, seed uint64) {
 func TestExports(t *testing.T) {
 	t.Parallel()
 	l := start(t)
-	must(t, l.Create(t.Context(), VolumeSpec{Name: "vm1", Size: 1 << 20}))
+	_, err := l.CreateVolume(t.Context(), VolumeSpec{Name: "vm1", Size: 1 << 20})
+	must(t, err)
 	head := l.dial(t, "vm1")
 	fill(t, head, 1)
 	must(t, l.Cluster().Snapshot(t.Context(), "vm1", "monday"))

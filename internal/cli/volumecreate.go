@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-storage/strata/internal/node"
+	"github.com/strata-storage/strata/internal/units"
+)
+
+func (e *Env) volumeCreate() *cobra.Command {
+	var spec node.VolumeSpec
+	var object string
+	var asJSON *bool
+	cmd := e.onNode(&cobra.Command{
+		Use:   "create NAME SIZE",
+		Short: "Make a volume",
+		Long: "Makes a volume, which is full of zeros and takes no space before it is written.\n" +
+			"Copies, object size and zones stay as they are then.",
+		Example: "  strata volume create vm1 20G\n" +
+			"  strata volume create scratch 1T --copies 1",
+	}, arguments(2, 2, "a name and a size"), func(ctx context.Context, c *node.Client, args []string) (err error) {
+		if spec.Name, err = volumeArg(args[0]); err != nil {
+			return err
+		}
+		if spec.Size, err = units.ParseBytes(args[1]); err != nil {
+			return &usageError{err}
+		}
+		if object != "" {
+			if spec.ObjectSize, err = units.ParseBytes(object); err != nil {
+				return usagef("--object-size: %w", err)
+			}
+		}
+		v, err := c.CreateVolume(ctx, spec)
+		return e.tellVolume(v, err, *asJSON)
+	})
+	asJSON = jsonFlag(cmd)
+	f := cmd.Flags()
+	f.IntVar(&spec.Copies, "copies", 0, "`NUMBER` of nodes that have it (default as many as there are, but not more than 3)")
+	f.IntVar(&spec.MinCopies, "min-copies", 0, "`NUMBER` of them that must be there for writes (default more than half)")
+	f.IntVar(&spec.Zones, "zones", 0, "`NUMBER` of zones that the copies must be in at least")
+	f.StringVar(&object, "object-size", "", "`SIZE` of the pieces that it is spread in, a power of two from 64K to 1G (default 4M)")
+	return cmd
+}
+
+// tellVolume prints what has come of a change.
+func (e *Env) tellVolume(v *node.Volume, err error, asJSON bool) error {
+	switch {
+	case err != nil:
+		return err
+	case asJSON:
+		return writeJSON(e.Stdout, v)
+	}
+	writeVolumeLine(e.Stdout, v)
+	return nil
+}
+
+// writeVolumeLine describes a volume in one line.
+func writeVolumeLine(w io.Writer, v *node.Volume) {
+	fmt.Fprintf(w, "%s, %s, %s", v.Name, units.Bytes(v.Size), copiesText(v.Copies))
+	if v.CloneOf != "" {
+		fmt.Fprintf(w, ", a clone of %s", v.CloneOf)
+	}
+	if v.URI != "" {
+		fmt.Fprintf(w, ": %s", v.URI)
+	}
+	fmt.Fprintln(w)
+}
+
+func copiesText(n int) string {
+	if n == 1 {
+		return "1 copy"
+	}
+	return fmt.Sprintf("%d copies", n)
+}
