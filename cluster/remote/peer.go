@@ -41,10 +41,17 @@ var scratches = sync.Pool{New: func() any { return &scratch{head: make([]byte, 0
 // reply. s is given back.
 func (p *Peer) do(ctx context.Context, group int, s *scratch, r wire.Call, got func(*reader)) error {
 	payload, err := p.exchange(ctx, group, s, r, got)
-	if err == nil && len(payload) != len(r.Into) {
-		err = fmt.Errorf("%w: %d bytes came, expected %d", wire.ErrMalformed, len(payload), len(r.Into))
+	if err != nil {
+		return err
 	}
-	return err
+	return checkLength(payload, len(r.Into))
+}
+
+func checkLength(payload []byte, want int) error {
+	if len(payload) != want {
+		return fmt.Errorf("%w: %d bytes came, expected %d", wire.ErrMalformed, len(payload), want)
+	}
+	return nil
 }
 
 // exchange is do for a payload of any length.
@@ -59,21 +66,26 @@ func (p *Peer) exchange(ctx context.Context, group int, s *scratch, r wire.Call,
 	if err != nil {
 		return nil, failure(group, err)
 	}
+	return reply.Payload, s.take(reply, got)
+}
+
+// take calls got with the head of a reply.
+func (s *scratch) take(reply wire.Reply, got func(*reader)) error {
 	s.back = reply.Head
 	in := &s.in
 	*in = reader{p: reply.Head}
 	if len(in.p) > 0 {
 		switch b := in.u8(); {
 		case b == replyBadBlock:
-			return nil, in.blockError()
+			return in.blockError()
 		case b != replyResult || got == nil:
-			return nil, fmt.Errorf("%w: reply that begins with %d", wire.ErrMalformed, b)
+			return fmt.Errorf("%w: reply that begins with %d", wire.ErrMalformed, b)
 		}
 	}
 	if got != nil {
 		got(in)
 	}
-	return reply.Payload, in.end()
+	return in.end()
 }
 
 // head begins a request of a writer.

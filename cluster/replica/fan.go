@@ -34,6 +34,9 @@ type leg struct {
 	joins  bool
 	done   bool
 	err    error
+	// writer and pending are those of an attempt that was started.
+	writer  *Writer
+	pending Pending
 }
 
 var fans = sync.Pool{New: func() any { return new(fan) }}
@@ -109,11 +112,12 @@ func (f *fan) begin(rec record.Group, epoch coord.Revision) {
 	}
 }
 
-// round sends what is not done, the last of it in the caller's goroutine.
+// round sends what is not done. What can be started is; of the rest the last one is
+// sent in the caller's goroutine.
 func (f *fan) round() {
 	last := -1
 	for i := range f.legs {
-		if f.legs[i].done {
+		if f.legs[i].done || f.legs[i].start() {
 			continue
 		}
 		if last >= 0 {
@@ -125,7 +129,35 @@ func (f *fan) round() {
 	if last >= 0 {
 		f.legs[last].send(false)
 	}
+	for i := range f.legs {
+		if l := &f.legs[i]; l.pending != nil {
+			l.end(l.writer, l.pending.Wait(f.v.ctx))
+			l.pending = nil
+		}
+	}
 	f.wg.Wait()
+}
+
+// start begins an attempt, if that can be done without waiting.
+func (l *leg) start() bool {
+	f := l.f
+	if f.p == nil || l.link.starter == nil {
+		return false
+	}
+	if l.writer = l.link.current(f.v.head.Load()); l.writer == nil {
+		return false
+	}
+	l.address(l.writer)
+	l.pending = l.link.starter.StartWrite(f.v.ctx, &l.r, f.p)
+	return l.pending != nil
+}
+
+// address makes the request for the disk.
+func (l *leg) address(w *Writer) {
+	f := l.f
+	l.r = f.r
+	l.r.To = To{l.member.Disk, l.member.Incarnation, f.group, f.epoch}
+	l.r.Writer = *w
 }
 
 // send is one attempt.
@@ -133,20 +165,23 @@ func (l *leg) send(counted bool) {
 	f := l.f
 	w, err := l.link.session(f.v.ctx)
 	if err == nil {
-		l.r = f.r
-		l.r.To = To{l.member.Disk, l.member.Incarnation, f.group, f.epoch}
-		l.r.Writer = *w
+		l.address(w)
 		if f.p != nil {
 			err = l.link.peer.Write(f.v.ctx, &l.r, f.p)
 		} else {
 			err = l.link.peer.Zero(f.v.ctx, &l.r, f.n)
 		}
 	}
-	l.link.blame(w, err)
-	l.err, l.done = err, err == nil
+	l.end(w, err)
 	if counted {
 		f.wg.Done()
 	}
+}
+
+// end notes what an attempt has come to.
+func (l *leg) end(w *Writer, err error) {
+	l.link.blame(w, err)
+	l.err, l.done = err, err == nil
 }
 
 // worst returns the leg to be dealt with first, nil if all have succeeded.

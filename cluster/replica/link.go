@@ -18,6 +18,8 @@ type link struct {
 	v    *Volume
 	key  linkKey
 	peer Peer
+	// starter is peer if that is one, else nil.
+	starter Starter
 	// open is the session in use, nil if a new one is needed.
 	open atomic.Pointer[Writer]
 	// fails counts the calls without an answer since the last answer.
@@ -36,17 +38,26 @@ func (v *Volume) link(m record.Member) *link {
 	l := v.links[key]
 	if l == nil {
 		l = &link{v: v, key: key, peer: v.c.Peer(m)}
+		l.starter, _ = l.peer.(Starter)
 		v.links[key] = l
 	}
 	return l
 }
 
+// current returns the session in use, nil if a new one is needed.
+func (l *link) current(h *heading) *Writer {
+	w := l.open.Load()
+	if w != nil && w.Head == h.Head && w.Generation == h.generation {
+		return w
+	}
+	return nil
+}
+
 // session returns the session in use, or opens a new one.
-func (l *link) session(ctx context.Context) (*Writer, error) {
+func (l *link) session(ctx context.Context) (w *Writer, err error) {
 	for {
 		h := l.v.head.Load()
-		w := l.open.Load()
-		if w != nil && w.Head == h.Head && w.Generation == h.generation {
+		if w := l.current(h); w != nil {
 			return w, nil
 		}
 		l.mu.Lock()
@@ -62,7 +73,7 @@ func (l *link) session(ctx context.Context) (*Writer, error) {
 		l.last++
 		w = &Writer{h.Head, h.generation, l.last}
 		l.mu.Unlock()
-		err := l.peer.Open(ctx, l.key.disk, l.key.incarnation, *w)
+		err = l.peer.Open(ctx, l.key.disk, l.key.incarnation, *w)
 		if err == nil {
 			l.open.Store(w)
 		}

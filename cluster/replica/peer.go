@@ -106,6 +106,20 @@ type Peer interface {
 	Raw(ctx context.Context, to To, o disk.Object, version uint64, at uint32, p []byte) (disk.Entry, error)
 }
 
+// A Starter is a Peer that can begin a write and let the caller do something else
+// until it has ended, such as to begin the next one.
+type Starter interface {
+	// StartWrite begins what Write does, and may return nil instead if that is not
+	// possible now. The arguments are in use until Wait returns.
+	StartWrite(ctx context.Context, r *Request, p []byte) Pending
+}
+
+// A Pending is a write under way. Wait must be called once, and returns what Write
+// returns.
+type Pending interface {
+	Wait(ctx context.Context) error
+}
+
 // MaxList bounds what List and Dirty return at a time, but for objects with the
 // same hash. MaxEntries bounds what Entries returns.
 const (

@@ -259,47 +259,6 @@ type Reply struct {
 	Payload []byte
 }
 
-// Do carries out a request. Nothing that is part of it is used any more when Do
-// returns. It returns when the reply is there, when the session ends, when ctx ends,
-// or when the time of r is over. In the latter cases the node is told that the reply
-// is of no use, and may have carried out the request, or still be about to. An error of
-// type [*RemoteError] is the answer of the node, and means that the request is over
-// there.
-func (c *Client) Do(ctx context.Context, r Call) (Reply, error) {
-	l := c.pick()
-	if err := l.check(&r, len(r.Into)); err != nil {
-		return Reply{}, err
-	}
-	bound, left, err := c.timeFor(ctx, r.Timeout)
-	if err != nil {
-		return Reply{}, err
-	}
-	k, err := l.acquire(ctx, charge(&r, len(r.Into)), bound)
-	if err != nil {
-		return Reply{}, err
-	}
-	k.into = r.Into
-	k.timer.Reset(bound)
-	l.submit(k, header{kind: kindRequest, op: uint16(r.Op), millis: millis(left), room: uint32(len(r.Into))}, &r)
-	select {
-	case <-k.done:
-	case <-ctx.Done():
-		err = context.Cause(ctx)
-	case <-k.timer.C:
-		err = fmt.Errorf("node %s has not answered for %v: %w", c.peer.Node, bound, context.DeadlineExceeded)
-	}
-	k.timer.Stop()
-	if err != nil && l.abandon(k) {
-		return Reply{}, err
-	}
-	reply, err := Reply{append(r.HeadInto, k.head...), r.Into[:k.n]}, k.err
-	l.recycle(k)
-	if err != nil {
-		return Reply{}, err
-	}
-	return reply, nil
-}
-
 // unbounded is longer than any request may take.
 const unbounded = math.MaxUint32 * time.Millisecond
 

@@ -40,12 +40,12 @@ func NewLink(o Options) *Link {
 // requests to a dead node do not have to wait for it one by one.
 func (l *Link) Client(ctx context.Context) (*Client, error) {
 	for {
-		if c := l.current(); c != nil {
+		if c := l.Current(); c != nil {
 			return c, nil
 		}
 		l.mu.Lock()
 		switch {
-		case l.current() != nil: // since a moment ago
+		case l.Current() != nil: // since a moment ago
 			l.mu.Unlock()
 			continue
 		case l.closed:
@@ -70,8 +70,8 @@ func (l *Link) Client(ctx context.Context) (*Client, error) {
 	}
 }
 
-// current returns the session if it is of use.
-func (l *Link) current() *Client {
+// Current returns the session if there is one that is of use, else nil.
+func (l *Link) Current() *Client {
 	if c := l.client.Load(); c != nil && c.usable.Load() {
 		return c
 	}
