@@ -11,6 +11,7 @@ require (
 require github.com/HdrHistogram/hdrhistogram-go v1.4.0
 
 require (
+	github.com/anishathalye/porcupine v1.3.1
 	github.com/cockroachdb/pebble/v2 v2.1.7
 	github.com/prometheus/client_golang v1.25.0
 	github.com/rogpeppe/go-internal v1.16.0

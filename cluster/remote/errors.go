@@ -22,7 +22,6 @@ const (
 	codeLost
 	codeRevived
 	codeTooFew
-	codeAttached
 )
 
 const (
@@ -41,7 +40,7 @@ func Errors() []wire.ErrorCode {
 		{Code: codeNoMember, Err: replica.ErrNoMember}, {Code: codeIncarnation, Err: replica.ErrIncarnation},
 		{Code: codeSession, Err: replica.ErrSession}, {Code: codeFenced, Err: replica.ErrFenced},
 		{Code: codeLost, Err: replica.ErrLost}, {Code: codeRevived, Err: replica.ErrRevived},
-		{Code: codeTooFew, Err: replica.ErrTooFew}, {Code: codeAttached, Err: replica.ErrAttached},
+		{Code: codeTooFew, Err: replica.ErrTooFew},
 		{Code: codeFailed, Err: disk.ErrFailed}, {Code: codeRot, Err: disk.ErrRot},
 		{Code: codeUnfinished, Err: disk.ErrUnfinished}, {Code: codeVersion, Err: disk.ErrVersion},
 		{Code: codeForeign, Err: disk.ErrForeign}, {Code: codeDamaged, Err: disk.ErrDamaged},

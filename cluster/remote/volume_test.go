@@ -49,17 +49,18 @@ func volume(t testing.TB, copies int, open func(*agreed) replica.Disk) block.Dev
 	ctx, a := t.Context(), &agreed{}
 	store := memory.NewServer(memory.Options{}).Client(memory.ClientOptions{})
 	groups, head := &replica.Groups{Store: store}, replica.Head{Family: 1, Version: 1}
+	key := record.GroupKey(record.GroupOf(3, 0))
 	for i := range copies {
 		a.group.Members = append(a.group.Members, record.Member{Disk: fmt.Sprint("d", i), Incarnation: "1"})
 	}
-	var err error
-	a.epoch, err = groups.Create(ctx, record.GroupOf(3, 0), a.group.Members)
+	value, err := record.Encode(key, a.group)
 	must(err)
+	made, err := store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.Put(key, value)}})
+	must(err)
+	a.epoch, a.generation = made.Revision, made.Revision
 	a.tree, err = family.New(1, []family.Version{{ID: 1}})
 	must(err)
 	lease, err := coord.NewLease(ctx, store, time.Minute)
-	must(err)
-	a.generation, err = replica.Claim(ctx, store, lease, head, record.Attachment{Node: "n"})
 	must(err)
 	peers := map[string]replica.Peer{}
 	for _, r := range a.group.Members {

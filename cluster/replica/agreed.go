@@ -32,9 +32,9 @@ type Agreed interface {
 	Wait(ctx context.Context, r coord.Revision) error
 }
 
-// Groups changes the records of groups, each time by one of the steps that the
-// package describes. Each method returns the epoch at which things are as was asked,
-// also if they had been so before.
+// Groups changes the records of groups by those of the steps that gateways and joining
+// disks make; the others are the steward's. Each method returns the epoch at which
+// things are as was asked, also if they had been so before.
 type Groups struct{ Store coord.Store }
 
 // Get returns the record of a group as it is agreed now.
@@ -50,17 +50,6 @@ func (s *Groups) Get(ctx context.Context, number int) (record.Group, coord.Revis
 		}
 	}
 	return g, e.Revision, nil
-}
-
-// Create makes the record of a new group, which has no objects yet.
-func (s *Groups) Create(ctx context.Context, number int, members []record.Member) (coord.Revision, error) {
-	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
-		if epoch != 0 {
-			return false, fmt.Errorf("group %d exists", number)
-		}
-		g.Members = members
-		return true, nil
-	})
 }
 
 // Remove removes a disk. A member stays, and the error is ErrTooFew, if fewer members
@@ -83,27 +72,6 @@ func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed
 	})
 }
 
-// Add adds a disk as a joining one. If the disk is there in another incarnation, the
-// error is ErrNoMember: that has to be removed, or revived, first.
-func (s *Groups) Add(ctx context.Context, number int, disk, incarnation string) (coord.Revision, error) {
-	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
-		for _, m := range slices.Concat(g.Members, g.Joining) {
-			if m.Disk != disk {
-				continue
-			}
-			if m.Incarnation == incarnation {
-				return false, nil
-			}
-			return false, fmt.Errorf("group %d has disk %s in incarnation %s, not in %s: %w", number, disk, m.Incarnation, incarnation, ErrNoMember)
-		}
-		if epoch == 0 {
-			return false, fmt.Errorf("group %d does not exist: %w", number, ErrNoMember)
-		}
-		g.Joining = append(g.Joining, record.Member{Disk: disk, Incarnation: incarnation, Since: int64(epoch)})
-		return true, nil
-	})
-}
-
 // promote makes a joining disk a member, at that epoch only.
 func (s *Groups) promote(ctx context.Context, number int, m record.Member, at coord.Revision) (coord.Revision, error) {
 	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
@@ -115,34 +83,6 @@ func (s *Groups) promote(ctx context.Context, number int, m record.Member, at co
 		}
 		g.Joining = slices.DeleteFunc(g.Joining, func(o record.Member) bool { return o == m })
 		g.Members = append(g.Members, m)
-		return true, nil
-	})
-}
-
-// Revive lets a group go on none of whose members lives: with those of their disks
-// that have been started anew, in the incarnations that now returns, "" for a disk
-// that is away. Those that are away have to join later. The error is ErrTooFew if
-// none is back.
-//
-// What the old incarnations had not flushed is lost. They must not live: a group of
-// which one may is not revived.
-func (s *Groups) Revive(ctx context.Context, number int, now func(disk string) (incarnation string)) (coord.Revision, error) {
-	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
-		var back []record.Member
-		for _, m := range g.Members {
-			switch i := now(m.Disk); i {
-			case m.Incarnation:
-				return false, nil
-			case "":
-			default:
-				back = append(back, record.Member{Disk: m.Disk, Incarnation: i, Since: int64(epoch)})
-			}
-		}
-		if len(back) == 0 {
-			return false, fmt.Errorf("no member of group %d is back: %w", number, ErrTooFew)
-		}
-		g.Members, g.Joining = back, nil
-		g.Revived++
 		return true, nil
 	})
 }
@@ -174,35 +114,4 @@ func (s *Groups) step(ctx context.Context, number int, f func(*record.Group, coo
 			return r.Revision, nil
 		}
 	}
-}
-
-// Claim makes the holder of the lease the gateway of a head, and returns the
-// generation. The error is ErrAttached if another one is. Claimed again with the
-// same lease, the head gets another generation.
-func Claim(ctx context.Context, store coord.Store, l *coord.Lease, h Head, who record.Attachment) (coord.Revision, error) {
-	key := record.AttachmentKey(h.Family, h.Version)
-	value, err := json.Marshal(who)
-	if err != nil {
-		return 0, err
-	}
-	compare := coord.IfAbsent(key)
-	for {
-		r, err := store.Txn(ctx, coord.Txn{If: []coord.Compare{compare}, Then: []coord.Op{coord.PutLeased(l.ID(), key, value)}})
-		switch {
-		case err != nil:
-			return 0, err
-		case r.Done:
-			return r.Revision, nil
-		case r.Found[0].Revision != 0 && r.Found[0].Lease != l.ID():
-			return 0, fmt.Errorf("version %d of family %d, to %s: %w", h.Version, h.Family, r.Found[0].Value, ErrAttached)
-		}
-		compare = coord.IfRevision(key, r.Found[0].Revision)
-	}
-}
-
-// Release gives up the generation of a head.
-func Release(ctx context.Context, store coord.Store, h Head, generation coord.Revision) error {
-	key := record.AttachmentKey(h.Family, h.Version)
-	_, err := store.Txn(ctx, coord.Txn{If: []coord.Compare{coord.IfRevision(key, generation)}, Then: []coord.Op{coord.Delete(key)}})
-	return err
 }

@@ -29,54 +29,45 @@ const (
 )
 
 // smallCluster attaches a volume to copies disks of this process, of one group.
-func smallCluster(t testing.TB, copies int, open func(i int, m *mirror) Disk) (*Volume, []*Member) {
+func smallCluster(t testing.TB, copies int, open func(disk.Trees) Disk) (*Volume, []*Member) {
 	store := memory.NewServer(memory.Options{}).Client(memory.ClientOptions{})
-	ctx, cancel := context.WithCancel(t.Context())
-	m := newMirror()
-	followed := make(chan struct{})
-	go func() { m.follow(ctx, store); close(followed) }()
-	groups := &Groups{store}
-	tree := []byte(`[{"ID":1}]`)
-	var list []record.Member
-	var members []*Member
-	peer := func(r record.Member) Peer {
-		for _, x := range members {
-			if x.c.ID == r.Disk {
-				return x
-			}
-		}
-		return nil
-	}
+	ctx := t.Context()
+	group := record.Group{}
+	list := map[string]record.Record{record.PoolKey: record.Pool{Cluster: fmt.Sprintf("%032x", 1), Format: record.Format, Groups: 1}}
 	for i := range copies {
-		list = append(list, record.Member{Disk: diskName(i), Incarnation: "1"})
+		group.Members = append(group.Members, record.Member{Disk: diskName(i), Incarnation: "1"})
+		list[record.NodeKey(nodeName(i))] = record.Node{ID: nodeName(i), Zone: nodeName(i)}
+		list[record.DiskKey(diskName(i))] = record.Disk{ID: diskName(i), Node: nodeName(i), Weight: 1}
+	}
+	list[record.GroupKey(record.GroupOf(simCopies, 0))] = group
+	put(t, store, list)
+	c := record.Catalog{Store: store}
+	_, err := c.Create(ctx, "v", record.Spec{Size: smallSize, ObjectSize: smallObject, Copies: simCopies})
+	must(t, err)
+	state, err := record.Follow(ctx, store)
+	must(t, err)
+	agreed := records{state}
+	var members []*Member
+	peer := func(r record.Member) Peer { return members[nodeOf(r.Disk)] }
+	for _, m := range group.Members {
 		members = append(members, NewMember(MemberConfig{
-			ID: diskName(i), Incarnation: "1", Disk: open(i, m), Agreed: m, Clock: store.Clock(), Groups: 1, Peer: peer, Patience: time.Second,
+			ID: m.Disk, Incarnation: "1", Disk: open(agreed), Agreed: agreed, Clock: store.Clock(), Groups: 1, Peer: peer, Patience: time.Second,
 		}))
 	}
-	must := func(err error) {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, err := store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.Put("tree", tree)}})
-	must(err)
-	_, err = groups.Create(ctx, record.GroupOf(simCopies, 0), list)
-	must(err)
 	lease, err := coord.NewLease(ctx, store, time.Minute)
-	must(err)
-	h := Head{1, 1}
-	generation, err := Claim(ctx, store, lease, h, record.Attachment{Node: "n"})
-	must(err)
+	must(t, err)
+	h, generation, err := c.Attach(ctx, "v", lease.ID(), record.Attachment{Node: "n0", Incarnation: "1"})
+	must(t, err)
+	head, tree := headOf(h)
 	v, err := Attach(ctx, Config{
-		Groups: groups, Agreed: m, Trees: m, Peer: peer, Lease: lease, Head: h, Generation: generation,
-		Tree: 1, Size: smallSize, ObjectSize: smallObject, Copies: simCopies, Count: 1, Limit: time.Second,
+		Groups: &Groups{store}, Agreed: agreed, Trees: agreed, Peer: peer, Lease: lease, Head: head, Generation: generation,
+		Tree: tree, Size: smallSize, ObjectSize: smallObject, Copies: simCopies, Count: 1, Limit: time.Second,
 	})
-	must(err)
+	must(t, err)
 	t.Cleanup(func() {
 		_ = v.Close()
 		_ = lease.Revoke(context.Background())
-		cancel()
-		<-followed
+		_ = state.Close()
 	})
 	return v, members
 }
@@ -86,7 +77,7 @@ func BenchmarkVolume(b *testing.B) {
 	for _, copies := range []int{1, 3} {
 		for _, what := range []string{"write", "read"} {
 			b.Run(fmt.Sprintf("%s/copies=%d", what, copies), func(b *testing.B) {
-				v, _ := smallCluster(b, copies, func(int, *mirror) Disk { return nullDisk{} })
+				v, _ := smallCluster(b, copies, func(disk.Trees) Disk { return nullDisk{} })
 				p := make([]byte, disk.BlockSize)
 				b.ReportAllocs()
 				for i := 0; b.Loop(); i++ {

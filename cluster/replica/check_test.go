@@ -1,10 +1,16 @@
 package replica
 
 import (
+	"cmp"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strings"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
 )
 
 // A kind is what an operation of a history does.
@@ -37,27 +43,98 @@ func (o op) String() string {
 	return fmt.Sprintf("%6d-%-6s %-5s %d  (%s)", o.begin, end, name, o.value, o.who)
 }
 
-// explain says why a history of one block is not that of a block that loses only what
-// was not flushed, and only when all copies are started anew; "" if it may be.
+// A held is what a block has now, and what a loss may bring back: all that it had
+// since the last flush.
+type held struct {
+	now  uint64
+	kept []uint64 // sorted
+}
+
+// oneBlock is a block that loses only what was not flushed, and only when all copies are
+// started anew.
+var oneBlock = porcupine.NondeterministicModel{
+	Init: func() []any { return []any{held{kept: []uint64{0}}} },
+	Step: func(state, input, _ any) []any {
+		c, o := state.(held), input.(op)
+		switch o.kind {
+		case reads:
+			if o.value != c.now {
+				return nil
+			}
+			return []any{c}
+		case writes:
+			return []any{held{o.value, add(c.kept, o.value)}}
+		case flushes:
+			return []any{held{c.now, []uint64{c.now}}}
+		}
+		var list []any
+		for _, v := range c.kept {
+			list = append(list, held{v, c.kept})
+		}
+		return list
+	},
+	Equal: func(a, b any) bool {
+		x, y := a.(held), b.(held)
+		return x.now == y.now && slices.Equal(x.kept, y.kept)
+	},
+	Hash:              func(state any) uint64 { return state.(held).now },
+	DescribeOperation: func(input, _ any) string { return input.(op).String() },
+	DescribeState:     func(state any) string { return fmt.Sprint(state) },
+}
+
+var oneBlockModel = oneBlock.ToModel()
+
+func add(list []uint64, v uint64) []uint64 {
+	i, found := slices.BinarySearch(list, v)
+	if found {
+		return list
+	}
+	return slices.Insert(slices.Clone(list), i, v)
+}
+
+// checkFor bounds how long is looked for an order of the operations of one block.
+const checkFor = time.Minute
+
+// explain says why a history is not one of oneBlock, "" if it may be.
 func explain(ops []op) string {
 	seen := map[uint64]bool{}
 	for _, o := range ops {
-		if o.kind == reads {
-			seen[o.value] = true
-		}
+		seen[o.value] = seen[o.value] || o.kind == reads
 	}
 	// What nobody knows of, and nobody has seen, need not have happened.
 	ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.kind == writes && o.end == never && !seen[o.value] })
-	slices.SortFunc(ops, func(a, b op) int { return int(a.begin - b.begin) })
-	s := &search{ops: ops, done: make([]bool, len(ops)), tried: map[string]bool{}}
-	if s.from(0, []uint64{0}) {
+	slices.SortFunc(ops, func(a, b op) int { return cmp.Compare(a.begin, b.begin) })
+	clients := map[string]int{}
+	history := make([]porcupine.Operation, len(ops))
+	for i, o := range ops {
+		if _, ok := clients[o.who]; !ok {
+			clients[o.who] = len(clients)
+		}
+		history[i] = porcupine.Operation{ClientId: clients[o.who], Input: o, Call: o.begin, Return: o.end}
+	}
+	if porcupine.CheckOperationsTimeout(oneBlockModel, history, checkFor) == porcupine.Ok {
 		return ""
 	}
+	result, info := porcupine.CheckOperationsVerbose(oneBlockModel, history, checkFor)
+	if file := os.Getenv("REPLICA_DRAW"); file != "" {
+		if err := porcupine.VisualizePath(oneBlockModel, info, file); err != nil {
+			return err.Error()
+		}
+	}
+	best := map[int]bool{}
+	for _, longest := range info.PartialLinearizations()[0] {
+		if len(longest) > len(best) {
+			clear(best)
+			for _, i := range longest {
+				best[i] = true
+			}
+		}
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "no order explains these (%d of %d at best):\n", s.best, len(ops))
+	fmt.Fprintf(&b, "no order explains these (%s, %d of %d at best; REPLICA_DRAW=FILE.html draws them):\n", result, len(best), len(ops))
 	for i, o := range ops {
 		mark := " "
-		if s.bestDone != nil && s.bestDone[i] {
+		if best[i] {
 			mark = "+"
 		}
 		fmt.Fprintln(&b, mark, o)
@@ -65,99 +142,49 @@ func explain(ops []op) string {
 	return b.String()
 }
 
-// A search looks for an order.
-type search struct {
-	ops      []op
-	done     []bool
-	tried    map[string]bool
-	best     int
-	bestDone []bool
-}
-
-// from tries to go on with a value, and those that a loss may bring back.
-func (s *search) from(now uint64, kept []uint64) bool {
-	limit, left, count := int64(never), false, 0
-	for i, o := range s.ops {
-		if s.done[i] {
-			count++
-			continue
-		}
-		if o.end != never {
-			left = true
-			limit = min(limit, o.end)
-		}
-	}
-	if count > s.best || s.bestDone == nil {
-		s.best, s.bestDone = count, slices.Clone(s.done)
-	}
-	if !left {
-		return true
-	}
-	// A read that fits now changes nothing: it may as well be now.
-	for i, o := range s.ops {
-		if !s.done[i] && o.kind == reads && o.value == now && o.begin <= limit {
-			s.done[i] = true
-			if s.from(now, kept) {
-				return true
+// check checks the histories of all blocks.
+func (s *sim) check(t *testing.T) {
+	for volume, blocks := range s.ops {
+		for b, ops := range blocks {
+			if why := explain(ops); why != "" {
+				t.Errorf("block %d of volume %s: %s", b, simVolumes[volume], why)
+				return
 			}
-			s.done[i] = false
-			return false
 		}
 	}
-	key := s.key(now, kept)
-	if s.tried[key] {
-		return false
-	}
-	s.tried[key] = true
-	for i, o := range s.ops {
-		if s.done[i] || o.begin > limit {
-			continue
-		}
-		s.done[i] = true
-		if s.step(o, now, kept) {
-			return true
-		}
-		s.done[i] = false
-	}
-	return false
 }
 
-func (s *search) step(o op, now uint64, kept []uint64) bool {
-	switch o.kind {
-	case reads:
-		return o.value == now && s.from(now, kept)
-	case writes:
-		return s.from(o.value, add(kept, o.value))
-	case flushes:
-		return s.from(now, []uint64{now})
-	}
-	for _, v := range kept {
-		if s.from(v, kept) {
-			return true
+// The checker finds what must not be, and nothing else.
+func TestChecker(t *testing.T) {
+	t.Parallel()
+	r := func(v uint64, begin, end int64) op { return op{kind: reads, value: v, begin: begin, end: end} }
+	w := func(v uint64, begin, end int64) op { return op{kind: writes, value: v, begin: begin, end: end} }
+	f := func(begin, end int64) op { return op{kind: flushes, begin: begin, end: end} }
+	l := func(begin, end int64) op { return op{kind: loses, begin: begin, end: end} }
+	for _, tt := range []struct {
+		what string
+		ops  []op
+		bad  bool
+	}{
+		{"nothing", nil, false},
+		{"a value that nobody wrote", []op{r(1, 1, 2)}, true},
+		{"a write is read", []op{w(1, 1, 2), r(1, 3, 4)}, false},
+		{"an old value is read", []op{w(1, 1, 2), r(0, 3, 4)}, true},
+		{"a write under way is read, and then not", []op{w(1, 1, 9), r(1, 2, 3), r(0, 4, 5)}, true},
+		{"two writes under way, either is last", []op{w(1, 1, 4), w(2, 1, 4), r(1, 5, 6), r(1, 7, 8)}, false},
+		{"two writes under way, both are last", []op{w(1, 1, 4), w(2, 1, 4), r(1, 5, 6), r(2, 7, 8)}, true},
+		{"a write that failed happens later", []op{w(1, 1, never), r(0, 3, 4), r(1, 5, 6)}, false},
+		{"and then not", []op{w(1, 1, never), r(0, 3, 4), r(1, 5, 6), r(0, 7, 8)}, true},
+		{"a loss undoes what was not flushed", []op{w(1, 1, 2), l(3, 5), r(0, 6, 7)}, false},
+		{"a loss need not undo anything", []op{w(1, 1, 2), l(3, 5), r(1, 6, 7)}, false},
+		{"a loss undoes what was flushed", []op{w(1, 1, 2), f(3, 4), l(5, 6), r(0, 7, 8)}, true},
+		{"something is lost without a loss", []op{w(1, 1, 2), f(3, 4), w(2, 5, 6), r(1, 7, 8)}, true},
+		{"a flush that began before the write", []op{w(1, 2, 3), f(1, 4), l(5, 6), r(0, 7, 8)}, false},
+		{"a loss brings back something in between", []op{w(1, 1, 2), w(2, 3, 4), l(5, 6), r(1, 7, 8)}, false},
+		{"what was lost is back", []op{w(1, 1, 2), l(3, 4), r(0, 5, 6), r(1, 7, 8)}, true},
+	} {
+		if why := explain(tt.ops); (why != "") != tt.bad {
+			t.Errorf("%s: %q", tt.what, why)
 		}
 	}
-	return false
-}
-
-func add(list []uint64, v uint64) []uint64 {
-	if slices.Contains(list, v) {
-		return list
-	}
-	return append(slices.Clone(list), v)
-}
-
-func (s *search) key(now uint64, kept []uint64) string {
-	b := make([]byte, 0, len(s.done)/8+64)
-	var x byte
-	for i, d := range s.done {
-		if d {
-			x |= 1 << (i % 8)
-		}
-		if i%8 == 7 {
-			b, x = append(b, x), 0
-		}
-	}
-	kept = slices.Clone(kept)
-	slices.Sort(kept)
-	return string(fmt.Appendf(append(b, x), "/%d/%v", now, kept))
 }

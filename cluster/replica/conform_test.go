@@ -5,6 +5,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/cluster/disk"
 )
 
 // A volume of three copies is a device.
@@ -12,10 +13,10 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	blocktest.Run(t, func(t testing.TB) block.Device {
 		r := newChance(1)
-		v, _ := smallCluster(t, 3, func(_ int, m *mirror) Disk {
+		v, _ := smallCluster(t, 3, func(trees disk.Trees) Disk {
 			p := newPlatter(r)
 			p.still = true
-			return p.open(nil, m)
+			return p.open(nil, trees)
 		})
 		return v
 	})

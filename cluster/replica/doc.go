@@ -6,7 +6,7 @@
 //	Member   the disk's side: what it admits, in which order
 //	Join     what a disk does to become a member of a group
 //	Peer     a Member as others see it; package wire carries it
-//	Groups   the records of groups, changed by compare-and-swap
+//	Groups   the records of groups, as gateways and joining disks change them
 //	Agreed   a node's copy of what is agreed
 //
 // # Records
@@ -14,10 +14,19 @@
 // The record of a group names members and joining disks, its revision is the epoch.
 // A disk is named together with the incarnation of its process and the epoch that
 // it was added to, so that one that was started anew, or was removed and came
-// back, is somebody else. Each change of a record is one of these steps:
+// back, is somebody else. Each change of a record is one of these steps, or several
+// of them in one transaction, one after the other:
 //
-//	remove a member (never the last one), remove a joining disk, add a joining
-//	disk, promote a joining disk, revive
+//	remove    a member, never the last one, or a joining disk
+//	add       a joining disk that is in no other part of the record
+//	promote   a joining disk to the last of the members, on its own only: see Join
+//	order     the members in another way
+//	revive    see there
+//
+// Gateways remove, joining disks promote themselves, the steward does the rest (package
+// steward). It exchanges a disk, that is it removes a member whose process was started
+// anew and adds its disk as a joining one; it lets another member lead, which is the
+// first in another order; and when it revives a group it may add disks.
 //
 // # Rules
 //
@@ -30,7 +39,8 @@
 // generation, and is refused unless that is the attachment that it sees.
 //
 // Write. All disks of the record of one epoch, joining ones too, have executed it
-// before it is acknowledged. When the epoch changes meanwhile it begins again,
+// before it is acknowledged, and they are as many as are needed, see
+// record.View.Needed; otherwise it waits, and fails in the end. When the epoch changes meanwhile it begins again,
 // with all disks of the new record: it can be repeated, as the gateway keeps
 // everything else from its blocks until it ends. Requests are made of whole blocks
 // of 4 KiB, the gateway reads what is missing at the edges.
@@ -41,7 +51,7 @@
 // whoever answers makes sure afterwards that it had not been deleted.
 //
 // Flush. All disks of the records of all groups that were written since the last
-// flush; disks that come to a record meanwhile too.
+// flush, as many as writes need; disks that come to a record meanwhile too.
 //
 // Unknown outcome. After a call without an answer the gateway opens a new session
 // on that disk before it sends anything else there.
@@ -56,7 +66,8 @@
 // Join. A joining disk gets all writes from the epoch on at which it was added. It
 // pulls the rest from the first member, block by block, and leaves out blocks of
 // versions that a client has written on it since it was added; it flushes, and
-// promotes itself. If the first member is another one by then, it begins again.
+// promotes itself, if the record is still that of the epoch at which it has pulled. If
+// the first member is another one by then, it begins again.
 // What is dirty where it pulls from becomes dirty on it.
 //
 // Marks. Whatever may make members differ marks the object dirty, durably, on the
@@ -69,9 +80,11 @@
 // there equal to what the first member has. All that at one epoch: if it changes,
 // that group begins again. Then it serves; the first flush covers all groups.
 //
-// Revive. A group none of whose member incarnations lives goes on with disks of
-// its last members in their new incarnations. A gateway that has acknowledged
-// writes there since the last flush has lost them, and says so: the volume fails.
+// Revive. A group none of whose member incarnations lives, as far as their leases say,
+// goes on with disks of its last members in their new incarnations, and is told from
+// what it was before by a number. Members that stay away are left out: they come
+// back by joining. A gateway that has acknowledged writes there since the last flush has
+// lost them, and says so: the volume fails.
 //
 // # Why nothing is lost
 //
@@ -85,10 +98,27 @@
 // clients wrote on it since it was added, and what it pulls from has W. Who changed
 // the record, and whether the gateway knew of it, does not matter.
 //
+// Of the steps, only promote makes a member. It compares the epoch at which the disk has
+// pulled, so it is about the source of that epoch, whoever is first before or after; that
+// is why it comes alone. What else is done in one transaction is as if there had been an
+// epoch for each step, of which nobody knew: no write was acknowledged and nothing was
+// pulled at it. So an exchange is a removal and an addition; another order is the same
+// members, and any of them would do as a source; disks that are added to a group that is
+// revived are added to one whose members have what they have flushed.
+//
 // The same holds for a flush, as a joining disk flushes before it is promoted, and
 // is flushed with the members before that. So all members have durably what was
 // flushed, and any of the last ones is enough after a power loss. A disk that was
 // removed earlier is in no record and comes back by joining only.
+//
+// A member that was exchanged counts as removed, though it has all that was flushed: if
+// the others die for good before it has joined again, the group is lost. It is
+// exchanged only where writes would have to wait for it otherwise.
+//
+// A member whose lease is over may still run when the group is revived without it. It
+// serves those only who know no later epoch. They get no write acknowledged, as the
+// record that they know has a member that was started anew; what they read there is as
+// it was before the loss, for as long as nobody else is attached.
 //
 // # Races
 //
@@ -113,6 +143,10 @@
 // disks of its record removed since, those that replaced them have pulled from one
 // that refuses the stale epoch now.
 //
+// Two heads of one family, with two gateways, in one object: writes of one change what
+// the digests are of, so that marks are not taken back while the copies differ by what
+// either has under way, and stay until either is attached anew.
+//
 // A removed member that still serves reads: only to a gateway that does not know
 // the new epoch, so has acknowledged nothing in it; what the disk has is what that
 // gateway wrote.
@@ -136,15 +170,13 @@
 //
 // # What is asked of others
 //
-// A disk that is to be added calls Prepare before. Join is called as long as the
-// record has the disk as a joining one, also after errors. The steward removes members
-// and joining disks whose incarnation is over, and calls Revive when none of the
-// members lives; it need not hurry, as gateways remove what does not answer.
+// Join is called as long as the record has the disk as a joining one, also after errors.
+// The steward removes members and joining disks whose incarnation is over, and revives
+// groups; it need not hurry, as gateways remove what does not answer.
 //
 // After ErrLost or ErrRevived the volume is closed and attached anew; the client of a
 // volume with ErrLost has to know. Tidy is called now and then, after a flush.
 //
-// Only one Groups step per transaction, by whomever. Versions are deleted only in
-// groups without joining disks, and again from the beginning if a record changed
-// meanwhile. A Peer ends each call in bounded time, see there.
+// Versions are deleted only in groups without joining disks, and again from the beginning
+// if a record changed meanwhile. A Peer ends each call in bounded time, see there.
 package replica

@@ -33,8 +33,6 @@ var (
 	ErrRevived error = &meaning{"all copies were started anew", block.ErrIO}
 	// ErrTooFew: fewer copies than needed can be reached.
 	ErrTooFew error = &meaning{"too few copies can be reached", block.ErrIO}
-	// ErrAttached: another gateway is attached.
-	ErrAttached error = &meaning{"the volume is attached", block.ErrPermission}
 )
 
 // An EpochError says which epoch a disk knows.

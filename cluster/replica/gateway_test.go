@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -11,28 +10,78 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
-	"github.com/strata-storage/strata/cluster/family"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/steward"
 )
 
-// gateway serves the volume on a node for a while, if it gets it.
-func (s *sim) gateway(p *process) (served bool) {
+// config is that of a volume at a node.
+func (s *sim) config(p *process) Config {
+	return Config{
+		Groups: &Groups{p.store}, Agreed: p.agreed, Trees: p.agreed, Peer: s.peer(p),
+		Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
+		Limit: 3 * time.Second,
+	}
+}
+
+// attach makes a node the gateway of a volume, as package cluster does.
+func (s *sim) attachBy(p *process, l *coord.Lease, volume int, near func(record.Member) bool) (*Volume, error) {
+	h, generation, err := p.catalog.Attach(p.ctx, simVolumes[volume], l.ID(), record.Attachment{Node: nodeName(p.node), Incarnation: p.incarnation})
+	if err != nil {
+		return nil, err
+	}
+	s.claimed(volume)
+	v, err := p.state.Wait(p.ctx, generation)
+	if err == nil && !s.calm {
+		err = s.ensure(p, v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := s.config(p)
+	c.Lease, c.Generation, c.Near = l, generation, near
+	c.Head, c.Tree = headOf(h)
+	return Attach(p.ctx, c)
+}
+
+// ensure lets groups go on that can.
+func (s *sim) ensure(p *process, v *record.View) error {
+	changes, err := steward.Ready(v, simNumbers[:])
+	if err != nil || len(changes) == 0 {
+		return err
+	}
+	var t coord.Txn
+	for _, c := range changes {
+		same, put, err := c.Entry()
+		must(s.t, err)
+		t.If, t.Then = append(t.If, same), append(t.Then, put)
+	}
+	r, err := p.revives.Txn(p.ctx, t)
+	if err == nil {
+		_, err = p.state.Wait(p.ctx, r.Revision)
+	}
+	return err
+}
+
+// detach gives a volume up.
+func (s *sim) detach(p *process, v *Volume, volume int) error {
+	return p.catalog.Detach(p.ctx, s.line(volume), v.head.Load().generation)
+}
+
+// line is that of a volume.
+func (s *sim) line(volume int) record.Line {
+	h, _ := s.state.View().Head(simVolumes[volume])
+	return h.Line()
+}
+
+// gateway serves a volume on a node for a while, if it gets it.
+func (s *sim) gateway(p *process, volume int) (served bool) {
 	ctx := p.ctx
 	l, err := coord.NewLease(ctx, p.store, simTTL)
 	if err != nil {
 		return false
 	}
 	defer func() { _ = l.Revoke(ctx) }()
-	h, tree, generation, err := claimHead(p, l)
-	if err != nil {
-		return false
-	}
-	v, err := Attach(ctx, Config{
-		Groups: &Groups{p.store}, Agreed: p.mirror, Trees: p.mirror, Peer: s.peer(p), Lease: l, Head: h, Generation: generation,
-		Tree: tree, Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
-		Limit: 3 * time.Second,
-		Near:  func(m record.Member) bool { return s.rand.n(2) == 0 },
-	})
+	v, err := s.attachBy(p, l, volume, func(record.Member) bool { return s.rand.n(2) == 0 })
 	if err != nil {
 		s.count("attach failed")
 		return false
@@ -40,7 +89,7 @@ func (s *sim) gateway(p *process) (served bool) {
 	s.count("attached")
 	s.mu.Lock()
 	s.writer++
-	name := fmt.Sprintf("g%d %s", s.writer, p.incarnation)
+	name := fmt.Sprintf("g%d %s %s", s.writer, p.incarnation, simVolumes[volume])
 	s.mu.Unlock()
 	go func() { <-p.ctx.Done(); v.cancel(errDead) }()
 	life := time.Duration(200+s.rand.n(4000)) * time.Millisecond
@@ -56,14 +105,14 @@ func (s *sim) gateway(p *process) (served bool) {
 	for i := range 3 {
 		workers.Go(func() {
 			for time.Now().Before(until) && v.Err() == nil && p.ctx.Err() == nil && !s.stopped() {
-				s.request(p, v, fmt.Sprintf("%s/%d", name, i))
+				s.request(p, v, volume, fmt.Sprintf("%s/%d", name, i))
 			}
 		})
 	}
 	for s.rand.n(2) == 0 {
 		sleep(ctx, s.upTo(life))
 		if time.Now().Before(until) && v.Err() == nil && p.ctx.Err() == nil && !s.quietNow() {
-			s.freeze(p, v, l)
+			s.freeze(p, v, volume)
 		}
 	}
 	workers.Wait()
@@ -73,78 +122,69 @@ func (s *sim) gateway(p *process) (served bool) {
 	_ = v.Close()
 	v.cancel(errDead)
 	if p.ctx.Err() == nil {
-		now := v.head.Load()
-		_ = Release(ctx, p.store, now.Head, now.generation)
+		_ = s.detach(p, v, volume)
 	}
 	return true
 }
 
-// versions returns the tree as it is agreed now.
-func versions(ctx context.Context, store coord.Store) ([]family.Version, coord.Revision, error) {
-	e, _, err := store.Get(ctx, "tree")
-	if err != nil {
-		return nil, 0, err
-	}
-	var list []family.Version
-	return list, e.Revision, json.Unmarshal(e.Value, &list)
-}
-
-// claimHead claims what is the head now.
-func claimHead(p *process, l *coord.Lease) (h Head, tree uint64, generation coord.Revision, err error) {
-	list, _, err := versions(p.ctx, p.store)
-	if err != nil {
-		return h, 0, 0, err
-	}
-	h = Head{simFamily, list[len(list)-1].ID}
-	if generation, err = Claim(p.ctx, p.store, l, h, record.Attachment{Node: p.name, Incarnation: p.incarnation}); err != nil {
-		return h, 0, 0, err
-	}
-	again, at, err := versions(p.ctx, p.store)
-	if err == nil && len(again) != len(list) {
-		err = Release(p.ctx, p.store, h, generation)
-		return h, 0, 0, errors.Join(err, errors.New("it is a snapshot meanwhile"))
-	}
-	return h, uint64(at), generation, err
-}
-
 // freeze makes a snapshot.
-func (s *sim) freeze(p *process, v *Volume, l *coord.Lease) {
-	o := op{begin: s.now(), who: "snapshot"}
-	err := v.Freeze(p.ctx, func(ctx context.Context) (h Head, generation coord.Revision, tree uint64, err error) {
+func (s *sim) freeze(p *process, v *Volume, volume int) {
+	made := snap{begin: s.now()}
+	err := v.Freeze(p.ctx, func(ctx context.Context) (Head, coord.Revision, uint64, error) {
 		old := v.head.Load()
-		list, at, err := versions(ctx, p.store)
+		h, err := p.catalog.Snapshot(ctx, simVolumes[volume], fmt.Sprint("s", old.Version), old.generation)
 		if err != nil {
-			return h, 0, 0, err
+			return Head{}, 0, 0, fmt.Errorf("%w: %w", ErrFenced, err)
 		}
-		h = Head{simFamily, old.Version + 1}
-		value, _ := json.Marshal(append(list, family.Version{ID: h.Version, Parent: old.Version}))
-		r, err := p.store.Txn(ctx, coord.Txn{
-			If: []coord.Compare{coord.IfRevision("tree", at), coord.IfRevision(record.AttachmentKey(old.Family, old.Version), old.generation)},
-			Then: []coord.Op{
-				coord.Put("tree", value), coord.Delete(record.AttachmentKey(old.Family, old.Version)),
-				coord.PutLeased(l.ID(), record.AttachmentKey(h.Family, h.Version), []byte("{}")),
-			},
-		})
-		if err == nil && !r.Done {
-			err = errors.New("somebody else has it")
-		}
-		if err != nil {
-			return h, 0, 0, fmt.Errorf("%w: %w", ErrFenced, err)
-		}
-		o.value = old.Version
-		return h, r.Revision, uint64(r.Revision), nil
+		head, tree := headOf(h)
+		made.version, made.tree = old.Version, tree
+		return head, h.Name.Revision, tree, nil
 	})
 	s.outcome("snapshot", err)
 	if err == nil {
-		o.end = s.now()
+		made.end = s.now()
 		s.mu.Lock()
-		s.frozen = append(s.frozen, o)
+		s.frozen[volume] = append(s.frozen[volume], made)
 		s.mu.Unlock()
 	}
 }
 
+// peek reads a snapshot, which needs no attachment: it has what was read when it was
+// made.
+func (s *sim) peek(p *process, volume, block int) {
+	s.mu.Lock()
+	list := s.frozen[volume]
+	s.mu.Unlock()
+	if len(list) == 0 {
+		return
+	}
+	of := list[s.rand.n(len(list))]
+	c := s.config(p)
+	c.Head, c.Tree = Head{simFamily, of.version}, of.tree
+	f, err := OpenFrozen(c)
+	must(s.t, err)
+	defer f.Close()
+	buf := make([]byte, disk.BlockSize)
+	err = f.ReadAt(p.ctx, buf, int64(block)*disk.BlockSize, 0)
+	s.outcome("peek", err)
+	if err == nil && p.ctx.Err() == nil {
+		s.sawFrozen(volume, block, of, buf)
+	}
+}
+
+// sawFrozen notes what a block of a snapshot has.
+func (s *sim) sawFrozen(volume, block int, of snap, buf []byte) {
+	v, err := valueOf(buf)
+	if err != nil {
+		s.t.Errorf("block %d of snapshot %d: %v", block, of.version, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ops[volume][block] = append(s.ops[volume][block], op{kind: reads, value: v, begin: of.begin, end: of.end, who: fmt.Sprint("snapshot ", of.version)})
+}
+
 // request makes one request and notes what came of it.
-func (s *sim) request(p *process, v *Volume, who string) {
+func (s *sim) request(p *process, v *Volume, volume int, who string) {
 	ctx := p.ctx
 	b := s.rand.n(s.blocks)
 	n := 1
@@ -159,13 +199,15 @@ func (s *sim) request(p *process, v *Volume, who string) {
 	o := op{begin: s.now(), who: who}
 	var err error
 	switch k := s.rand.n(100); {
-	case k < 5:
-		err = s.look(p, v, o, blocks)
+	case k < 2:
+		s.peek(p, volume, b)
+	case k < 7:
+		err = s.look(p, v, volume, o, blocks)
 		s.outcome("map", err)
 	case k < 40:
 		buf := make([]byte, n*disk.BlockSize)
 		if err = v.ReadAt(ctx, buf, off, 0); err == nil && p.ctx.Err() == nil {
-			s.sawRead(o, blocks, buf)
+			s.sawRead(volume, o, blocks, buf)
 		}
 		s.outcome("read", err)
 	case k < 84:
@@ -176,12 +218,12 @@ func (s *sim) request(p *process, v *Volume, who string) {
 		buf := make([]byte, n*disk.BlockSize)
 		value(o.value, buf)
 		err = v.WriteAt(ctx, buf, off, 0)
-		s.sawChange(p, o, err, blocks)
+		s.sawChange(p, volume, o, err, blocks)
 		s.outcome("write", err)
 	case k < 88:
 		o.kind = writes
 		err = v.Zero(ctx, off, int64(n)*disk.BlockSize, 0)
-		s.sawChange(p, o, err, blocks)
+		s.sawChange(p, volume, o, err, blocks)
 		s.outcome("zero", err)
 	default:
 		o.kind = flushes
@@ -190,7 +232,7 @@ func (s *sim) request(p *process, v *Volume, who string) {
 			for i := range all {
 				all[i] = i
 			}
-			s.record(o, all...)
+			s.record(volume, o, all...)
 		}
 		s.outcome("flush", err)
 	}
@@ -198,7 +240,7 @@ func (s *sim) request(p *process, v *Volume, who string) {
 }
 
 // look asks what is allocated. What is a hole has been read.
-func (s *sim) look(p *process, v *Volume, o op, blocks []int) error {
+func (s *sim) look(p *process, v *Volume, volume int, o op, blocks []int) error {
 	zeros := make([]byte, simBlocks*disk.BlockSize)
 	off := int64(blocks[0]) * disk.BlockSize
 	for e, err := range v.Extents(p.ctx, block.Allocation, off, int64(len(blocks))*disk.BlockSize) {
@@ -206,7 +248,7 @@ func (s *sim) look(p *process, v *Volume, o op, blocks []int) error {
 			return err
 		}
 		if b, end := int(e.Off/disk.BlockSize), int(e.End()/disk.BlockSize); e.Status&block.Zero != 0 {
-			s.sawRead(o, blocks[b-blocks[0]:end-blocks[0]], zeros)
+			s.sawRead(volume, o, blocks[b-blocks[0]:end-blocks[0]], zeros)
 		}
 	}
 	return nil
@@ -222,29 +264,29 @@ func (s *sim) outcome(what string, err error) {
 	}
 }
 
-func (s *sim) sawChange(p *process, o op, err error, blocks []int) {
+func (s *sim) sawChange(p *process, volume int, o op, err error, blocks []int) {
 	if err != nil || p.ctx.Err() != nil {
 		o.end = never
 	}
-	s.record(o, blocks...)
+	s.record(volume, o, blocks...)
 }
 
-func (s *sim) sawRead(o op, blocks []int, buf []byte) {
+func (s *sim) sawRead(volume int, o op, blocks []int, buf []byte) {
 	for i, b := range blocks {
 		v, err := valueOf(buf[i*disk.BlockSize : (i+1)*disk.BlockSize])
 		if err != nil {
 			s.t.Errorf("%s, block %d: %v", o.who, b, err)
 		}
 		o.value = v
-		s.record(o, b)
+		s.record(volume, o, b)
 	}
 }
 
 // gateways lets one node after the other serve, sometimes two that both want to.
-func (s *sim) gateways(id int) {
+func (s *sim) gateways() {
 	for !s.stopped() && s.ctx.Err() == nil {
 		p := s.process(s.rand.n(simNodes))
-		if p == nil || !s.gateway(p) {
+		if p == nil || !s.gateway(p, s.rand.n(len(simVolumes))) {
 			sleep(s.ctx, time.Duration(100+s.rand.n(400))*time.Millisecond)
 		}
 	}

@@ -1,82 +1,38 @@
 package replica
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/record"
 )
 
-// steward does what the steward of a cluster does, now and then.
-func (s *sim) steward() {
+// stirring changes things for nothing until there is to be quiet: groups lose disks that
+// live, and are to be elsewhere as weights change.
+func (s *sim) stirring() {
 	groups := &Groups{s.store}
-	for s.ctx.Err() == nil {
-		sleep(s.ctx, s.upTo(s.rounds))
-		for _, g := range simNumbers {
-			s.tend(groups, g)
+	for {
+		sleep(s.ctx, s.upTo(s.stir))
+		if s.ctx.Err() != nil || s.quietNow() {
+			return
 		}
-	}
-}
-
-func (s *sim) tend(groups *Groups, g int) {
-	rec, _, err := groups.Get(s.ctx, g)
-	if err != nil {
-		return
-	}
-	s.mu.Lock()
-	living := slices.ContainsFunc(rec.Members, s.lives)
-	now := map[string]string{}
-	for _, n := range s.nodes {
-		if n.p != nil {
-			now[n.p.name] = n.p.incarnation
+		if s.rand.n(3) == 0 {
+			s.weigh(s.rand.n(simNodes), int64(s.rand.n(3)))
+			s.count("weighed")
+			continue
 		}
-	}
-	s.mu.Unlock()
-	if !living {
-		if s.rand.n(4) == 0 || len(now) == simNodes {
-			before := rec.Revived
-			_, _ = groups.Revive(s.ctx, g, func(d string) string { return now[d] })
-			if rec, _, _ = groups.Get(s.ctx, g); rec.Revived != before {
-				s.revived(g)
-			}
-		}
-		return
-	}
-	for _, m := range slices.Concat(rec.Members, rec.Joining) {
-		if i, ok := now[m.Disk]; ok && i != m.Incarnation && s.rand.n(2) == 0 {
-			_, _ = groups.Remove(s.ctx, g, m, 1)
-		}
-	}
-	if s.rand.n(100) < s.move && !s.quietNow() {
+		g := simNumbers[s.rand.n(simGroups)]
+		rec, _ := s.state.Group(g)
 		all := slices.Concat(rec.Members, rec.Joining)
-		_, _ = groups.Remove(s.ctx, g, all[s.rand.n(len(all))], 1+s.rand.n(2))
-	} else if len(rec.Members)+len(rec.Joining) < simCopies || s.rand.n(20) == 0 && !s.quietNow() {
-		id := s.rand.n(simNodes)
-		if i, ok := now[diskName(id)]; ok {
-			_, _ = groups.Add(s.ctx, g, diskName(id), i)
+		if _, err := groups.Remove(s.ctx, g, all[s.rand.n(len(all))], s.state.View().Needed(simCopies)); err == nil {
+			s.count("removed for nothing")
 		}
-	} else if len(rec.Members) > simCopies {
-		_, _ = groups.Remove(s.ctx, g, rec.Members[s.rand.n(len(rec.Members))], 2)
 	}
 }
 
-// revived notes that what was not flushed may be lost.
-func (s *sim) revived(g int) {
-	var blocks []int
-	for b := range simBlocks {
-		if GroupOf(disk.Object{Family: simFamily, Index: uint64(b / simPer)}, simCopies, simGroups) == g {
-			blocks = append(blocks, b)
-		}
-	}
-	s.mu.Lock()
-	begin := s.dead[g]
-	s.dead[g] = 0
-	s.stats["revived"]++
-	s.mu.Unlock()
-	s.record(op{kind: loses, begin: begin, who: "revive"}, blocks...)
-	// Those that came back may have died meanwhile.
-	s.lookForLoss()
+// weigh gives the disk of a node a weight.
+func (s *sim) weigh(node int, weight int64) {
+	put(s.t, s.store, map[string]record.Record{record.DiskKey(diskName(node)): record.Disk{ID: diskName(node), Node: nodeName(node), Weight: weight}})
 }
 
 // faults does harm until it is over.
@@ -113,6 +69,9 @@ func (s *sim) faults(d time.Duration) {
 	s.mu.Lock()
 	s.quiet = true
 	s.mu.Unlock()
+	for id := range simNodes {
+		s.weigh(id, 1)
+	}
 }
 
 func (s *sim) heal() {
@@ -128,14 +87,9 @@ func (s *sim) heal() {
 
 // crashGroup restarts all that has a group: who serves it may go on.
 func (s *sim) crashGroup(g int) {
-	rec, _, err := (&Groups{s.store}).Get(s.ctx, g)
-	if err != nil {
-		return
-	}
+	rec, _ := s.state.Group(g)
 	for _, m := range rec.Members {
-		var id int
-		fmt.Sscanf(m.Disk, "d%d", &id)
-		s.restart(id)
+		s.restart(nodeOf(m.Disk))
 	}
 }
 

@@ -54,6 +54,9 @@ func (m *Member) join(ctx context.Context, groups *Groups, number int) error {
 	j.stay(epoch)
 	s := m.sourceAt(rec, number, epoch)
 	j.begin(s.member)
+	if err := m.forget(ctx, number); err != nil {
+		return err
+	}
 	if err := m.pullAll(ctx, j, s); err != nil {
 		return err
 	}

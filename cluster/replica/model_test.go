@@ -54,6 +54,8 @@ type platter struct {
 	room int
 	// still: nothing takes time.
 	still bool
+	// flushed, if not nil, is called after each flush.
+	flushed func()
 }
 
 func newPlatter(r *chance) *platter {
@@ -266,7 +268,11 @@ func (d *modelDisk) Zero(ctx context.Context, at disk.At, off, n int64) error {
 }
 
 func (d *modelDisk) Flush(context.Context) error {
-	err := d.do(func() { d.p.durable = copyThings(d.p.now) })
+	var flushed func()
+	err := d.do(func() { d.p.durable, flushed = copyThings(d.p.now), d.p.flushed })
+	if flushed != nil {
+		flushed()
+	}
 	if err == nil && !d.p.still {
 		time.Sleep(time.Duration(d.p.rand.n(2000)) * time.Microsecond)
 	}
@@ -379,7 +385,7 @@ func (d *modelDisk) Repair(ctx context.Context, o disk.Object, revision uint64, 
 		return 0, err
 	}
 	for _, f := range fixes {
-		if _, ok := t.Version(f.Was.Version); !ok {
+		if _, ok := t.Version(f.Was.Version); !ok && f.Kind != disk.None {
 			return made, disk.ErrVersion
 		}
 		full := false

@@ -2,141 +2,13 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/strata-storage/strata/block"
-	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
-	"github.com/strata-storage/strata/cluster/family"
-	"github.com/strata-storage/strata/cluster/record"
 )
-
-// A mirror is an Agreed and a Trees that follows a store.
-type mirror struct {
-	mu          sync.Mutex
-	revision    coord.Revision
-	groups      map[string]record.Group
-	epochs      map[string]coord.Revision
-	attachments map[string]coord.Revision
-	tree        *family.Tree
-	changed     chan struct{}
-	needed      int
-}
-
-func newMirror() *mirror {
-	return &mirror{groups: map[string]record.Group{}, epochs: map[string]coord.Revision{}, attachments: map[string]coord.Revision{}, changed: make(chan struct{})}
-}
-
-// follow copies what is agreed until ctx ends.
-func (m *mirror) follow(ctx context.Context, store coord.Store) {
-	for ctx.Err() == nil {
-		list, at, err := store.List(ctx, "")
-		if err != nil {
-			continue
-		}
-		m.mu.Lock()
-		for _, e := range list {
-			m.put(coord.Event{Entry: e})
-		}
-		m.seen(at)
-		m.mu.Unlock()
-		for c, err := range store.Watch(ctx, "", at) {
-			if err != nil {
-				return
-			}
-			m.mu.Lock()
-			for _, e := range c.Events {
-				m.put(e)
-			}
-			m.seen(c.Revision)
-			m.mu.Unlock()
-		}
-	}
-}
-
-func (m *mirror) seen(r coord.Revision) {
-	m.revision = r
-	close(m.changed)
-	m.changed = make(chan struct{})
-}
-
-func (m *mirror) put(e coord.Event) {
-	kind, _, _ := strings.Cut(e.Key, "/")
-	switch kind {
-	case "group":
-		var g record.Group
-		if err := json.Unmarshal(e.Value, &g); err != nil {
-			panic(err)
-		}
-		m.groups[e.Key], m.epochs[e.Key] = g, e.Revision
-	case "attach":
-		m.attachments[e.Key] = e.Revision
-		if e.Deleted {
-			delete(m.attachments, e.Key)
-		}
-	case "tree":
-		var list []family.Version
-		if err := json.Unmarshal(e.Value, &list); err != nil {
-			panic(err)
-		}
-		t, err := family.New(uint64(e.Revision), list)
-		if err != nil {
-			panic(err)
-		}
-		m.tree = t
-	}
-}
-
-func (m *mirror) Group(number int) (record.Group, coord.Revision) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := record.GroupKey(number)
-	return m.groups[key], m.epochs[key]
-}
-
-func (m *mirror) Attachment(h Head) coord.Revision {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.attachments[record.AttachmentKey(h.Family, h.Version)]
-}
-
-func (m *mirror) Copies(family uint64) int {
-	if family != simFamily {
-		return 1
-	}
-	return simCopies
-}
-
-func (m *mirror) Needed(int) int { return max(1, m.needed) }
-
-func (m *mirror) Frozen(h Head) bool { return h.Version == simSnapshot }
-
-func (m *mirror) Wait(ctx context.Context, r coord.Revision) error {
-	for {
-		m.mu.Lock()
-		now, changed := m.revision, m.changed
-		m.mu.Unlock()
-		if now >= r {
-			return nil
-		}
-		if err := wait(ctx, changed); err != nil {
-			return err
-		}
-	}
-}
-
-func (m *mirror) Tree(ctx context.Context, _, revision uint64) (*family.Tree, error) {
-	if err := m.Wait(ctx, coord.Revision(revision)); err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.tree, nil
-}
 
 // A network is between nodes, which are numbers.
 type network struct {
@@ -324,3 +196,21 @@ func (w *wire) Raw(ctx context.Context, to To, o disk.Object, version uint64, at
 }
 
 var _ Peer = (*wire)(nil)
+
+// StartWrite is that of Starter.
+func (w *wire) StartWrite(ctx context.Context, r *Request, p []byte) Pending {
+	if w.n.rand.n(4) == 0 {
+		return nil
+	}
+	c := make(started, 1)
+	go func() { c <- w.Write(ctx, r, p) }()
+	return c
+}
+
+// A started is a write that is under way.
+type started chan error
+
+// Wait is that of Pending.
+func (s started) Wait(context.Context) error { return <-s }
+
+var _ Starter = (*wire)(nil)

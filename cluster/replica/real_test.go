@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
-	"testing/synctest"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -179,27 +176,5 @@ func (p *realStore) content(ctx context.Context) (things, error) {
 // TestRealDisks is TestSimulation with disks as they are.
 func TestRealDisks(t *testing.T) {
 	t.Parallel()
-	first, n := rand.Uint64(), 2*times()
-	if s := os.Getenv("REPLICA_SEED"); s != "" {
-		first, n = parseSeed(t, s), 1
-	}
-	if s := os.Getenv("REPLICA_SEEDS"); s != "" {
-		n, _ = strconv.Atoi(s)
-	}
-	for i := range n {
-		seed := first + uint64(i)
-		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				simulate(t, seed, func(r *chance) store { return newRealStore(r) })
-			})
-		})
-	}
-}
-
-func parseSeed(t *testing.T, s string) uint64 {
-	seed, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return seed
+	histories(t, 2, nil, func(r *chance) store { return newRealStore(r) })
 }

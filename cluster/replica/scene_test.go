@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,37 +20,94 @@ import (
 func scene(t *testing.T, f func(t *testing.T, s *sim)) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := &sim{t: t, rand: newChance(1), server: memory.NewServer(memory.Options{}), stats: map[string]int{}, dead: map[int]int64{}, climate: climates[0]}
+		s := &sim{t: t, rand: newChance(1), server: memory.NewServer(memory.Options{}), climate: climates[0], calm: true}
 		ctx, cancel := context.WithCancel(context.Background())
 		s.ctx = ctx
-		s.init(model)
-		defer func() {
-			cancel()
-			s.all.Wait()
-			s.net.all.Wait()
-			_ = s.store.Close()
-		}()
+		s.init(model, 2)
+		defer s.end(cancel)
 		f(t, s)
 	})
 }
 
-// attach makes a node the gateway.
-func (s *sim) attach(node int) (*Volume, error) {
+// attach makes a node the gateway of the first volume.
+func (s *sim) attach(node int) (*Volume, error) { return s.attachTo(node, 0) }
+
+// attachTo makes a node the gateway of a volume.
+func (s *sim) attachTo(node, volume int) (*Volume, error) {
 	p := s.process(node)
 	l, err := coord.NewLease(p.ctx, p.store, simTTL)
 	if err != nil {
 		return nil, err
 	}
 	s.all.Go(func() { <-p.ctx.Done(); _ = l.Revoke(p.ctx) })
-	h, tree, generation, err := claimHead(p, l)
+	v, err := s.attachBy(p, l, volume, nil)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, l.Revoke(p.ctx))
 	}
-	return Attach(p.ctx, Config{
-		Groups: &Groups{p.store}, Agreed: p.mirror, Trees: p.mirror, Peer: s.peer(p), Lease: l, Head: h, Generation: generation,
-		Tree: tree, Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
-		Limit: 3 * time.Second,
+	return v, nil
+}
+
+// release lets another gateway attach the volume at once.
+func (s *sim) release(v *Volume) {
+	s.t.Helper()
+	must(s.t, s.store.Revoke(s.ctx, v.c.Lease.ID()))
+}
+
+// edit changes the record of a group, as the steward does, and waits until all know it.
+func (s *sim) edit(group int, f func(g *record.Group, epoch coord.Revision)) record.Group {
+	s.t.Helper()
+	g, epoch, err := (&Groups{s.store}).Get(s.ctx, group)
+	must(s.t, err)
+	f(&g, epoch)
+	put(s.t, s.store, map[string]record.Record{record.GroupKey(group): g})
+	time.Sleep(100 * time.Millisecond)
+	return g
+}
+
+// drop removes a disk.
+func (s *sim) drop(group int, disk string) record.Group {
+	s.t.Helper()
+	return s.edit(group, func(g *record.Group, _ coord.Revision) {
+		is := func(m record.Member) bool { return m.Disk == disk }
+		g.Members, g.Joining = slices.DeleteFunc(g.Members, is), slices.DeleteFunc(g.Joining, is)
 	})
+}
+
+// add adds the disk of a node as a joining one.
+func (s *sim) add(group, node int) record.Group {
+	s.t.Helper()
+	return s.edit(group, func(g *record.Group, epoch coord.Revision) { g.Joining = append(g.Joining, s.joiner(node, epoch)) })
+}
+
+func (s *sim) joiner(node int, epoch coord.Revision) record.Member {
+	return record.Member{Disk: diskName(node), Incarnation: s.process(node).incarnation, Since: int64(epoch)}
+}
+
+// revive lets a group go on with the disks of some nodes.
+func (s *sim) revive(group int, nodes ...int) record.Group {
+	s.t.Helper()
+	return s.edit(group, func(g *record.Group, epoch coord.Revision) {
+		g.Members, g.Joining = nil, nil
+		g.Revived++
+		for _, id := range nodes {
+			g.Members = append(g.Members, s.joiner(id, epoch))
+		}
+	})
+}
+
+// joined waits until a group has so many members, and returns its record.
+func (s *sim) joined(group, members int) record.Group {
+	s.t.Helper()
+	for range 100 {
+		if rec, _ := s.state.Group(group); len(rec.Members) == members && len(rec.Joining) == 0 {
+			time.Sleep(100 * time.Millisecond)
+			return rec
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	rec, _ := s.state.Group(group)
+	s.t.Fatalf("group %#x should have %d members: %v", group, members, rec)
+	return rec
 }
 
 func content(v uint64) []byte {
@@ -69,7 +127,46 @@ func expect(t *testing.T, v *Volume, want uint64) {
 	}
 }
 
-func must(t *testing.T, err error) {
+// same reads block 0 from all members, and returns what they all have.
+func (s *sim) same(v *Volume) (value uint64) {
+	s.t.Helper()
+	rec, _ := v.c.Agreed.Group(groupOfBlock0)
+	defer func() { v.c.Near = nil }()
+	for i, m := range rec.Members {
+		v.c.Near = func(o record.Member) bool { return o == m }
+		p := make([]byte, disk.BlockSize)
+		must(s.t, v.ReadAt(s.ctx, p, 0, 0))
+		got, err := valueOf(p)
+		must(s.t, err)
+		if i > 0 && got != value {
+			s.t.Errorf("disk %s has %d in block 0, others have %d", m.Disk, got, value)
+		}
+		value = got
+	}
+	return value
+}
+
+// cut loses what one node sends to another one, and back if both.
+func (s *sim) cut(a, b int, both bool) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.net.cut[[2]int{a, b}] = true
+	if both {
+		s.net.cut[[2]int{b, a}] = true
+	}
+}
+
+// needed makes that how many disks writes need.
+func (s *sim) needed(n int) {
+	s.t.Helper()
+	f, _ := s.state.View().Families.Get(simFamily)
+	r := f.Volume.Record
+	r.MinCopies = n
+	put(s.t, s.store, map[string]record.Record{record.VolumeKey(simFamily): r})
+	time.Sleep(100 * time.Millisecond)
+}
+
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -91,15 +188,13 @@ func TestStaleLease(t *testing.T) {
 		must(t, err)
 		must(t, old.WriteAt(t.Context(), content(1), 0, 0))
 		for b := range simNodes {
-			s.net.mu.Lock()
-			s.net.cut[[2]int{a, b}], s.net.cut[[2]int{b, a}] = true, true
-			s.net.mu.Unlock()
+			s.cut(a, b, true)
 		}
 		s.process(a).store.Cut(true, true)
 		// Its own disk still answers it.
 		old.c.Near = nil
 		expect(t, old, 1)
-		if _, err := s.attach(a + 1); !errors.Is(err, ErrAttached) {
+		if _, err := s.attach(a + 1); !errors.Is(err, record.ErrInUse) {
 			t.Errorf("attaching while the lease lives: %v", err)
 		}
 		time.Sleep(2 * simTTL)
@@ -134,9 +229,8 @@ func TestNoRoom(t *testing.T) {
 		}
 		must(t, v.WriteAt(t.Context(), content(8), 0, 0))
 		expect(t, v, 8)
-		rec, _, err := (&Groups{s.store}).Get(s.ctx, groupOfBlock0)
-		if len(rec.Members) != simCopies || err != nil {
-			t.Errorf("a full disk was removed: %v, %v", rec, err)
+		if rec, _ := s.state.Group(groupOfBlock0); len(rec.Members) != simCopies {
+			t.Errorf("a full disk was removed: %v", rec)
 		}
 	})
 }
@@ -160,26 +254,16 @@ func TestPowerLoss(t *testing.T) {
 		if err := v.Flush(t.Context()); !errors.Is(err, ErrTooFew) && !errors.Is(err, ErrIncarnation) {
 			t.Errorf("flush without disks: %v", err)
 		}
-		groups := &Groups{s.store}
-		_, err = groups.Revive(s.ctx, groupOfBlock0, func(d string) string {
-			for id := range simNodes {
-				if p := s.process(id); p.name == d {
-					return p.incarnation
-				}
-			}
-			return ""
-		})
-		must(t, err)
+		s.revive(groupOfBlock0, nodeOfBlock0, (nodeOfBlock0+1)%simNodes, (nodeOfBlock0+2)%simNodes)
 		// The other group has lost two.
 		other := record.GroupOf(simCopies, 1-nodeOfBlock0)
-		rec, _, err := groups.Get(s.ctx, other)
-		must(t, err)
+		rec, _ := s.state.Group(other)
 		for _, m := range rec.Members {
-			if !s.lives(m) {
-				_, err := groups.Remove(s.ctx, other, m, 1)
-				must(t, err)
+			if s.process(nodeOf(m.Disk)).incarnation != m.Incarnation {
+				s.drop(other, m.Disk)
 			}
 		}
+		s.needed(1) // one is left there
 		time.Sleep(time.Second)
 		for range 2 {
 			if err := v.Flush(t.Context()); !errors.Is(err, ErrLost) {
@@ -187,8 +271,7 @@ func TestPowerLoss(t *testing.T) {
 			}
 		}
 		must(t, v.Close())
-		time.Sleep(2 * simTTL)
-		must(t, Release(s.ctx, s.store, v.c.Head, v.c.Generation))
+		s.release(v)
 		v, err = s.attach(outside % simNodes)
 		must(t, err)
 		p, q := make([]byte, disk.BlockSize), make([]byte, disk.BlockSize)
@@ -212,52 +295,14 @@ func TestPowerLoss(t *testing.T) {
 func TestLoneWrite(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		first, outside := nodeOfBlock0, (nodeOfBlock0+3)%simNodes
+		v := s.clean(outside, 1)
+		s.halfWritten(v, outside, 2, (first+1)%simNodes, (first+2)%simNodes)
+		s.add(groupOfBlock0, outside)
+		rec := s.joined(groupOfBlock0, simCopies+1)
+		s.drop(groupOfBlock0, rec.Members[0].Disk)
 		v, err := s.attach(outside)
 		must(t, err)
-		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
-		must(t, v.Flush(t.Context()))
-		_, err = v.Tidy(t.Context())
-		must(t, err)
-		s.net.mu.Lock()
-		for i := 1; i < simCopies; i++ {
-			s.net.cut[[2]int{outside, (first + i) % simNodes}] = true
-		}
-		s.net.mu.Unlock()
-		s.process(outside).store.Cut(true, true)
-		written := make(chan error)
-		go func() { written <- v.WriteAt(t.Context(), content(2), 0, 0) }()
-		time.Sleep(100 * time.Millisecond)
-		v.cancel(errDead)
-		if err := <-written; err == nil {
-			t.Error("one copy was enough")
-		}
-		s.heal()
-		time.Sleep(2 * simTTL)
-		must(t, Release(s.ctx, s.store, v.c.Head, v.c.Generation))
-		groups := &Groups{s.store}
-		_, err = groups.Add(s.ctx, groupOfBlock0, diskName(outside), s.process(outside).incarnation)
-		must(t, err)
-		time.Sleep(time.Second)
-		rec, _, err := groups.Get(s.ctx, groupOfBlock0)
-		must(t, err)
-		if len(rec.Members) != simCopies+1 {
-			t.Fatalf("it has not joined: %v", rec)
-		}
-		_, err = groups.Remove(s.ctx, groupOfBlock0, rec.Members[0], 1)
-		must(t, err)
-		time.Sleep(100 * time.Millisecond)
-		v, err = s.attach(outside)
-		must(t, err)
-		seen := map[string]bool{}
-		for _, m := range rec.Members[1:] {
-			v.c.Near = func(o record.Member) bool { return o == m }
-			p := make([]byte, disk.BlockSize)
-			must(t, v.ReadAt(t.Context(), p, 0, 0))
-			seen[string(p)] = true
-		}
-		if len(seen) != 1 {
-			t.Error("copies differ")
-		}
+		s.same(v)
 	})
 }
 
@@ -269,7 +314,7 @@ func TestRot(t *testing.T) {
 		must(t, v.WriteAt(t.Context(), content(5), 0, 0))
 		must(t, v.Flush(t.Context()))
 		p := s.nodes[nodeOfBlock0].store.(*platter) // the first member
-		o, k := disk.Object{Family: simFamily}, entryKey{1, 0}
+		o, k := disk.Object{Family: simFamily}, entryKey{v.c.Head.Version, 0}
 		p.mu.Lock()
 		c := p.now[o][k]
 		c.data = new([disk.BlockSize]byte)
@@ -328,35 +373,84 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-// A disk that was away while a version was deleted joins again.
-func TestPrepare(t *testing.T) {
+// A disk that was away while a version and a family were deleted joins again, and has
+// nothing of them then.
+func TestVanished(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		v, err := s.attach(3)
 		must(t, err)
 		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
-		groups := &Groups{s.store}
-		rec, _, err := groups.Get(s.ctx, groupOfBlock0)
-		must(t, err)
-		gone := rec.Members[2]
-		away := s.process((nodeOfBlock0 + 2) % simNodes)
-		if err := away.member.Prepare(s.ctx, groupOfBlock0, away.mirror); !errors.Is(err, block.ErrInvalid) {
-			t.Errorf("preparing a member: %v", err)
-		}
-		_, err = groups.Remove(s.ctx, groupOfBlock0, gone, 1)
-		must(t, err)
-		p := s.nodes[away.node].store.(*platter)
+		away := (nodeOfBlock0 + 2) % simNodes
+		s.drop(groupOfBlock0, diskName(away))
+		p := s.nodes[away].store.(*platter)
 		p.mu.Lock()
 		p.now.set(disk.Object{Family: simFamily}, entryKey{77, 0}, dataCell(content(3)))
-		p.mu.Unlock()
-		time.Sleep(100 * time.Millisecond)
-		must(t, away.member.Prepare(s.ctx, groupOfBlock0, away.mirror))
-		_, err = groups.Add(s.ctx, groupOfBlock0, gone.Disk, gone.Incarnation)
-		must(t, err)
-		time.Sleep(time.Second)
-		if rec, _, _ = groups.Get(s.ctx, groupOfBlock0); len(rec.Members) != simCopies {
-			t.Fatalf("it has not joined: %v", rec)
+		for i := range 50 {
+			p.now.set(disk.Object{Family: 99, Index: uint64(i)}, entryKey{1, 0}, dataCell(content(3)))
 		}
-		v.c.Near = func(m record.Member) bool { return m.Disk == gone.Disk }
+		p.mu.Unlock()
+		s.add(groupOfBlock0, away)
+		s.joined(groupOfBlock0, simCopies)
+		p.mu.Lock()
+		for o, cells := range p.now {
+			in := GroupOf(o, simCopies, simGroups) == groupOfBlock0
+			if _, stale := cells[entryKey{77, 0}]; stale || in && o.Family == 99 && len(cells) > 0 {
+				t.Errorf("object %v still has %v", o, cells)
+			}
+		}
+		p.mu.Unlock()
+		s.same(v)
+	})
+}
+
+// A write is acknowledged only if enough disks have it, joining ones included, and a
+// flush, too. Until then it waits, and fails after the limit.
+func TestTooFew(t *testing.T) {
+	scene(t, func(t *testing.T, s *sim) {
+		outside := (nodeOfBlock0 + 3) % simNodes
+		v, err := s.attach(outside)
+		must(t, err)
+		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
+		s.drop(groupOfBlock0, diskName((nodeOfBlock0+1)%simNodes))
+		s.drop(groupOfBlock0, diskName((nodeOfBlock0+2)%simNodes))
+		for what, f := range map[string]func() error{
+			"write": func() error { return v.WriteAt(t.Context(), content(2), 0, 0) },
+			"zero":  func() error { return v.Zero(t.Context(), 0, disk.BlockSize, 0) },
+			"flush": func() error { return v.Flush(t.Context()) },
+		} {
+			begin := time.Now()
+			if err := f(); !errors.Is(err, ErrTooFew) || time.Since(begin) < v.c.Limit {
+				t.Errorf("%s with one disk: %v after %v", what, err, time.Since(begin))
+			}
+		}
 		expect(t, v, 1)
+		if v.some.Load() != 0 {
+			t.Error("what was not sent is in doubt")
+		}
+		written := make(chan error, 2)
+		go func() {
+			written <- v.WriteAt(t.Context(), content(3), 0, 0)
+			written <- v.Flush(t.Context())
+		}()
+		time.Sleep(time.Second)
+		// It is enough that one joins; the pull does not get on.
+		s.cut(outside, nodeOfBlock0, true)
+		s.edit(groupOfBlock0, func(g *record.Group, epoch coord.Revision) {
+			g.Joining = []record.Member{s.joiner((nodeOfBlock0+1)%simNodes, epoch)}
+		})
+		s.heal()
+		must(t, <-written)
+		must(t, <-written)
+		expect(t, v, 3)
+		// As many as there can be are enough.
+		s.drop(groupOfBlock0, diskName((nodeOfBlock0+1)%simNodes))
+		for id := range simNodes {
+			if id != nodeOfBlock0 {
+				s.weigh(id, 0)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		must(t, v.WriteAt(t.Context(), content(4), 0, 0))
+		must(t, v.Flush(t.Context()))
 	})
 }

@@ -12,36 +12,35 @@ import (
 	"github.com/strata-storage/strata/cluster/record"
 )
 
-// settled attaches the volume once more and waits until all is equal and nothing is
-// marked any more.
+// settled attaches the volumes once more, and again, and waits until nothing is marked
+// any more and all is equal.
 func (s *sim) settled() {
-	var err error
-	for range 40 {
-		if p := s.process(s.rand.n(simNodes)); p != nil {
-			if err = s.settleOn(p); err == nil {
-				return
+	for i := range 2 * len(simVolumes) {
+		volume, all := i%len(simVolumes), i >= len(simVolumes)
+		var err error
+		for range 60 {
+			if p := s.process(s.rand.n(simNodes)); p != nil {
+				if err = s.settleOn(p, volume, all); err == nil {
+					break
+				}
 			}
+			sleep(s.ctx, time.Second)
 		}
-		sleep(s.ctx, time.Second)
+		if err != nil {
+			s.t.Errorf("volume %s did not come to rest: %v", simVolumes[volume], err)
+			return
+		}
 	}
-	s.t.Errorf("it did not come to rest: %v", err)
 }
 
-func (s *sim) settleOn(p *process) error {
+// settleOn attaches a volume and settles it. If all are settled, it compares all copies.
+func (s *sim) settleOn(p *process, volume int, all bool) (err error) {
 	l, err := coord.NewLease(p.ctx, p.store, simTTL)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = l.Revoke(p.ctx) }()
-	h, tree, generation, err := claimHead(p, l)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = Release(p.ctx, p.store, h, generation) }()
-	v, err := Attach(p.ctx, Config{
-		Groups: &Groups{p.store}, Agreed: p.mirror, Trees: p.mirror, Peer: s.peer(p), Lease: l, Head: h, Generation: generation,
-		Tree: tree, Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
-	})
+	defer func() { err = errors.Join(err, l.Revoke(p.ctx)) }()
+	v, err := s.attachBy(p, l, volume, nil)
 	if err != nil {
 		return err
 	}
@@ -53,7 +52,7 @@ func (s *sim) settleOn(p *process) error {
 		if err := v.ReadAt(p.ctx, q, int64(b)*disk.BlockSize, 0); err != nil {
 			return err
 		}
-		s.sawRead(o, []int{b}, q)
+		s.sawRead(volume, o, []int{b}, q)
 	}
 	if err := v.Flush(p.ctx); err != nil {
 		return err
@@ -61,23 +60,23 @@ func (s *sim) settleOn(p *process) error {
 	if _, err := v.Tidy(p.ctx); err != nil {
 		return err
 	}
+	if !all {
+		return nil // the other volume may have marked objects
+	}
 	if n, err := v.Tidy(p.ctx); err != nil || n > 0 {
 		return errors.Join(err, fmt.Errorf("%d objects are still marked", n))
 	}
-	return s.sameEverywhere(buf)
+	return s.sameEverywhere(volume, buf)
 }
 
 // sameEverywhere compares what the members have.
-func (s *sim) sameEverywhere(want []byte) error {
+func (s *sim) sameEverywhere(volume int, want []byte) error {
 	for _, g := range simNumbers {
-		rec, _, err := (&Groups{s.store}).Get(s.ctx, g)
-		if err != nil {
-			return err
-		}
-		if len(rec.Joining) > 0 || len(rec.Members) < simCopies {
+		rec, _ := s.state.Group(g)
+		if len(rec.Joining) > 0 || len(rec.Members) != simCopies {
 			return fmt.Errorf("group %d has %d members, %d join", g, len(rec.Members), len(rec.Joining))
 		}
-		if err := s.compare(g, rec.Members, want); err != nil {
+		if err := s.compare(g, rec.Members, volume, want); err != nil {
 			return err
 		}
 	}
@@ -85,11 +84,10 @@ func (s *sim) sameEverywhere(want []byte) error {
 }
 
 // compare compares the disks with each other, and with what the head reads.
-func (s *sim) compare(g int, members []record.Member, want []byte) error {
+func (s *sim) compare(g int, members []record.Member, volume int, want []byte) error {
 	var first things
 	for _, m := range members {
-		var id int
-		fmt.Sscanf(m.Disk, "d%d", &id)
+		id := nodeOf(m.Disk)
 		now, err := s.nodes[id].store.content(s.ctx)
 		if err != nil {
 			return err
@@ -107,39 +105,31 @@ func (s *sim) compare(g int, members []record.Member, want []byte) error {
 			}
 		}
 	}
-	list, _, err := versions(s.ctx, s.store)
-	if err != nil {
-		return err
-	}
-	for b := range simBlocks {
-		if GroupOf(disk.Object{Family: simFamily, Index: uint64(b / simPer)}, simCopies, simGroups) != g {
-			continue
-		}
-		head := first.read(b, list[len(list)-1].ID)
+	h, _ := s.state.View().Head(simVolumes[volume])
+	for _, b := range blocksOf(g) {
+		head := s.readFrom(first, b, h.Name.Record.Head)
 		if v, _ := valueOf(head); string(head) != string(want[b*disk.BlockSize:(b+1)*disk.BlockSize]) {
 			return fmt.Errorf("group %d, block %d has %d", g, b, v)
 		}
-		// A snapshot has what was read when it was made.
-		for _, o := range s.frozen {
-			v, err := valueOf(first.read(b, o.value))
-			if err != nil {
-				s.t.Errorf("block %d of snapshot %d: %v", b, o.value, err)
-			}
-			s.ops[b] = append(s.ops[b], op{kind: reads, value: v, begin: o.begin, end: o.end, who: o.who})
+		for _, of := range s.frozen[volume] {
+			s.sawFrozen(volume, b, of, s.readFrom(first, b, of.version))
 		}
 	}
 	return nil
 }
 
-// read returns what a version reads at a block; each is the child of the one before.
-func (t things) read(b int, version uint64) []byte {
-	for ; version > 0; version-- {
+// readFrom reads what a version has at a block of a disk.
+func (s *sim) readFrom(t things, b int, version uint64) []byte {
+	f, _ := s.state.View().Families.Get(simFamily)
+	for version > 0 {
 		switch c := t[disk.Object{Family: simFamily, Index: uint64(b / simPer)}][entryKey{version, uint32(b % simPer)}]; c.kind {
 		case disk.Data:
 			return c.data[:]
 		case disk.Hole:
 			return make([]byte, disk.BlockSize)
 		}
+		v, _ := f.Versions.Get(version)
+		version = v.Parent
 	}
 	return make([]byte, disk.BlockSize)
 }

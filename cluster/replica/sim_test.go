@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"sync"
@@ -11,8 +10,8 @@ import (
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/coord/memory"
-	"github.com/strata-storage/strata/cluster/family"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/steward"
 )
 
 const (
@@ -23,36 +22,39 @@ const (
 	simPer    = 4 // blocks of an object
 	simFamily = 1
 
-	simSnapshot = 7 // a version that is one
-
 	simTTL     = 3 * time.Second
 	simObjects = simBlocks / simPer
 )
 
+// simVolumes are an origin and its clone: two heads of one family.
+var simVolumes = [...]string{"v", "c"}
+
 // simNumbers are the numbers of the groups.
 var simNumbers = [simGroups]int{record.GroupOf(simCopies, 0), record.GroupOf(simCopies, 1)}
+
+// simSteward is how fast the steward is.
+var simSteward = steward.Options{Grace: 2 * time.Second, Urgent: time.Second, Revive: 500 * time.Millisecond, Hold: 300 * time.Millisecond}
 
 // A climate is what makes histories differ in kind.
 type climate struct {
 	blocks  int           // that are used
 	think   time.Duration // between requests, at most
-	rounds  time.Duration // between the steward's rounds, at most
-	move    int           // per cent of rounds that remove a living disk, for nothing
+	stir    time.Duration // between changes of groups and weights for nothing, at most
 	latency time.Duration // of a message, at most
 	fault   time.Duration // between faults, at most
 	length  time.Duration
 }
 
 var climates = []climate{
-	{blocks: simBlocks, think: 20 * time.Millisecond, rounds: time.Second, move: 5, latency: time.Millisecond, fault: time.Second, length: 60 * time.Second},
+	{blocks: simBlocks, think: 20 * time.Millisecond, stir: 10 * time.Second, latency: time.Millisecond, fault: time.Second, length: 60 * time.Second},
 	// Disks come and go while everybody writes the same.
-	{blocks: 8, think: 3 * time.Millisecond, rounds: 100 * time.Millisecond, move: 40, latency: 10 * time.Millisecond, fault: 4 * time.Second, length: 40 * time.Second},
-	{blocks: 4, think: 3 * time.Millisecond, rounds: 200 * time.Millisecond, move: 20, latency: 20 * time.Millisecond, fault: 2 * time.Second, length: 40 * time.Second},
+	{blocks: 8, think: 3 * time.Millisecond, stir: 200 * time.Millisecond, latency: 10 * time.Millisecond, fault: 4 * time.Second, length: 40 * time.Second},
+	{blocks: 4, think: 3 * time.Millisecond, stir: time.Second, latency: 20 * time.Millisecond, fault: 2 * time.Second, length: 40 * time.Second},
 	// Everything fails all the time.
-	{blocks: 8, think: 10 * time.Millisecond, rounds: 300 * time.Millisecond, move: 10, latency: 5 * time.Millisecond, fault: 800 * time.Millisecond, length: 40 * time.Second},
+	{blocks: 8, think: 10 * time.Millisecond, stir: 3 * time.Second, latency: 5 * time.Millisecond, fault: 800 * time.Millisecond, length: 40 * time.Second},
 }
 
-// A sim is a cluster with one volume.
+// A sim is a cluster with a volume and its clone.
 type sim struct {
 	climate
 	t      *testing.T
@@ -60,20 +62,32 @@ type sim struct {
 	ctx    context.Context
 	server *memory.Server
 	store  *memory.Client // of the simulation itself
+	state  *record.State  // of it, too
 	net    *network
 	all    sync.WaitGroup
+	// calm: nodes have no steward.
+	calm bool
 
 	mu     sync.Mutex
 	nodes  [simNodes]*simNode
-	ops    [simBlocks][]op
+	ops    [len(simVolumes)][simBlocks][]op
 	clock  int64
 	next   uint64
-	dead   map[int]int64 // when all members of a group had died
 	stats  map[string]int
 	quiet  bool // no more faults
 	stop   bool // no more requests
 	writer int  // gateways that serve, for names
-	frozen []op // snapshots: the value is the version
+	// revived is how often groups were, and losses what that may have undone for a
+	// volume since it was attached.
+	revived map[int]uint64
+	losses  [len(simVolumes)][]loss
+	frozen  [len(simVolumes)][]snap
+}
+
+// A snap is a snapshot: made between two moments, with a tree that has it.
+type snap struct {
+	version, tree uint64
+	begin, end    int64
 }
 
 // A simNode is a machine: the store survives, the rest is the process.
@@ -87,17 +101,27 @@ type simNode struct {
 // A process is one run of a node.
 type process struct {
 	node        int
-	name        string
+	name        string // of the disk
 	incarnation string
 	ctx         context.Context
 	kill        context.CancelFunc
 	store       *memory.Client
-	mirror      *mirror
+	revives     coord.Store // the same, watched
+	state       *record.State
+	agreed      records
+	catalog     record.Catalog
 	member      *Member
 	disk        Disk
 }
 
 func diskName(node int) string { return fmt.Sprintf("d%d", node) }
+func nodeName(node int) string { return fmt.Sprintf("n%d", node) }
+
+// nodeOf is the node of a disk.
+func nodeOf(disk string) (node int) {
+	fmt.Sscanf(disk, "d%d", &node)
+	return node
+}
 
 // upTo is some time.
 func (s *sim) upTo(d time.Duration) time.Duration {
@@ -118,7 +142,8 @@ func (s *sim) count(what string) {
 	s.stats[what]++
 }
 
-func (s *sim) record(o op, blocks ...int) {
+// record notes what was done with blocks of a volume.
+func (s *sim) record(volume int, o op, blocks ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if o.end != never {
@@ -126,7 +151,7 @@ func (s *sim) record(o op, blocks ...int) {
 		o.end = s.clock
 	}
 	for _, b := range blocks {
-		s.ops[b] = append(s.ops[b], o)
+		s.ops[volume][b] = append(s.ops[volume][b], o)
 	}
 }
 
@@ -159,12 +184,17 @@ func (s *sim) start(id int) {
 	p.ctx, p.kill = context.WithCancel(s.ctx)
 	p.store = s.server.Client(memory.ClientOptions{Patience: time.Second})
 	p.store.Delay(func() time.Duration { return time.Duration(s.rand.n(1500)) * time.Microsecond })
-	p.mirror = newMirror()
-	p.mirror.needed = 2
-	s.all.Go(func() { p.mirror.follow(p.ctx, p.store) })
-	p.disk = n.store.open(s, p.mirror)
+	p.revives = revivals{p.store, s}
+	p.catalog.Store = p.store
+	var err error
+	if p.state, err = record.Follow(p.ctx, p.store); err != nil {
+		s.t.Errorf("reading the records: %v", err)
+		return
+	}
+	p.agreed = records{p.state}
+	p.disk = n.store.open(s, p.agreed)
 	p.member = NewMember(MemberConfig{
-		ID: p.name, Incarnation: p.incarnation, Disk: p.disk, Agreed: p.mirror, Clock: p.store.Clock(),
+		ID: p.name, Incarnation: p.incarnation, Disk: p.disk, Agreed: p.agreed, Clock: p.store.Clock(),
 		Groups: simGroups, Peer: s.peer(p), Patience: patience,
 		Pace: func(ctx context.Context, _ int64) error { sleep(ctx, s.upTo(10*time.Millisecond)); return nil },
 	})
@@ -177,21 +207,30 @@ func (s *sim) start(id int) {
 	}
 }
 
-// keepAlive lets others know of a process.
+// keepAlive lets others know of a process, which takes part in the election of the
+// steward meanwhile.
 func (s *sim) keepAlive(p *process) {
+	key := record.RunKey(nodeName(p.node))
+	value, err := record.Encode(key, record.Run{Incarnation: p.incarnation})
+	must(s.t, err)
 	for p.ctx.Err() == nil {
 		l, err := coord.NewLease(p.ctx, p.store, simTTL)
 		if err != nil {
 			continue
 		}
-		_, err = p.store.Txn(p.ctx, coord.Txn{Then: []coord.Op{coord.PutLeased(l.ID(), "run/"+p.name, []byte(p.incarnation))}})
-		if err != nil {
+		if _, err = p.store.Txn(p.ctx, coord.Txn{Then: []coord.Op{coord.PutLeased(l.ID(), key, value)}}); err != nil {
 			_ = l.Revoke(p.ctx)
 			continue
 		}
-		select {
-		case <-l.Lost():
-		case <-p.ctx.Done():
+		if s.calm {
+			select {
+			case <-l.Lost():
+			case <-p.ctx.Done():
+			}
+		} else {
+			_ = steward.New(steward.Config{Store: p.revives, State: p.state, Lease: l, Node: nodeName(p.node), Options: simSteward}).Run(p.ctx)
+		}
+		if p.ctx.Err() != nil {
 			_ = l.Revoke(p.ctx) // stops the keeper; the entry goes or stays
 		}
 	}
@@ -200,12 +239,10 @@ func (s *sim) keepAlive(p *process) {
 // peer returns how a process gets to disks.
 func (s *sim) peer(p *process) func(record.Member) Peer {
 	return func(m record.Member) Peer {
-		var to int
-		fmt.Sscanf(m.Disk, "d%d", &to)
 		if m.Disk == p.name && m.Incarnation == p.incarnation {
 			return p.member
 		}
-		return &wire{n: s.net, from: p.node, to: to, ctx: p.ctx}
+		return &wire{n: s.net, from: p.node, to: nodeOf(m.Disk), ctx: p.ctx}
 	}
 }
 
@@ -213,7 +250,7 @@ func (s *sim) peer(p *process) func(record.Member) Peer {
 func (s *sim) join(p *process, group int) {
 	groups := &Groups{p.store}
 	for p.ctx.Err() == nil {
-		rec, _ := p.mirror.Group(group)
+		rec, _ := p.state.Group(group)
 		if slices.ContainsFunc(rec.Joining, func(m record.Member) bool { return m.Incarnation == p.incarnation }) {
 			if err := p.member.Join(p.ctx, groups, group); err == nil {
 				s.count("joined")
@@ -246,45 +283,29 @@ func (s *sim) crash(id int) {
 	s.nodes[id].store.crash()
 	p.kill()
 	_ = p.store.Close()
-	s.lookForLoss()
+	_ = p.state.Close()
 	s.count("crash")
 }
 
-// lookForLoss notes when the last member of a group has died.
-func (s *sim) lookForLoss() {
-	for _, g := range simNumbers {
-		rec, _, err := (&Groups{s.store}).Get(s.ctx, g)
-		if err != nil {
-			return
-		}
-		s.mu.Lock()
-		if s.dead[g] == 0 && !slices.ContainsFunc(rec.Members, s.lives) {
-			s.clock++
-			s.dead[g] = s.clock
-		}
-		s.mu.Unlock()
-	}
-}
-
-// lives reports whether the process of a member exists. mu is held.
-func (s *sim) lives(m record.Member) bool {
-	for _, n := range s.nodes {
-		if n.p != nil && n.p.incarnation == m.Incarnation {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *sim) init(newStore func(*chance) store) {
+func (s *sim) init(newStore func(*chance) store, needed int) {
+	s.revived, s.stats = map[int]uint64{}, map[string]int{}
 	s.store = s.server.Client(memory.ClientOptions{})
-	tree, _ := json.Marshal([]family.Version{{ID: 1}})
-	if _, err := s.store.Txn(s.ctx, coord.Txn{Then: []coord.Op{coord.Put("tree", tree)}}); err != nil {
-		s.t.Fatal(err)
-	}
+	list := map[string]record.Record{record.PoolKey: record.Pool{Cluster: fmt.Sprintf("%032x", 1), Format: record.Format, Groups: simGroups}}
 	for id := range simNodes {
 		s.nodes[id] = &simNode{id: id, store: newStore(s.rand)}
+		list[record.NodeKey(nodeName(id))] = record.Node{ID: nodeName(id), Zone: nodeName(id)}
+		list[record.DiskKey(diskName(id))] = record.Disk{ID: diskName(id), Node: nodeName(id), Weight: 100}
 	}
+	put(s.t, s.store, list)
+	c := record.Catalog{Store: s.store}
+	_, err := c.Create(s.ctx, simVolumes[0], record.Spec{Size: simBlocks << 12, ObjectSize: record.MinObjectSize, Copies: simCopies, MinCopies: needed})
+	must(s.t, err)
+	_, err = c.Snapshot(s.ctx, simVolumes[0], "begin", 0)
+	must(s.t, err)
+	_, err = c.Clone(s.ctx, simVolumes[0], "begin", simVolumes[1])
+	must(s.t, err)
+	s.state, err = record.Follow(s.ctx, s.store)
+	must(s.t, err)
 	s.net = &network{rand: s.rand, latency: s.latency, cut: map[[2]int]bool{}, member: func(node int) *Member {
 		if p := s.process(node); p != nil {
 			return p.member
@@ -298,33 +319,31 @@ func (s *sim) init(newStore func(*chance) store) {
 		cancel()
 		return dead
 	}}
-	for id := range simNodes {
-		s.start(id)
-	}
 	for _, g := range simNumbers {
 		var members []record.Member
 		for i := range simCopies {
 			id := (g + i) % simNodes
-			members = append(members, record.Member{Disk: diskName(id), Incarnation: s.process(id).incarnation})
+			members = append(members, record.Member{Disk: diskName(id), Incarnation: fmt.Sprintf("d%d.1", id)})
 		}
-		if _, err := (&Groups{s.store}).Create(s.ctx, g, members); err != nil {
-			s.t.Fatal(err)
-		}
+		put(s.t, s.store, map[string]record.Record{record.GroupKey(g): record.Group{Members: members}})
+	}
+	for id := range simNodes {
+		s.start(id)
 	}
 }
 
 // simulate runs one history.
-func simulate(t *testing.T, seed uint64, newStore func(*chance) store) map[string]int {
-	s := &sim{t: t, rand: newChance(seed), server: memory.NewServer(memory.Options{}), stats: map[string]int{}, dead: map[int]int64{}}
+func simulate(t *testing.T, seed uint64, newStore func(*chance) store) *sim {
+	s := &sim{t: t, rand: newChance(seed), server: memory.NewServer(memory.Options{})}
 	s.climate = climates[seed%uint64(len(climates))]
 	ctx, cancel := context.WithCancel(context.Background())
 	s.ctx = ctx
-	s.init(newStore)
-	s.all.Go(s.steward)
+	s.init(newStore, 1+s.rand.n(2))
 	var gateways sync.WaitGroup
-	for i := range 2 {
-		gateways.Go(func() { s.gateways(i) })
+	for range 2 {
+		gateways.Go(s.gateways)
 	}
+	s.all.Go(s.stirring)
 	s.faults(s.length)
 	sleep(ctx, 2*time.Second)
 	s.mu.Lock()
@@ -332,6 +351,12 @@ func simulate(t *testing.T, seed uint64, newStore func(*chance) store) map[strin
 	s.mu.Unlock()
 	gateways.Wait()
 	s.settled()
+	s.end(cancel)
+	return s
+}
+
+// end ends everything.
+func (s *sim) end(cancel context.CancelFunc) {
 	for id := range simNodes {
 		s.crash(id)
 	}
@@ -339,11 +364,5 @@ func simulate(t *testing.T, seed uint64, newStore func(*chance) store) map[strin
 	s.all.Wait()
 	s.net.all.Wait()
 	_ = s.store.Close()
-	for b := range s.ops {
-		if why := explain(s.ops[b]); why != "" {
-			t.Errorf("seed %d, block %d: %s", seed, b, why)
-			break
-		}
-	}
-	return s.stats
+	_ = s.state.Close()
 }
