@@ -10,6 +10,7 @@ import (
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/replica"
+	"github.com/strata-storage/strata/cluster/upkeep"
 	"github.com/strata-storage/strata/source"
 )
 
@@ -19,6 +20,7 @@ type disks map[string]*ownDisk
 // An ownDisk is a disk of this node.
 type ownDisk struct {
 	disk   *disk.Disk
+	kept   *upkeep.Disk
 	size   int64
 	member *replica.Member
 }
@@ -59,10 +61,12 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 	if got := own.UUID().String(); got != d.ID {
 		return fail(errors.Join(fmt.Errorf("it is the disk %s: %w", got, home.ErrOther), own.Close()))
 	}
-	return &ownDisk{own, slab.Info().Size, replica.NewMember(replica.MemberConfig{
-		ID: d.ID, Incarnation: n.incarnation, Disk: own, Agreed: agreed{n.state}, Clock: n.store.Clock(),
-		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer,
-	})}, nil
+	kept := upkeep.NewDisk(d.ID, slab.Info().Size, own, n.o.Upkeep)
+	kept.Member = replica.NewMember(replica.MemberConfig{
+		ID: d.ID, Incarnation: n.incarnation, Disk: kept, Agreed: agreed{n.state}, Clock: n.store.Clock(),
+		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer, Pace: kept.Pace,
+	})
+	return &ownDisk{own, kept, slab.Info().Size, kept.Member}, nil
 }
 
 // maxJoins bounds how many groups disks of a node join at the same time.
@@ -100,7 +104,8 @@ func (n *Node) join() {
 				all.Go(func() {
 					free <- struct{}{}
 					defer func() { <-free }()
-					if err := own.member.Join(n.ctx, groups, number); err != nil {
+					err := n.joinAs(own, number, func(ctx context.Context) error { return own.member.Join(ctx, groups, number) })
+					if err != nil {
 						n.o.Log.Debug("a disk could not join a group yet", "disk", m.Disk, "group", number, "error", err)
 					}
 					mu.Lock()

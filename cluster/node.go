@@ -15,8 +15,10 @@ import (
 	"github.com/strata-storage/strata/cluster/coord/etcd"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
+	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/steward"
+	"github.com/strata-storage/strata/cluster/upkeep"
 	"github.com/strata-storage/strata/cluster/wire"
 )
 
@@ -37,6 +39,8 @@ type Node struct {
 	listener    net.Listener
 	run         run
 	steward     atomic.Pointer[steward.Steward]
+	board       *job.Board
+	keeper      *upkeep.Keeper
 
 	// ctx is that of the work in the background.
 	ctx    context.Context
@@ -57,7 +61,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}}
+	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, board: job.NewBoard()}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx); err != nil {
 		n.cancel(err)
@@ -112,6 +116,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openDisks(ctx); err != nil {
 		return err
 	}
+	n.newKeeper()
 	n.later(func() error { n.work.Wait(); return nil })
 	if err := n.openPeers(ctx); err != nil {
 		return err
@@ -128,6 +133,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.work.Go(n.join)
 	n.work.Go(n.tend)
+	n.work.Go(func() { n.keeper.Run(n.ctx) })
 	return nil
 }
 

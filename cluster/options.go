@@ -12,6 +12,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/place"
 	"github.com/strata-storage/strata/cluster/steward"
+	"github.com/strata-storage/strata/cluster/upkeep"
 )
 
 // Options are the options of Start. Dir is needed.
@@ -53,6 +54,9 @@ type Options struct {
 
 	// Steward says how fast groups are moved and mended.
 	Steward steward.Options
+
+	// Upkeep says how often disks are compared and verified.
+	Upkeep upkeep.Options
 
 	// Version is what the program says it is.
 	Version string

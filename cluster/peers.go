@@ -45,6 +45,7 @@ func (n *Node) openPeers(context.Context) (err error) {
 			return nil
 		})),
 	}
+	n.wire.Operations[opAsk] = wire.Operation{Handler: n.answerAsked}
 	n.work.Go(func() {
 		if err := n.wire.Serve(n.listener); err != nil {
 			n.o.Log.Error("this node does not listen to others any more", "error", err)

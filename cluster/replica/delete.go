@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/record"
 )
 
 // A Deleter is what Delete and Left need of a *disk.Disk; see there.
@@ -126,4 +128,25 @@ func (m *Member) Discard(ctx context.Context, group int, epoch coord.Revision, o
 	}
 	defer g.turns.leave(epochOrder(epoch))
 	return m.c.Disk.Remove(ctx, o)
+}
+
+// Hashes is what hashes the objects of a group have, both included.
+func (m *Member) Hashes(group int) (from, to uint64) { return m.rangeOf(group) }
+
+// Renew makes a member a joining disk: what it has may not be what the others have, and by
+// joining again it gets that. The last member stays.
+func (s *Groups) Renew(ctx context.Context, number int, m record.Member) (coord.Revision, error) {
+	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
+		i := slices.Index(g.Members, m)
+		if i < 0 {
+			return false, nil
+		}
+		if len(g.Members) == 1 {
+			return false, fmt.Errorf("group %d has no member but disk %s: %w", number, m.Disk, ErrTooFew)
+		}
+		g.Members = slices.Delete(g.Members, i, i+1)
+		m.Since = int64(epoch)
+		g.Joining = append(g.Joining, m)
+		return true, nil
+	})
 }

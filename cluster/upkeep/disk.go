@@ -1,0 +1,160 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/job"
+	"github.com/strata-storage/strata/cluster/replica"
+)
+
+// maxRotten bounds how many blocks wait to be mended because clients have met them. What
+// is beyond that is found by the next scrub.
+const maxRotten = 256
+
+// A Disk is a disk of this node as clients use it: it tells the throttle of their requests,
+// and the keeper of what is wrong.
+type Disk struct {
+	*disk.Disk
+	// ID is how records name it, Size how large it is in bytes.
+	ID   string
+	Size int64
+	// Member is what others see of it. It is set before the keeper begins.
+	Member *replica.Member
+
+	throttle *job.Throttle
+	rotten   chan *disk.BlockError
+	// failure is why it counts as failed, nil if it does not. failing holds one when
+	// that is to be told.
+	failure    atomic.Pointer[error]
+	failing    chan struct{}
+	unreadable atomic.Int64
+	limit      int64
+
+	bad, mended atomic.Int64
+	mu          sync.Mutex
+	passes      map[uint64]*pass // by family
+}
+
+var _ replica.Disk = (*Disk)(nil)
+
+// NewDisk returns a disk of this node.
+func NewDisk(id string, size int64, d *disk.Disk, o Options) *Disk {
+	return &Disk{
+		Disk: d, ID: id, Size: size, throttle: job.NewThrottle(), rotten: make(chan *disk.BlockError, maxRotten),
+		failing: make(chan struct{}, 1), limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{},
+	}
+}
+
+// Read is that of disk.Disk, for a client.
+func (d *Disk) Read(ctx context.Context, at disk.At, p []byte, off int64) error {
+	d.throttle.Enter()
+	defer d.throttle.Leave()
+	err := d.Disk.Read(ctx, at, p, off)
+	if err != nil {
+		d.met(err, false)
+	}
+	return err
+}
+
+// Write is that of disk.Disk, for a client.
+func (d *Disk) Write(ctx context.Context, at disk.At, p []byte, off int64) error {
+	d.throttle.Enter()
+	defer d.throttle.Leave()
+	err := d.Disk.Write(ctx, at, p, off)
+	if err != nil {
+		d.met(err, true)
+	}
+	return err
+}
+
+// Zero is that of disk.Disk, for a client.
+func (d *Disk) Zero(ctx context.Context, at disk.At, off, n int64) error {
+	d.throttle.Enter()
+	defer d.throttle.Leave()
+	err := d.Disk.Zero(ctx, at, off, n)
+	if err != nil {
+		d.met(err, true)
+	}
+	return err
+}
+
+// Flush is that of disk.Disk, for a client.
+func (d *Disk) Flush(ctx context.Context) error {
+	d.throttle.Enter()
+	defer d.throttle.Leave()
+	err := d.Disk.Flush(ctx)
+	if err != nil {
+		d.met(err, true)
+	}
+	return err
+}
+
+// Pace is for replica.MemberConfig: a disk that joins a group waits for its turn. The
+// context is one of Joins.
+func (d *Disk) Pace(ctx context.Context, bytes int64) error {
+	j, ok := ctx.Value(joinKey{}).(*job.Job)
+	if !ok {
+		return nil
+	}
+	j.Add(0, bytes)
+	return j.Paced(ctx)
+}
+
+type joinKey struct{}
+
+// Joins returns a context for replica.Member.Join whose pulls are a job on the board
+// until it is ended.
+func (d *Disk) Joins(ctx context.Context, b *job.Board, group int) (context.Context, *job.Job) {
+	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "objects"}, d.throttle)
+	return context.WithValue(ctx, joinKey{}, j), j
+}
+
+// met notes an error that a request has met.
+func (d *Disk) met(err error, change bool) {
+	var bad *disk.BlockError
+	isBad := errors.As(err, &bad)
+	switch {
+	case errors.Is(err, disk.ErrFailed):
+		d.fail(err)
+	case isBad && errors.Is(err, disk.ErrUnfinished):
+	case isBad:
+		select {
+		case d.rotten <- bad:
+		default:
+		}
+		d.unread(bad)
+	case change && errors.Is(err, block.ErrIO) && !errors.Is(err, context.Canceled):
+		d.fail(err)
+	}
+}
+
+// unread counts blocks that cannot be read: with many of them a disk has failed. A block
+// with a wrong checksum could be read.
+func (d *Disk) unread(bad *disk.BlockError) {
+	if errors.Is(bad, disk.ErrRot) || errors.Is(bad, disk.ErrUnfinished) {
+		return
+	}
+	if d.unreadable.Add(1) == d.limit {
+		d.fail(bad)
+	}
+}
+
+// fail makes the disk count as failed.
+func (d *Disk) fail(err error) {
+	if d.failure.CompareAndSwap(nil, &err) {
+		d.failing <- struct{}{}
+	}
+}
+
+// Failure is why the disk counts as failed, nil if it does not.
+func (d *Disk) Failure() error {
+	if err := d.failure.Load(); err != nil {
+		return *err
+	}
+	return d.Disk.Err()
+}

@@ -1,0 +1,173 @@
+package upkeep
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// failurePrefix begins why a disk has failed where its node has found that out, and may
+// take it back.
+const failurePrefix = "I/O: "
+
+// look is how often a disk is asked how it is.
+const look = time.Second
+
+// watch is the goroutine that tells of a disk what everybody should know.
+func (k *Keeper) watch(ctx context.Context, d *Disk) {
+	k.until(ctx, func() error { return k.tell(ctx, d, nil) })
+	said := false
+	for saved := k.c.Store.Clock().Now(); ctx.Err() == nil; {
+		k.pauseFor(ctx, d, look)
+		if err := d.Failure(); err != nil && !said {
+			said = true
+			k.c.Log.Error("a disk has failed", "disk", d.ID, "error", err)
+			k.until(ctx, func() error { return k.tell(ctx, d, err) })
+		}
+		full := d.Stats().Full
+		if now := k.c.Store.Clock().Now(); now-saved >= k.o.Save || full != k.health(d.ID).Full {
+			saved = now
+			if err := k.save(ctx, d, func(*record.Health) {}); err != nil && ctx.Err() == nil {
+				k.c.Log.Debug("how a disk is could not be told", "disk", d.ID, "error", err)
+			}
+		}
+	}
+}
+
+// until tries f until it succeeds or ctx ends.
+func (k *Keeper) until(ctx context.Context, f func() error) {
+	for f() != nil && ctx.Err() == nil {
+		k.pause(ctx, look)
+	}
+}
+
+// pauseFor is pause that ends when the disk fails.
+func (k *Keeper) pauseFor(ctx context.Context, d *Disk, t time.Duration) {
+	over := make(chan struct{})
+	defer k.c.Store.Clock().AfterFunc(t, func() { close(over) })()
+	select {
+	case <-over:
+	case <-d.failing:
+	case <-ctx.Done():
+	}
+}
+
+// tell says in the record of a disk why it has failed, or that it has not: it could be
+// opened again.
+func (k *Keeper) tell(ctx context.Context, d *Disk, failure error) error {
+	text := ""
+	if failure != nil {
+		text = strings.ToValidUTF8(failurePrefix+failure.Error(), "?")
+		text = strings.ToValidUTF8(text[:min(len(text), 500)], "")
+	}
+	key := record.DiskKey(d.ID)
+	return k.change(ctx, key, func(e coord.Entry) (record.Record, error) {
+		if e.Revision == 0 {
+			return nil, nil // it was expelled
+		}
+		r, err := record.Decode[record.Disk](key, e.Value)
+		if err != nil || r.Failed == text || r.Failed != "" && !strings.HasPrefix(r.Failed, failurePrefix) {
+			return nil, err
+		}
+		if text == "" {
+			k.c.Log.Info("a disk that had failed is used again", "disk", d.ID, "failure", r.Failed)
+		}
+		r.Failed = text
+		return r, nil
+	})
+}
+
+// change replaces a record by what f makes of it, unless that is nil, and waits until the
+// copy shows it.
+func (k *Keeper) change(ctx context.Context, key string, f func(coord.Entry) (record.Record, error)) error {
+	for ctx.Err() == nil {
+		e, r, err := k.c.Store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		want, err := f(e)
+		if err != nil || want == nil {
+			return err
+		}
+		value, err := record.Encode(key, want)
+		if err != nil {
+			return err
+		}
+		t, err := k.c.Store.Txn(ctx, coord.Txn{If: []coord.Compare{coord.IfRevision(key, e.Revision)}, Then: []coord.Op{coord.Put(key, value)}})
+		if err != nil {
+			return err
+		}
+		if r = t.Revision; t.Done {
+			_, err = k.c.State.Wait(ctx, r)
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// health is what a disk has last said about itself.
+func (k *Keeper) health(id string) record.Health {
+	e, _ := k.c.State.View().Health.Get(id)
+	return e.Record
+}
+
+// save puts what a disk says about itself, with an edit of how far its scrubs are, if
+// that is worth it.
+func (k *Keeper) save(ctx context.Context, d *Disk, edit func(*record.Health)) error {
+	if d.Disk.Err() != nil {
+		return nil
+	}
+	key := record.HealthKey(d.ID)
+	return k.change(ctx, key, func(e coord.Entry) (record.Record, error) {
+		var was record.Health
+		if e.Revision != 0 {
+			// What cannot be read is said anew.
+			was, _ = record.Decode[record.Health](key, e.Value)
+		}
+		now := was
+		edit(&now)
+		s := d.Stats()
+		now.Size, now.Full = max(s.Size, 1), s.Full || s.MetaFull
+		// Small changes are not worth that everybody hears of them.
+		if diff := s.Used - was.Used; diff > s.Size/200 || -diff > s.Size/200 || now.Used > s.Size || now != was {
+			now.Used = s.Used
+		}
+		if now == was {
+			return nil, nil
+		}
+		return now, nil
+	})
+}
+
+// Order asks disks to begin with a scrub now, all if there are none: of their data, or of
+// digests only.
+func (k *Keeper) Order(ctx context.Context, data bool, disks ...string) error {
+	if len(disks) == 0 {
+		for id := range k.c.State.View().Disks.All() {
+			disks = append(disks, id)
+		}
+	}
+	now := time.Now().UTC().Round(0)
+	var errs []error
+	for _, id := range disks {
+		key := record.HealthKey(id)
+		errs = append(errs, k.change(ctx, key, func(e coord.Entry) (record.Record, error) {
+			h := record.Health{Size: 1}
+			if e.Revision != 0 {
+				var err error
+				if h, err = record.Decode[record.Health](key, e.Value); err != nil {
+					return nil, err
+				}
+			}
+			if h.Digests.Ordered = now; data {
+				h.Data.Ordered = now
+			}
+			return h, nil
+		}))
+	}
+	return errors.Join(errs...)
+}
