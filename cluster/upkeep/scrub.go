@@ -142,7 +142,7 @@ func (k *Keeper) scrubData(ctx context.Context, s *scrubbing) error {
 			list = append(list, x)
 		}
 		for _, x := range list {
-			if group, _, _, ok := k.groupOf(x.Object); ok && s.d.Member.Takes(group) {
+			if _, g, _, ok := k.groupOf(x.Object); ok && has(g, s.d.ID) {
 				if err := k.verify(ctx, s.d, s.job, x, &s.pass, true, nil); err != nil {
 					return err
 				}
