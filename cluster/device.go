@@ -33,6 +33,9 @@ func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
+	if err := d.hold.grow(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	named := d.info.Contexts
 	d.info = a.Info()
 	d.info.Contexts = named

@@ -61,6 +61,9 @@
 // Volumes and snapshots know what of them is allocated, and in the metadata contexts of
 // ChangedSince what is not shared with a snapshot of the volume; see disk.Disk.Map.
 //
+// A volume grows while it is open: the node that has attached it prepares the groups of
+// what is new, and serves it from then on; devices that were opened before keep their size.
+//
 // # Stopping
 //
 // Close flushes and gives up all attachments before anything else, so that other

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
 	"github.com/strata-storage/strata/cluster/replica"
@@ -27,6 +28,7 @@ const (
 	opFlush
 	opSnapshot
 	opMap
+	opGrow
 )
 
 const farHead = 36
@@ -51,7 +53,7 @@ func farErrors() []wire.ErrorCode {
 type far struct {
 	client *wire.Client
 	line   record.Line
-	info   block.Info
+	info   atomic.Pointer[block.Info]
 	broken atomic.Pointer[error]
 }
 
@@ -64,7 +66,8 @@ func (n *Node) openFar(ctx context.Context, node string, l record.Line, info blo
 	if err != nil {
 		return nil, err
 	}
-	f := &far{client: c, line: l, info: info}
+	f := &far{client: c, line: l}
+	f.info.Store(&info)
 	return f, f.do(ctx, wire.Call{Op: opOpen}, 0, 0, 0)
 }
 
@@ -107,7 +110,7 @@ func (f *far) Err() error {
 }
 
 // Info is that of block.Device.
-func (f *far) Info() block.Info { return f.info }
+func (f *far) Info() block.Info { return *f.info.Load() }
 
 // pieces calls do for parts that fit into a request.
 func pieces(off, n int64, do func(off, from, n int64) error) error {
@@ -124,7 +127,7 @@ func pieces(off, n int64, do func(off, from, n int64) error) error {
 
 // ReadAt is that of block.Device.
 func (f *far) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
-	if err := f.info.CheckRead(off, len(p)); err != nil {
+	if err := f.info.Load().CheckRead(off, len(p)); err != nil {
 		return err
 	}
 	return pieces(off, int64(len(p)), func(off, from, n int64) error {
@@ -134,7 +137,7 @@ func (f *far) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags
 
 // WriteAt is that of block.Device.
 func (f *far) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
-	if err := f.info.CheckWrite(off, len(p)); err != nil {
+	if err := f.info.Load().CheckWrite(off, len(p)); err != nil {
 		return err
 	}
 	return pieces(off, int64(len(p)), func(off, from, n int64) error {
@@ -144,7 +147,7 @@ func (f *far) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flag
 
 // Zero is that of block.Device.
 func (f *far) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := f.info.CheckChange(off, n); err != nil {
+	if err := f.info.Load().CheckChange(off, n); err != nil {
 		return err
 	}
 	return f.do(ctx, wire.Call{Op: opZero}, off, n, flags&^block.NoWait)
@@ -152,7 +155,7 @@ func (f *far) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
 
 // Trim is that of block.Device.
 func (f *far) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := f.info.CheckChange(off, n); err != nil {
+	if err := f.info.Load().CheckChange(off, n); err != nil {
 		return err
 	}
 	return f.do(ctx, wire.Call{Op: opTrim}, off, n, flags&^block.NoWait)
@@ -165,7 +168,7 @@ func (f *far) Flush(ctx context.Context) error {
 
 // Extents is that of block.Device.
 func (f *far) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
-	if err := f.info.CheckExtents(mc, off, n); err != nil {
+	if err := f.info.Load().CheckExtents(mc, off, n); err != nil {
 		return block.FailExtents(err)
 	}
 	return block.MergeExtents(f.Map(ctx, 0, off, n))
@@ -179,7 +182,7 @@ const (
 
 // Map is that of replica.Volume.
 func (f *far) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
-	if err := f.info.CheckRange(off, n); err != nil {
+	if err := f.info.Load().CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
 	}
 	return func(yield func(block.Extent, error) bool) {
@@ -240,7 +243,7 @@ func (f *far) Close() error {
 
 // farOperations are what this node does for others with the volumes it has attached.
 func (n *Node) farOperations(ops map[wire.Op]wire.Operation) map[wire.Op]wire.Operation {
-	for op := opOpen; op <= opMap; op++ {
+	for op := opOpen; op <= opGrow; op++ {
 		ops[op] = wire.Operation{Handler: n.serveFar}
 	}
 	return ops
@@ -309,6 +312,8 @@ func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) er
 		return v.Flush(ctx)
 	case opMap:
 		return sendMap(ctx, r, v, binary.BigEndian.Uint64(r.Head()[farHead:]), off, length)
+	case opGrow:
+		return h.serveGrow(ctx, coord.Revision(length))
 	case opSnapshot:
 		return h.snapshot(ctx, v, string(r.Head()[farHead:]), "")
 	}

@@ -51,7 +51,11 @@ type hold struct {
 	// revived is how often groups of the volume had been revived when it was got
 	// for the first time, and -1 before that.
 	revived int64
-	lost    error // why no device may go on
+	// counted is the size of the volume whose groups that counts.
+	counted int64
+	// called is what the volume was called when somebody last looked.
+	called atomic.Pointer[string]
+	lost   error // why no device may go on
 }
 
 // findLimit is how long a volume is looked for that a node has attached that does not
@@ -191,12 +195,13 @@ func (h *hold) use(ctx context.Context) (*active, error) {
 		return nil, err
 	}
 	// Whoever had it before may have acknowledged what was lost since.
-	now := h.revivals()
-	if h.revived >= 0 && now != h.revived && !errors.Is(why, replica.ErrRevived) {
+	v := h.n.state.View()
+	if h.revived >= 0 && h.revivals(v, h.counted) != h.revived && !errors.Is(why, replica.ErrRevived) {
 		_ = a.Close()
 		return nil, h.forsake(fmt.Errorf("while it was attached anew: %w", replica.ErrLost))
 	}
-	h.revived = now
+	name, _ := h.name(v)
+	h.revived, h.counted = h.revivals(v, name.Size), name.Size
 	h.active.Store(a)
 	return a, nil
 }
@@ -215,15 +220,13 @@ func (h *hold) forsake(why error) error {
 	return why
 }
 
-// revivals is how often groups of the volume were revived.
-func (h *hold) revivals() (sum int64) {
-	v := h.n.state.View()
+// revivals is how often groups of a volume of that size were revived.
+func (h *hold) revivals(v *record.View, size int64) (sum int64) {
 	f, _ := v.Families.Get(h.line.Family)
-	_, name, ok := nameOf(v, h.line)
-	if f == nil || !ok {
+	if f == nil {
 		return 0
 	}
-	for _, number := range groupsOf(f.Volume.Record, name.Size, v.Pool.Record.Groups) {
+	for _, number := range groupsOf(f.Volume.Record, size, v.Pool.Record.Groups) {
 		g, _ := v.Group(number)
 		sum += int64(g.Revived)
 	}

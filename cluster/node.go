@@ -133,6 +133,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.work.Go(n.join)
 	n.work.Go(n.tend)
+	n.work.Go(n.growOpen)
 	n.work.Go(func() { n.keeper.Run(n.ctx) })
 	return nil
 }

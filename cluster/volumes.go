@@ -154,15 +154,6 @@ func (n *Node) Rename(ctx context.Context, volume, to string) error {
 	return n.seen(ctx, h.Name.Revision, err)
 }
 
-// Grow makes a volume larger, for those who open it when nobody has it open.
-func (n *Node) Grow(ctx context.Context, volume string, size int64) error {
-	if err := n.letGo(ctx, volume); err != nil {
-		return fmt.Errorf("growing the volume %.200q: %w", volume, err)
-	}
-	h, err := n.catalog.Resize(ctx, volume, size, 0)
-	return n.seen(ctx, h.Name.Revision, err)
-}
-
 // Delete deletes a volume that nobody has open and that has no snapshots.
 func (n *Node) Delete(ctx context.Context, volume string) error {
 	if err := n.letGo(ctx, volume); err != nil {

@@ -25,16 +25,16 @@ func OpenFrozen(c Config) (*Frozen, error) {
 		return nil, err
 	}
 	v := newVolume(context.Background(), c)
-	v.info = block.Info{Size: c.Size, PreferredBlock: disk.BlockSize, ReadOnly: true, CheapExtents: true}
+	v.info.Store(&block.Info{Size: c.Size, PreferredBlock: disk.BlockSize, ReadOnly: true, CheapExtents: true})
 	return &Frozen{v}, nil
 }
 
 // Info is that of block.Device.
-func (f *Frozen) Info() block.Info { return f.v.info }
+func (f *Frozen) Info() block.Info { return f.v.Info() }
 
 // ReadAt is that of block.Device.
 func (f *Frozen) ReadAt(ctx context.Context, p []byte, off int64, _ block.Flags) error {
-	if err := f.v.info.CheckRead(off, len(p)); err != nil {
+	if err := f.v.info.Load().CheckRead(off, len(p)); err != nil {
 		return err
 	}
 	if err := f.v.gate.Enter(); err != nil {
@@ -119,17 +119,17 @@ func (f *Frozen) another(t *trial, avoid []record.Member, m record.Member, err e
 
 // WriteAt is that of block.Device.
 func (f *Frozen) WriteAt(_ context.Context, p []byte, off int64, _ block.Flags) error {
-	return f.v.info.CheckWrite(off, len(p))
+	return f.v.info.Load().CheckWrite(off, len(p))
 }
 
 // Zero is that of block.Device.
 func (f *Frozen) Zero(_ context.Context, off, n int64, _ block.Flags) error {
-	return f.v.info.CheckChange(off, n)
+	return f.v.info.Load().CheckChange(off, n)
 }
 
 // Trim is that of block.Device.
 func (f *Frozen) Trim(_ context.Context, off, n int64, _ block.Flags) error {
-	return f.v.info.CheckChange(off, n)
+	return f.v.info.Load().CheckChange(off, n)
 }
 
 // Flush is that of block.Device.
@@ -146,7 +146,7 @@ func (f *Frozen) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2
 	if err := f.Flush(ctx); err != nil {
 		return block.FailExtents(err)
 	}
-	return allocation(&f.v.info, mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return f.Map(ctx, 0, off, n) })
+	return allocation(f.v.info.Load(), mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return f.Map(ctx, 0, off, n) })
 }
 
 // Close is that of block.Device.

@@ -77,7 +77,7 @@ func (m *Member) mapped(ctx context.Context, r *Request, n int64, since uint64) 
 // may read as something else than in the version since, which is a snapshot of the
 // family, if that is not 0: extents with any of block.Hole, block.Zero and Changed.
 func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
-	if err := v.info.CheckRange(off, n); err != nil {
+	if err := v.info.Load().CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
 	}
 	return v.survey(off, n, func(off, n int64) ([]block.Extent, error) {
@@ -103,7 +103,7 @@ func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 // Map is that of Volume.
 func (f *Frozen) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
 	v := f.v
-	if err := v.info.CheckRange(off, n); err != nil {
+	if err := v.info.Load().CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
 	}
 	return v.survey(off, n, func(off, n int64) ([]block.Extent, error) {

@@ -99,26 +99,40 @@ func (v *Volume) prepareAll(ctx context.Context) error {
 	if err := v.inTime(ctx, func(ctx context.Context) error { return v.c.Agreed.Wait(ctx, v.c.Generation) }); err != nil {
 		return err
 	}
-	objects := (v.c.Size + v.c.ObjectSize - 1) / v.c.ObjectSize
-	for i := range objects {
-		if len(v.parts) == v.c.Count {
-			break
-		}
-		v.parts[v.groupOf(uint64(i))] = nil
-	}
-	groups := make([]int, 0, len(v.parts))
-	for g := range v.parts {
-		rec, _ := v.c.Agreed.Group(g)
-		v.parts[g] = &served{revived: rec.Revived, unflushed: true}
-		groups = append(groups, g)
-	}
-	slices.Sort(groups)
+	return v.prepareObjects(0, v.objects(v.c.Size))
+}
+
+// objects is how many there are in a volume of that size.
+func (v *Volume) objects(size int64) uint64 {
+	return (uint64(size) + uint64(v.c.ObjectSize) - 1) / uint64(v.c.ObjectSize)
+}
+
+// prepareObjects makes all groups ready that objects from one up to another are in, but
+// for those that are.
+func (v *Volume) prepareObjects(first, end uint64) error {
+	groups := v.newParts(first, end)
 	for _, g := range groups {
 		if err := v.steady(g, func(rec record.Group, epoch coord.Revision) error { return v.prepare(g, rec, epoch) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// newParts notes the groups of objects, and returns those that were not known.
+func (v *Volume) newParts(first, end uint64) (groups []int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i := first; i < end && len(v.parts) < v.c.Count; i++ {
+		g := v.groupOf(i)
+		if v.parts[g] == nil {
+			rec, _ := v.c.Agreed.Group(g)
+			v.parts[g] = &served{revived: rec.Revived, unflushed: true}
+			groups = append(groups, g)
+		}
+	}
+	slices.Sort(groups)
+	return groups
 }
 
 // prepare makes a group ready: its disks refuse other gateways, and what the head

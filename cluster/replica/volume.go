@@ -62,7 +62,8 @@ func (c *Config) check() error {
 type Volume struct {
 	c     Config
 	clock coord.Clock
-	info  block.Info
+	// info changes when the volume grows.
+	info atomic.Pointer[block.Info]
 	// ctx is that of calls to disks: those that have begun are not interrupted by
 	// clients.
 	ctx    context.Context
@@ -74,6 +75,9 @@ type Volume struct {
 	gate  block.Gate
 	// failure is why nothing works any more.
 	failure atomic.Pointer[error]
+
+	// growing is held while the volume grows.
+	growing sync.Mutex
 
 	mu    sync.Mutex
 	links map[linkKey]*link
@@ -121,7 +125,7 @@ func Attach(ctx context.Context, c Config) (*Volume, error) {
 // newVolume returns a volume of which nothing is ready.
 func newVolume(ctx context.Context, c Config) *Volume {
 	v := &Volume{c: c, clock: c.Groups.Store.Clock(), links: map[linkKey]*link{}, parts: map[int]*served{}, doubts: map[uint64]doubt{}}
-	v.info = InfoOf(c.Size)
+	v.info.Store(infoOf(c.Size))
 	v.ctx, v.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	v.head.Store(&heading{c.Head, c.Generation, c.Tree})
 	v.flusher.volume = v
@@ -134,12 +138,14 @@ func (v *Volume) groupOf(index uint64) int {
 }
 
 // InfoOf is what Info returns for a volume of that size.
-func InfoOf(size int64) block.Info {
-	return block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true, CheapExtents: true}
+func InfoOf(size int64) block.Info { return *infoOf(size) }
+
+func infoOf(size int64) *block.Info {
+	return &block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true, CheapExtents: true}
 }
 
 // Info is that of block.Device.
-func (v *Volume) Info() block.Info { return v.info }
+func (v *Volume) Info() block.Info { return *v.info.Load() }
 
 // Err returns nil, or why the volume does not work any more and has to be attached
 // anew.
@@ -213,7 +219,7 @@ func (v *Volume) lock(ctx context.Context, off, n int64, shared bool) (*rangeloc
 
 // ReadAt is that of block.Device.
 func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64, _ block.Flags) error {
-	if err := v.info.CheckRead(off, len(p)); err != nil {
+	if err := v.info.Load().CheckRead(off, len(p)); err != nil {
 		return err
 	}
 	if err := v.serve(ctx); err != nil {
@@ -258,7 +264,7 @@ func (v *Volume) readPart(index uint64, p []byte, at int64) error {
 
 // WriteAt is that of block.Device.
 func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
-	if err := v.info.CheckWrite(off, len(p)); err != nil {
+	if err := v.info.Load().CheckWrite(off, len(p)); err != nil {
 		return err
 	}
 	return v.change(ctx, off, int64(len(p)), flags, func() error {
@@ -316,7 +322,7 @@ func (v *Volume) Trim(ctx context.Context, off, n int64, flags block.Flags) erro
 }
 
 func (v *Volume) zero(ctx context.Context, off, n int64, flags block.Flags, edges bool) error {
-	if err := v.info.CheckChange(off, n); err != nil {
+	if err := v.info.Load().CheckChange(off, n); err != nil {
 		return err
 	}
 	// A range may be as long as the volume: others get their turn in between.
@@ -382,7 +388,7 @@ func (v *Volume) Extents(ctx context.Context, mc string, off, n int64) iter.Seq2
 		return block.FailExtents(err)
 	}
 	v.gate.Leave()
-	return allocation(&v.info, mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return v.Map(ctx, 0, off, n) })
+	return allocation(v.info.Load(), mc, off, n, func(off, n int64) iter.Seq2[block.Extent, error] { return v.Map(ctx, 0, off, n) })
 }
 
 // Close is that of block.Device. It does not release the head.
@@ -403,7 +409,7 @@ func (v *Volume) Freeze(ctx context.Context, f func(context.Context) (h Head, ge
 		return err
 	}
 	defer v.gate.Leave()
-	lock, err := v.lock(ctx, 0, max(1, v.c.Size), false)
+	lock, err := v.lock(ctx, 0, everything, false)
 	if err != nil {
 		return err
 	}
