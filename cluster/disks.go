@@ -52,6 +52,9 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 	if err != nil {
 		return fail(err)
 	}
+	if n.o.slab != nil {
+		slab = n.o.slab(slab)
+	}
 	own, err := disk.Open(ctx, disk.Config{
 		Slab: slab, Dir: n.home.Meta(d.Number), Trees: agreed{n.state}, Cache: n.o.Cache / 2, MetaCache: n.o.Cache / 2,
 	})

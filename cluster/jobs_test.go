@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -61,7 +60,7 @@ func wantBlocks(t testing.TB, nodes []*Node, want int64) {
 	}
 }
 
-// shift is one MiB in blocks.
+// mib is one MiB in blocks.
 const mib = 1 << 20 / 4096
 
 // What only a deleted snapshot had is freed on all disks, and later ones and clones keep
@@ -189,5 +188,3 @@ func cleaned(t testing.TB, nodes []*Node, want int64) {
 	}
 	wantBlocks(t, nodes, want)
 }
-
-var _ block.Device

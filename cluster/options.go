@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/place"
 	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/cluster/upkeep"
@@ -62,6 +63,9 @@ type Options struct {
 	Version string
 	// Log is told what an operator wants to know. Nil is nobody.
 	Log *slog.Logger
+
+	// slab, in tests, is put around the slabs of disks.
+	slab func(block.Device) block.Device
 }
 
 const (

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
 	"os"
@@ -20,18 +19,31 @@ import (
 // rot flips a bit of a block in the slab of a node, which has what fill has put at off.
 func rot(t testing.TB, n *Node, off int64, seed uint64) {
 	t.Helper()
+	at := whereIs(t, n, off, seed)
+	f, err := os.OpenFile(n.home.Slab(0), os.O_RDWR, 0)
+	must(t, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at+7)
+	must(t, err)
+	b[0] ^= 4
+	_, err = f.WriteAt(b, at+7)
+	must(t, err)
+}
+
+// whereIs is where the slab of a node has what fill has put at off.
+func whereIs(t testing.TB, n *Node, off int64, seed uint64) int64 {
+	t.Helper()
 	want := make([]byte, 4096)
 	blocktest.Fill(want, off, seed)
-	f, err := os.OpenFile(n.home.Slab(0), os.O_RDWR, 0)
+	f, err := os.Open(n.home.Slab(0))
 	must(t, err)
 	defer f.Close()
 	have := make([]byte, 1<<20)
 	for at := int64(0); ; at += int64(len(have)) {
 		k, err := f.ReadAt(have, at)
 		if i := bytes.Index(have[:k], want); i >= 0 {
-			_, err := f.WriteAt([]byte{want[7] ^ 4}, at+int64(i)+7)
-			must(t, err)
-			return
+			return at + int64(i)
 		}
 		if errors.Is(err, io.EOF) {
 			t.Fatalf("the slab does not have the block at %d", off)
@@ -233,5 +245,3 @@ func TestScrubGoesOn(t *testing.T) {
 		return false
 	})
 }
-
-var _ = context.Background

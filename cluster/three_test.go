@@ -26,13 +26,21 @@ func freeAddress(t testing.TB) string {
 // several starts a cluster of so many nodes.
 func several(t testing.TB, count int) []*Node {
 	t.Helper()
+	return severalWith(t, count, func(int, *Options) {})
+}
+
+// severalWith is several with other options of each.
+func severalWith(t testing.TB, count int, edit func(i int, o *Options)) []*Node {
+	t.Helper()
 	o := small(tempDir(t))
+	edit(0, &o)
 	o.Listen, o.Agreed, o.Door, o.Lease = "127.0.0.1:0", freeAddress(t), freeAddress(t), 2*time.Second
 	nodes := []*Node{start(t, o)}
 	token, err := nodes[0].Token(t.Context(), time.Minute)
 	must(t, err)
-	for range count - 1 {
+	for i := range count - 1 {
 		other := small(tempDir(t))
+		edit(i+1, &other)
 		other.Listen, other.Join, other.Token, other.Lease = "127.0.0.1:0", nodes[0].o.Door, token, o.Lease
 		nodes = append(nodes, start(t, other))
 	}

@@ -303,7 +303,7 @@ func (c *comparison) diverged(ctx context.Context, o disk.Object, list []standin
 		if !c.mend {
 			continue
 		}
-		if _, err := c.k.groups.Renew(ctx, c.group, s.m); err != nil {
+		if _, err := c.k.Renew(ctx, c.group, s.m); err != nil {
 			return err
 		}
 		c.pass.Mended++

@@ -117,3 +117,8 @@ func lives(v *record.View, m record.Member) bool {
 	r, _ := v.Runs.Get(d.Record.Node)
 	return d.Record.Failed == "" && r.Record.Incarnation != "" && r.Record.Incarnation == m.Incarnation
 }
+
+// Renew lets a member join its group again, which makes it equal to the others.
+func (k *Keeper) Renew(ctx context.Context, group int, m record.Member) (coord.Revision, error) {
+	return k.groups.Renew(ctx, group, m)
+}

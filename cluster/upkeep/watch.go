@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -28,8 +29,8 @@ func (k *Keeper) watch(ctx context.Context, d *Disk) {
 			k.c.Log.Error("a disk has failed", "disk", d.ID, "error", err)
 			k.until(ctx, func() error { return k.tell(ctx, d, err) })
 		}
-		full := d.Stats().Full
-		if now := k.c.Store.Clock().Now(); now-saved >= k.o.Save || full != k.health(d.ID).Full {
+		now, s, told := k.c.Store.Clock().Now(), d.Stats(), k.health(d.ID)
+		if now-saved >= k.o.Save || full(s) != told.Full || differ(s.Used, told.Used, s.Size/20) {
 			saved = now
 			if err := k.save(ctx, d, func(*record.Health) {}); err != nil && ctx.Err() == nil {
 				k.c.Log.Debug("how a disk is could not be told", "disk", d.ID, "error", err)
@@ -37,6 +38,12 @@ func (k *Keeper) watch(ctx context.Context, d *Disk) {
 		}
 	}
 }
+
+// full reports whether a disk has no room, or hardly any.
+func full(s disk.Stats) bool { return s.Full || s.MetaFull || s.Free < s.Size/64 }
+
+// differ reports whether two numbers differ by more than some.
+func differ(a, b, some int64) bool { return a-b > some || b-a > some }
 
 // until tries f until it succeeds or ctx ends.
 func (k *Keeper) until(ctx context.Context, f func() error) {
@@ -85,7 +92,7 @@ func (k *Keeper) tell(ctx context.Context, d *Disk, failure error) error {
 // copy shows it.
 func (k *Keeper) change(ctx context.Context, key string, f func(coord.Entry) (record.Record, error)) error {
 	for ctx.Err() == nil {
-		e, r, err := k.c.Store.Get(ctx, key)
+		e, _, err := k.c.Store.Get(ctx, key)
 		if err != nil {
 			return err
 		}
@@ -101,8 +108,8 @@ func (k *Keeper) change(ctx context.Context, key string, f func(coord.Entry) (re
 		if err != nil {
 			return err
 		}
-		if r = t.Revision; t.Done {
-			_, err = k.c.State.Wait(ctx, r)
+		if t.Done {
+			_, err = k.c.State.Wait(ctx, t.Revision)
 			return err
 		}
 	}
@@ -131,9 +138,9 @@ func (k *Keeper) save(ctx context.Context, d *Disk, edit func(*record.Health)) e
 		now := was
 		edit(&now)
 		s := d.Stats()
-		now.Size, now.Full = max(s.Size, 1), s.Full || s.MetaFull
+		now.Size, now.Full = max(s.Size, 1), full(s)
 		// Small changes are not worth that everybody hears of them.
-		if diff := s.Used - was.Used; diff > s.Size/200 || -diff > s.Size/200 || now.Used > s.Size || now != was {
+		if differ(s.Used, was.Used, s.Size/200) || now != was {
 			now.Used = s.Used
 		}
 		if now == was {
