@@ -20,8 +20,14 @@ type Observer struct {
 	nodes map[string]Node
 	last  []Group // of the last facts
 	held  map[Hold]time.Duration
-	// own are the epochs that changes of our own have made.
-	own map[int]coord.Revision
+	// own are the last changes of our own.
+	own map[int]ownChange
+}
+
+// An ownChange is what a change of our own has made of a group.
+type ownChange struct {
+	epoch   coord.Revision
+	joining []record.Member
 }
 
 // See looks at a view, at a time of the clock of all other ones.
@@ -66,19 +72,22 @@ func (o *Observer) disks(v *record.View) map[string]Disk {
 	return disks
 }
 
-// did notes that a change of our own has made that epoch.
-func (o *Observer) did(group int, epoch coord.Revision) {
+// did notes what a change of our own has made.
+func (o *Observer) did(group int, epoch coord.Revision, r record.Group) {
 	if o.own == nil {
-		o.own = map[int]coord.Revision{}
+		o.own = map[int]ownChange{}
 	}
-	o.own[group] = epoch
+	o.own[group] = ownChange{epoch, r.Joining}
 }
 
 // hold finds out who was removed by others while it was joining.
 func (o *Observer) hold(f *Facts) {
+	pause := Options{Hold: o.Hold}.withDefaults().Hold
 	held := map[Hold]time.Duration{}
 	for h, until := range o.held {
-		if until > f.Now {
+		// The reason may be gone with a process: before its lease was over, one that
+		// had been killed seemed to live.
+		if until > f.Now && f.since(h.Disk) <= until-pause {
 			held[h] = until
 		}
 	}
@@ -87,18 +96,27 @@ func (o *Observer) hold(f *Facts) {
 		for i < len(f.Groups) && f.Groups[i].Number < was.Number {
 			i++
 		}
-		if i == len(f.Groups) || f.Groups[i].Number != was.Number || f.Groups[i].Epoch == was.Epoch || f.Groups[i].Epoch == o.own[was.Number] {
+		if i == len(f.Groups) || f.Groups[i].Number != was.Number || f.Groups[i].Epoch == was.Epoch {
 			continue
 		}
+		own := o.own[was.Number]
+		if f.Groups[i].Epoch == own.epoch {
+			continue
+		}
+		// Others may have been faster than this look.
+		joining := was.Record.Joining
+		if own.epoch > was.Epoch && own.epoch < f.Groups[i].Epoch {
+			joining = own.joining
+		}
 		is := f.Groups[i].Record
-		for _, m := range was.Record.Joining {
+		for _, m := range joining {
 			if f.lives(m) && !slices.Contains(is.Joining, m) && !slices.Contains(is.Members, m) {
-				held[Hold{was.Number, m.Disk}] = f.Now + Options{Hold: o.Hold}.withDefaults().Hold
+				held[Hold{was.Number, m.Disk}] = f.Now + pause
 			}
 		}
 	}
 	for _, g := range f.Groups {
-		if own, ok := o.own[g.Number]; ok && g.Epoch >= own {
+		if own, ok := o.own[g.Number]; ok && g.Epoch >= own.epoch {
 			delete(o.own, g.Number)
 		}
 	}

@@ -259,7 +259,7 @@ func (s *Steward) make(ctx context.Context, lead *coord.Leadership, c Change) (*
 		return nil, r.Revision, nil
 	}
 	s.mu.Lock()
-	s.watcher.did(c.Group, r.Revision)
+	s.watcher.did(c.Group, r.Revision, c.Record)
 	s.mu.Unlock()
 	s.c.Log.Debug("changed a placement group", "change", c.Kind.String(), "group", c.Group, "disk", c.Disk, "why", c.Why, "epoch", int64(r.Revision))
 	return &c, r.Revision, nil

@@ -305,9 +305,10 @@ func TestHold(t *testing.T) {
 	t.Parallel()
 	o := &Observer{}
 	h := Hold{record.GroupOf(3, 1), "a"}
+	node := Node{Node: record.Node{ID: "a"}, Incarnation: "1"}
 	facts := func(now time.Duration, epoch coord.Revision, joining ...record.Member) *Facts {
 		f := &Facts{
-			Now: now, Nodes: map[string]Node{"a": {Node: record.Node{ID: "a"}, Incarnation: "1"}},
+			Now: now, Nodes: map[string]Node{"a": node},
 			Disks:  map[string]Disk{"a": {Disk: record.Disk{ID: "a", Node: "a"}}},
 			Groups: []Group{{Number: h.Group, Epoch: epoch, Record: record.Group{Joining: joining}}},
 		}
@@ -325,13 +326,28 @@ func TestHold(t *testing.T) {
 		t.Error("held for ever")
 	}
 	facts(4+time.Minute, 3, m)
-	o.did(h.Group, 4)
+	o.did(h.Group, 4, record.Group{})
 	facts(5+time.Minute, 3, m) // somebody asks before the copy shows it
 	facts(6+time.Minute, 4)
 	facts(7+time.Minute, 5, record.Member{Disk: "a", Incarnation: "0"})
 	facts(8+time.Minute, 6)
 	if len(o.held) != 0 {
 		t.Error("held after a change of our own, or because it was started anew")
+	}
+	facts(9+time.Minute, 7, m)
+	facts(10+time.Minute, 8)
+	if len(o.held) != 1 {
+		t.Error("not held the second time")
+	}
+	node.Incarnation, node.Since = "2", 11+time.Minute
+	facts(11+time.Minute, 8)
+	if len(o.held) != 0 {
+		t.Error("a process is held for what the one before was removed for")
+	}
+	o.did(h.Group, 9, record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "2"}}})
+	facts(12+time.Minute, 10)
+	if len(o.held) != 1 {
+		t.Error("not held after it was removed before it was seen")
 	}
 }
 
