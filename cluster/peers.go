@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
@@ -24,6 +25,8 @@ type peers struct {
 type otherNode struct {
 	link *wire.Link
 	peer *remote.Peer
+	// incarnation is of the process that was asked for last.
+	incarnation atomic.Pointer[string]
 }
 
 // openPeers lets this node reach others, and others this one.
@@ -84,7 +87,16 @@ func (n *Node) peer(m record.Member) replica.Peer {
 		return d.member
 	}
 	d, _ := n.state.View().Disks.Get(m.Disk)
-	return n.other(d.Record.Node).peer
+	return n.other(d.Record.Node).as(m.Incarnation).peer
+}
+
+// as says which process of the node is meant. What was so of the one before, that it did
+// not answer, must not be held against a new one.
+func (p *otherNode) as(incarnation string) *otherNode {
+	if last := p.incarnation.Swap(&incarnation); last == nil || *last != incarnation {
+		p.link.Again()
+	}
+	return p
 }
 
 // other is the way to another node.

@@ -70,6 +70,14 @@ func (l *Link) Client(ctx context.Context) (*Client, error) {
 	}
 }
 
+// Again lets the next request try to begin a session although that has just failed: the
+// node may be another one now.
+func (l *Link) Again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err, l.pause = nil, minPause
+}
+
 // Current returns the session if there is one that is of use, else nil.
 func (l *Link) Current() *Client {
 	if c := l.client.Load(); c != nil && c.usable.Load() {

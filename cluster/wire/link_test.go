@@ -59,7 +59,18 @@ func TestLinkBeginsAnew(t *testing.T) {
 		if n := dials.Load(); n < 10 || n > 20 {
 			t.Errorf("%d dials in 20 s", n)
 		}
-		// It comes back.
+		// It comes back, which somebody hears of.
+		server.Store(newServer())
+		l.Again()
+		if err := do(); err != nil {
+			t.Error(err)
+		}
+		server.Swap(nil).Close()
+		synctest.Wait()
+		for do() == nil || time.Since(began) < 25*time.Second {
+			time.Sleep(10 * time.Millisecond)
+		}
+		// It comes back, and nobody tells.
 		server.Store(newServer())
 		for time.Sleep(2 * time.Second); do() != nil; {
 			t.Fatal("it is not connected again")
