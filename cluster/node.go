@@ -243,10 +243,10 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	n.closing = true
 	n.mu.Unlock()
-	err := n.releaseAll(ctx)
-	n.run.leave(ctx)
+	n.releaseAll(ctx)
+	n.run.leave(ctx) // which gives up all that is still attached
 	if n.wire != nil {
 		_ = n.wire.Shutdown(ctx) // it cuts off who is still there
 	}
-	return errors.Join(err, n.end())
+	return n.end()
 }

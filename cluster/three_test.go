@@ -173,6 +173,19 @@ func TestLeaseLost(t *testing.T) {
 	}
 }
 
+// A volume that is opened while the node has lost its lease is attached with the next one.
+func TestAttachWithoutLease(t *testing.T) {
+	t.Parallel()
+	o := small(tempDir(t))
+	o.Lease = 2 * time.Second
+	n := start(t, o)
+	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: 1 << 20}))
+	must(t, n.store.Revoke(t.Context(), n.run.current().ID()))
+	dev := open(t, n, "vm1")
+	fill(t, dev, 0, 4096, 1)
+	must(t, dev.Flush(t.Context()))
+}
+
 // healthy waits until a process is a member of all groups.
 func healthy(t testing.TB, n *Node, incarnation string) {
 	t.Helper()
