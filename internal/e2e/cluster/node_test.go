@@ -1,0 +1,261 @@
+package cluster
+
+import (
+	"encoding/json"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/strata-storage/strata/cluster"
+	"github.com/strata-storage/strata/internal/peer"
+)
+
+// Ports of nodes.
+const (
+	peersPort  = ":7001"
+	agreedPort = ":7002"
+	doorPort   = ":7003"
+	nbdPort    = ":10809"
+)
+
+// A node is a host with a data directory, and the process that runs there, if one
+// does.
+type node struct {
+	t       testing.TB
+	name    string
+	host    *namespace
+	dir     string // data
+	sockets string
+	config  agentConfig
+	log     logBuffer
+	// How the process is started, if not as usual.
+	before []string
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{}
+	err   error // once ended
+}
+
+// newNode prepares a node. Its log is shown if the test fails.
+func newNode(t testing.TB, name string, host *namespace) *node {
+	t.Helper()
+	a := host.address()
+	n := &node{t: t, name: name, host: host, dir: dataDir(t), sockets: shortDir(t)}
+	n.config = agentConfig{
+		Options: cluster.Options{
+			Dir: filepath.Join(n.dir, "data"), Name: name, DiskSize: 1 << 30, Groups: 16, Lease: lease, Keep: lease,
+			Listen: a + peersPort, Agreed: a + agreedPort, Door: a + doorPort, Cache: 32 << 20,
+		},
+		Sockets: n.sockets, NBD: a + nbdPort,
+	}
+	t.Cleanup(func() {
+		n.kill()
+		if t.Failed() {
+			keepLog(t, name, n.log.String())
+		}
+	})
+	return n
+}
+
+// keepLog shows the end of a log, and keeps all of it.
+func keepLog(t testing.TB, name, text string) {
+	path := filepath.Join(os.TempDir(), "strata-"+strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".log")
+	err := os.WriteFile(path, []byte(text), 0o600)
+	var short []string
+	for line := range strings.Lines(text) {
+		if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "etcd") {
+			short = append(short, strings.TrimRight(line, "\n"))
+		}
+	}
+	t.Logf("the log of %s, all of it in %s (%v):\n%s", name, path, err, tail(strings.Join(short, "\n"), 30))
+}
+
+// dataDir is a directory in memory, where there is one.
+func dataDir(t testing.TB) string {
+	t.Helper()
+	if dir, err := os.MkdirTemp("/dev/shm", "strata-e2e"); err == nil {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		return dir
+	}
+	return t.TempDir()
+}
+
+// tmpfs is a directory that is full when there are so many bytes in it.
+func tmpfs(t testing.TB, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		peer.Cannot(t, "mount a tmpfs: %v; it takes root", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
+}
+
+// shortDir is a directory with a path that is short enough for sockets.
+func shortDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "e2e")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// begin starts the process.
+func (n *node) begin() {
+	n.t.Helper()
+	config, err := json.Marshal(n.config)
+	must(n.t, err)
+	self, err := os.Executable()
+	must(n.t, err)
+	words := append(append(n.host.enter(), n.before...), self)
+	cmd := exec.Command(peer.Need(n.t, words[0]), words[1:]...)
+	cmd.Env = append(os.Environ(), agentVar+"="+string(config))
+	cmd.Stdout, cmd.Stderr = &n.log, &n.log
+	must(n.t, cmd.Start())
+	ended := make(chan struct{})
+	n.mu.Lock()
+	n.cmd, n.ended = cmd, ended
+	n.mu.Unlock()
+	go func() {
+		err := cmd.Wait()
+		n.mu.Lock()
+		n.err = err
+		n.mu.Unlock()
+		close(ended)
+	}()
+}
+
+// start starts the process and waits until it serves.
+func (n *node) start() {
+	n.t.Helper()
+	n.begin()
+	n.ready()
+}
+
+func (n *node) ready() {
+	n.t.Helper()
+	until(n.t, n.name+" to serve", func() bool {
+		if !n.runs() {
+			n.t.Fatalf("%s has ended: %v", n.name, n.err)
+		}
+		_, err := n.ask("id")
+		return err == nil
+	})
+}
+
+// runs reports whether there is a process.
+func (n *node) runs() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd == nil {
+		return false
+	}
+	select {
+	case <-n.ended:
+		return false
+	default:
+		return true
+	}
+}
+
+func (n *node) signal(s syscall.Signal) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.cmd != nil {
+		n.cmd.Process.Signal(s)
+	}
+}
+
+// kill ends the process without warning.
+func (n *node) kill() {
+	n.mu.Lock()
+	ended := n.ended
+	n.mu.Unlock()
+	if ended != nil {
+		n.signal(syscall.SIGKILL)
+		<-ended
+	}
+}
+
+// freeze lets the process do nothing, thaw go on.
+func (n *node) freeze() { n.signal(syscall.SIGSTOP) }
+func (n *node) thaw()   { n.signal(syscall.SIGCONT) }
+
+// stop ends the process in good order.
+func (n *node) stop() {
+	n.t.Helper()
+	if !n.runs() {
+		return
+	}
+	n.signal(syscall.SIGTERM)
+	select {
+	case <-n.ended:
+	case <-time.After(patience):
+		n.signal(syscall.SIGQUIT)
+		n.t.Fatalf("%s does not stop", n.name)
+	}
+	if n.err != nil {
+		n.t.Errorf("%s has stopped with an error: %v", n.name, n.err)
+	}
+}
+
+// fails starts a process that must not get anywhere, and returns what it says.
+func (n *node) fails() string {
+	n.t.Helper()
+	before := len(n.log.String())
+	n.begin()
+	select {
+	case <-n.ended:
+	case <-time.After(patience):
+		n.t.Fatalf("%s does not end", n.name)
+	}
+	said := n.log.String()[before:]
+	if n.err == nil {
+		n.t.Errorf("%s has succeeded, and says %s", n.name, said)
+	}
+	return said
+}
+
+// call asks the process for something.
+func (n *node) call(method string, arg, reply any) error {
+	c, err := rpc.Dial("unix", filepath.Join(n.sockets, "orders"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Call("Orders."+method, arg, reply)
+}
+
+// ask gives an order, and returns the reply.
+func (n *node) ask(words ...string) (reply string, err error) {
+	return reply, n.call("Do", words, &reply)
+}
+
+// order gives an order that must be carried out.
+func (n *node) order(words ...string) string {
+	n.t.Helper()
+	reply, err := n.ask(words...)
+	if err != nil {
+		n.t.Fatalf("%s: %v", n.name, err)
+	}
+	return reply
+}
+
+// clean fails the test if the process has said what it never should.
+func (n *node) clean() {
+	n.t.Helper()
+	for _, word := range []string{"panic: ", "DATA RACE", "fatal error: "} {
+		if strings.Contains(n.log.String(), word) {
+			n.t.Errorf("%s says %q", n.name, word)
+		}
+	}
+}
