@@ -147,10 +147,7 @@ func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
 	if err != nil {
 		return g, err
 	}
-	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.is.Agreed}
-	if len(g.Agreed) == 0 {
-		g.Agreed = []string{"https://" + n.o.Agreed}
-	}
+	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.endpoints()}
 	g.Cert, err = a.Issue(g.Node, p.Request)
 	return g, err
 }

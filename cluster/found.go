@@ -48,7 +48,7 @@ func (n *Node) makeCluster(ctx context.Context) error {
 	var made home.Disk
 	var diskErr error
 	both.Go(func() { made, diskErr = n.formatDisk(ctx, 0) })
-	err = n.startEtcd(ctx)
+	err = n.foundEtcd(ctx)
 	both.Wait()
 	if err := errors.Join(err, diskErr); err != nil {
 		return err
@@ -59,6 +59,17 @@ func (n *Node) makeCluster(ctx context.Context) error {
 		return err
 	}
 	return n.home.Finish(n.is)
+}
+
+// foundEtcd begins what the cluster agrees on.
+func (n *Node) foundEtcd(ctx context.Context) error {
+	if err := n.takeSeat(); err != nil {
+		return err
+	}
+	if err := n.voting.seat.Found(ctx); err != nil {
+		return err
+	}
+	return n.connect(n.voting.seat.Endpoint())
 }
 
 // certify gives the node its identity.
@@ -101,30 +112,36 @@ func (n *Node) putFirst(ctx context.Context, pool record.Pool, authority []byte)
 	return err
 }
 
-// introduce puts the records of the node and its disks where there are none. The
-// directory is finished before that: a record of a node that was not would stay.
+// introduce puts the records of the node and its disks where there are none, and that of
+// the node also if something about it is another than before. The directory is finished
+// before that: a record of a node that was not would stay.
 func (n *Node) introduce(ctx context.Context) error {
 	v := n.state.View()
 	var t coord.Txn
-	put := func(key string, r record.Record) error {
+	put := func(key string, r record.Record, was coord.Revision) error {
 		value, err := record.Encode(key, r)
-		t.If = append(t.If, coord.IfAbsent(key))
+		t.If = append(t.If, coord.IfRevision(key, was))
 		t.Then = append(t.Then, coord.Put(key, value))
 		return err
 	}
 	var err error
-	if e, _ := v.Nodes.Get(n.is.Node); e.Revision == 0 {
-		err = put(record.NodeKey(n.is.Node), n.describe())
+	is := n.describe()
+	e, _ := v.Nodes.Get(n.is.Node)
+	if is.Draining = e.Record.Draining; e.Record != is {
+		err = put(record.NodeKey(n.is.Node), is, e.Revision)
 	}
 	for id, own := range n.disks {
 		if e, _ := v.Disks.Get(id); e.Revision == 0 {
-			err = errors.Join(err, put(record.DiskKey(id), record.Disk{ID: id, Node: n.is.Node, Size: own.size, Weight: own.size}))
+			err = errors.Join(err, put(record.DiskKey(id), record.Disk{ID: id, Node: n.is.Node, Size: own.size, Weight: own.size}, 0))
 		}
 	}
 	if err != nil || len(t.Then) == 0 {
 		return err
 	}
-	_, err = n.store.Txn(ctx, t)
+	r, err := n.store.Txn(ctx, t)
+	if err == nil && !r.Done {
+		err = fmt.Errorf("the records were changed by somebody else in the same moment: %w", record.ErrConflict)
+	}
 	return err
 }
 
@@ -134,7 +151,7 @@ func (n *Node) describe() record.Node {
 	if zone == "" {
 		zone = n.is.Node
 	}
-	return record.Node{ID: n.is.Node, Name: n.o.Name, Zone: zone}
+	return record.Node{ID: n.is.Node, Name: n.o.Name, Zone: zone, Votes: n.votes(), Serial: n.identity.Peer().Serial}
 }
 
 // formatDisk makes a disk.

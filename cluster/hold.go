@@ -309,7 +309,10 @@ func (h *hold) attach(ctx context.Context) (_ *replica.Volume, err error) {
 	if !ok {
 		return nil, fmt.Errorf("the volume of line %d in family %d: %w", h.line.Line, h.line.Family, record.ErrNotFound)
 	}
-	lease := n.run.current()
+	lease, err := n.run.living(ctx)
+	if err != nil {
+		return nil, err
+	}
 	head, generation, err := n.catalog.Attach(ctx, name, lease.ID(), record.Attachment{Node: n.is.Node, Incarnation: n.incarnation})
 	if err != nil {
 		return nil, err

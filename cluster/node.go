@@ -9,10 +9,8 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
-	"github.com/strata-storage/strata/cluster/coord/etcd"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/job"
@@ -29,7 +27,7 @@ type Node struct {
 	home        *home.Home
 	is          home.Record
 	identity    *identity.Identity
-	server      *etcd.Server
+	voting      voting
 	store       coord.Store
 	state       *record.State
 	catalog     record.Catalog
@@ -135,6 +133,10 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.work.Go(n.tend)
 	n.work.Go(n.growOpen)
 	n.work.Go(func() { n.keeper.Run(n.ctx) })
+	n.work.Go(n.followVoters)
+	if n.o.Votes != "" {
+		n.work.Go(n.keepVoters)
+	}
 	return nil
 }
 
@@ -178,52 +180,6 @@ func (n *Node) resume(ctx context.Context) (err error) {
 		}
 	}
 	return n.agree(ctx)
-}
-
-// agree connects to what the cluster agrees on, in which this node takes part if it was
-// the first one.
-func (n *Node) agree(ctx context.Context) error {
-	if len(n.is.Agreed) == 0 {
-		return n.startEtcd(ctx)
-	}
-	return n.connect(etcd.Options{Endpoints: n.is.Agreed, TLS: n.identity.Client("", nil), Logger: n.o.Log})
-}
-
-// A member that is alone elects itself, but not before up to one election timeout has
-// passed, which is most of the time that a start takes. Nobody else's disk or network
-// can make it look dead.
-const (
-	aloneHeartbeat = 20 * time.Millisecond
-	aloneElection  = 200 * time.Millisecond
-)
-
-// startEtcd starts the member of this node and connects to it.
-func (n *Node) startEtcd(ctx context.Context) (err error) {
-	o := etcd.ServerOptions{
-		Name: n.is.Node, Dir: n.home.Etcd(), ClusterToken: n.is.Cluster, Logger: n.o.Log.With("part", "etcd"),
-		Heartbeat: aloneHeartbeat, Election: aloneElection,
-	}
-	if n.o.Agreed != "" {
-		f := identity.In(n.home.Keys())
-		o.ClientURLs = []string{"https://" + n.o.Agreed}
-		o.ClientTLS = etcd.TLSFiles{Cert: f.Cert, Key: f.Key, CA: f.Authority, ServerName: identity.ServerName(n.is.Cluster)}
-	}
-	n.server, err = etcd.Start(ctx, o)
-	if err != nil {
-		return err
-	}
-	n.later(func() error { n.server.Close(); return nil })
-	return n.connect(etcd.Options{Endpoints: []string{n.server.Endpoint()}, Logger: n.o.Log})
-}
-
-func (n *Node) connect(o etcd.Options) error {
-	client, err := etcd.Dial(o)
-	if err != nil {
-		return err
-	}
-	n.store = client
-	n.later(client.Close)
-	return nil
 }
 
 // ID and Cluster are the names of the node and of its cluster.

@@ -160,6 +160,7 @@ func (n *Node) crash() {
 	n.closing = true
 	n.mu.Unlock()
 	_ = n.store.Close() // leases are left to expire
+	n.voting.seat.Abort()
 	_ = n.end()
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/place"
 	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/cluster/upkeep"
@@ -31,14 +32,16 @@ type Options struct {
 	// made. 0 is place.Groups.
 	Groups int
 
-	// Listen is the address for other nodes, host:port, and Advertise where they
-	// find it, which is the same if it is empty.
+	// Listen is the address for other nodes, host:port. Advertise is where they find
+	// it, and with another port all that follows: a host, or host:port. If it is
+	// empty, it is Listen, or for all addresses of the machine one of them.
 	Listen, Advertise string
 
-	// Agreed is the address where other nodes reach what the cluster agrees on, and
-	// Door where those ask that want to join, host:port both. Without them nobody can
-	// join.
-	Agreed, Door string
+	// Agreed is the address where other nodes reach what the cluster agrees on, Votes
+	// where those talk to each other that vote on it, and Door where those ask that
+	// want to join, host:port all of them. Without them the node never votes, and if it
+	// is the first one nobody can join.
+	Agreed, Votes, Door string
 
 	// Join is the Door of a node of the cluster that this one joins, by a token that
 	// one of its nodes has made, if the data directory is empty.
@@ -52,6 +55,10 @@ type Options struct {
 	// Cache is the memory in bytes for each disk, half of it for its metadata store.
 	// 0 is 128 MiB.
 	Cache int64
+
+	// VoterGrace is after which silence another node gets the vote of one that has it.
+	// 0 is 30 s.
+	VoterGrace time.Duration
 
 	// Steward says how fast groups are moved and mended.
 	Steward steward.Options
@@ -90,8 +97,11 @@ func (o Options) withDefaults() (Options, error) {
 	if (o.Join == "") != (o.Token == "") {
 		return o, fmt.Errorf("a node joins by the address of another one and a token, expected both")
 	}
-	if (o.Agreed == "") != (o.Door == "") {
-		return o, fmt.Errorf("others join by the addresses Agreed and Door, expected both")
+	if err := o.checkAddresses(); err != nil {
+		return o, err
+	}
+	if err := coord.CheckTTL(cmp.Or(o.Lease, 10*time.Second)); err != nil {
+		return o, fmt.Errorf("the lease of a node: %w", err)
 	}
 	o.Lease = cmp.Or(o.Lease, 10*time.Second)
 	o.Keep = cmp.Or(o.Keep, 10*time.Second)

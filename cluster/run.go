@@ -1,10 +1,10 @@
 package cluster
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -16,7 +16,28 @@ import (
 type run struct {
 	mu    sync.Mutex
 	lease *coord.Lease
+	next  chan struct{} // closed when there is another one
 	left  bool
+}
+
+// living is the lease that this node lives by when it is sure, for which it waits.
+func (r *run) living(ctx context.Context) (*coord.Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, findLimit)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		lease, next := r.lease, r.next
+		r.mu.Unlock()
+		err := lease.Wait(ctx)
+		if !errors.Is(err, coord.ErrLeaseLost) {
+			return lease, err
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), err)
+		}
+	}
 }
 
 // current is the lease that this node lives by now.
@@ -54,7 +75,7 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	r := record.Run{Incarnation: n.incarnation, Version: n.o.Version}
 	if n.listener != nil {
-		r.Peers = cmp.Or(n.o.Advertise, n.listener.Addr().String())
+		r.Peers = n.peersFind()
 	}
 	key := record.RunKey(n.is.Node)
 	value, err := record.Encode(key, r)
@@ -70,8 +91,19 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	n.run.mu.Lock()
 	defer n.run.mu.Unlock()
-	n.run.lease = lease
+	if n.run.next != nil {
+		close(n.run.next)
+	}
+	n.run.lease, n.run.next = lease, make(chan struct{})
 	return nil
+}
+
+// peersFind is where other nodes find this one.
+func (n *Node) peersFind() string {
+	if _, _, err := net.SplitHostPort(n.o.Advertise); err == nil {
+		return n.o.Advertise
+	}
+	return n.o.found(n.listener.Addr().String())
 }
 
 // keepAlive is the goroutine that gets another lease when one was lost. Volumes are

@@ -23,25 +23,39 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// several starts a cluster of so many nodes.
-func several(t testing.TB, count int) []*Node {
+// networked are the options of a node that has to do with others.
+func networked(t testing.TB) Options {
 	t.Helper()
-	return severalWith(t, count, func(int, *Options) {})
+	o := small(tempDir(t))
+	o.Listen, o.Lease = "127.0.0.1:0", 2*time.Second
+	o.Agreed, o.Votes, o.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	return o
+}
+
+// several starts a cluster of so many nodes.
+func several(t testing.TB, count int, set ...func(*Options)) []*Node {
+	t.Helper()
+	return severalWith(t, count, func(_ int, o *Options) {
+		for _, f := range set {
+			f(o)
+		}
+	})
 }
 
 // severalWith is several with other options of each.
 func severalWith(t testing.TB, count int, edit func(i int, o *Options)) []*Node {
 	t.Helper()
-	o := small(tempDir(t))
-	edit(0, &o)
-	o.Listen, o.Agreed, o.Door, o.Lease = "127.0.0.1:0", freeAddress(t), freeAddress(t), 2*time.Second
-	nodes := []*Node{start(t, o)}
+	options := func(i int) Options {
+		o := networked(t)
+		edit(i, &o)
+		return o
+	}
+	nodes := []*Node{start(t, options(0))}
 	token, err := nodes[0].Token(t.Context(), time.Minute)
 	must(t, err)
 	for i := range count - 1 {
-		other := small(tempDir(t))
-		edit(i+1, &other)
-		other.Listen, other.Join, other.Token, other.Lease = "127.0.0.1:0", nodes[0].o.Door, token, o.Lease
+		other := options(i + 1)
+		other.Join, other.Token = nodes[0].o.Door, token
 		nodes = append(nodes, start(t, other))
 	}
 	for _, n := range nodes {

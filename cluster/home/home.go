@@ -190,6 +190,19 @@ func (h *Home) Finish(r Record) error {
 	return remove(h.path(makingName))
 }
 
+// Change says anew what the directory is, of the same node.
+func (h *Home) Change(r Record) error {
+	err := h.Expect(r.Cluster, r.Node)
+	if err == nil {
+		err = h.write(r)
+	}
+	if err != nil {
+		return fmt.Errorf("data directory %s: %w", h.dir, err)
+	}
+	h.record = r
+	return nil
+}
+
 func (h *Home) write(r Record) error {
 	text, err := r.encode()
 	if err != nil {

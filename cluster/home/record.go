@@ -40,8 +40,8 @@ type Record struct {
 	// the node, 16.
 	Cluster string `json:"cluster"`
 	Node    string `json:"node"`
-	// Agreed are the URLs by which the node reaches what the cluster agrees on, if
-	// it has no part in that itself.
+	// Agreed are the URLs by which the node reaches what the cluster agrees on, as it
+	// has heard last. A node that votes has a way of its own.
 	Agreed []string `json:"agreed,omitempty"`
 	// Disks are those of the node.
 	Disks []Disk `json:"disks,omitempty"`

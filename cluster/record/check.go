@@ -109,7 +109,8 @@ func (n Node) check(k Key) error {
 	if n.ID != k.ID {
 		return invalid("node %.80q under the key of %q", n.ID, k.ID)
 	}
-	return first(k.is(KindNode), checkText("a name", n.Name), checkID("zone", n.Zone))
+	return first(k.is(KindNode), checkText("a name", n.Name), checkID("zone", n.Zone),
+		checkText("an address for votes", n.Votes), checkText("the number of a certificate", n.Serial))
 }
 
 func (r Run) check(k Key) error {

@@ -70,6 +70,12 @@ type Node struct {
 	Zone string `json:"zone"`
 	// Draining: its disks are to have nothing.
 	Draining bool `json:"draining,omitempty"`
+	// Votes is the URL at which its member listens to other voters, if it has one.
+	// Without it the node never votes.
+	Votes string `json:"votes,omitempty"`
+	// Serial is the number of its certificate, by which it is refused when it was
+	// expelled.
+	Serial string `json:"serial,omitempty"`
 }
 
 // A Run is a node that is alive.

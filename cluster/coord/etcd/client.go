@@ -25,6 +25,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/internal/clock"
@@ -34,11 +35,12 @@ import (
 type Options struct {
 	// Endpoints are the URLs of servers, such as https://host:2379 or
 	// unix:///path. More of them are used in turns; one that does not answer is
-	// left out until it does. All are https, or none: a connection has TLS or not.
+	// left out until it does. All are https, or none; with a ServerName in TLS
+	// sockets may be among them.
 	Endpoints []string
 	// TLS is how to speak TLS with https endpoints. Nil is what Go does without
 	// being told. With a ServerName that is the name in the certificates of all of
-	// them, whatever their hosts.
+	// them, whatever their hosts, and sockets are spoken to without TLS.
 	TLS *tls.Config
 	// Prefix is put before all keys, so that others can use the same servers. It
 	// is at most coord.MaxKey bytes.
@@ -82,7 +84,7 @@ func Dial(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !secure {
+	if !secure && !o.named() {
 		o.TLS = nil // etcd's client would speak it to sockets
 	}
 	o.Endpoints = slices.Clone(o.Endpoints)
@@ -97,7 +99,7 @@ func Dial(o Options) (*Client, error) {
 		Backoff:           backoff.Config{BaseDelay: retryMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: retryMax},
 		MinConnectTimeout: pingTimeout,
 	})}
-	if o.TLS != nil && o.TLS.ServerName != "" {
+	if o.named() {
 		dialing = append(dialing, grpc.WithTransportCredentials(named{credentials.NewTLS(o.TLS), o.TLS.ServerName}))
 	}
 	client, err := clientv3.New(clientv3.Config{
@@ -117,13 +119,17 @@ func Dial(o Options) (*Client, error) {
 }
 
 // named expects the same name from all servers. Etcd's client would expect that of
-// their host, whatever the configuration says.
+// their host, whatever the configuration says. Who can reach a socket has the data
+// behind it: there is no need of TLS.
 type named struct {
 	credentials.TransportCredentials
 	name string
 }
 
-func (n named) ClientHandshake(ctx context.Context, _ string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (n named) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	if _, ok := conn.(*net.UnixConn); ok {
+		return insecure.NewCredentials().ClientHandshake(ctx, authority, conn)
+	}
 	return n.TransportCredentials.ClientHandshake(ctx, n.name, conn)
 }
 
@@ -131,18 +137,24 @@ func (n named) Clone() credentials.TransportCredentials {
 	return named{n.TransportCredentials.Clone(), n.name}
 }
 
+// named tells whether servers have a name of their own.
+func (o Options) named() bool { return o.TLS != nil && o.TLS.ServerName != "" }
+
 // secure tells whether endpoints are spoken to with TLS.
 func (o Options) secure() (bool, error) {
-	secure := 0
+	secure, sockets := 0, 0
 	for _, endpoint := range o.Endpoints {
-		if strings.HasPrefix(endpoint, "https://") {
+		switch {
+		case strings.HasPrefix(endpoint, "https://"):
 			secure++
+		case o.named() && strings.HasPrefix(endpoint, "unix://"):
+			sockets++
 		}
 	}
 	switch {
 	case len(o.Endpoints) == 0:
 		return false, errors.New("etcd: no endpoints are given")
-	case secure != 0 && secure != len(o.Endpoints):
+	case secure != 0 && secure+sockets != len(o.Endpoints):
 		return false, fmt.Errorf("etcd: of the endpoints %s some are https and some are not", strings.Join(o.Endpoints, ", "))
 	}
 	return secure > 0, nil

@@ -23,7 +23,7 @@ func (c *Client) SetEndpoints(urls []string) error {
 	if err != nil {
 		return err
 	}
-	if secure != c.secure {
+	if secure != c.secure && !o.named() {
 		return errors.New("etcd: the endpoints were all https, or none, and are to stay so")
 	}
 	c.client.SetEndpoints(urls...)

@@ -243,8 +243,10 @@ func TestSeat(t *testing.T) {
 		t.Error("the member was stopped")
 	}
 
-	if _, err := NewSeat(quick("a", "x")); err == nil || !strings.Contains(err.Error(), "one peer URL") {
-		t.Errorf("a seat without a URL: %v", err)
+	two := quick("a", "x")
+	two.PeerURLs = []string{freeURL(t, "http"), freeURL(t, "http")}
+	if _, err := NewSeat(two); err == nil || !strings.Contains(err.Error(), "one peer URL") {
+		t.Errorf("a seat with two URLs: %v", err)
 	}
 	dir := tempDir(t)
 	ok(t, os.WriteFile(filepath.Join(dir, "id"), []byte("x"), 0o600))

@@ -7,9 +7,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 
 	"github.com/strata-storage/strata/cluster/coord/etcd/voters"
 )
@@ -26,10 +30,10 @@ type Seat struct {
 }
 
 // NewSeat returns the seat of a node in a directory. The options are what its members
-// have in common, one URL for peers among it.
+// have in common, one URL for peers among it, or none if nobody is to join.
 func NewSeat(o ServerOptions) (*Seat, error) {
-	if o.Join || o.Recover || len(o.Members) > 0 || len(o.PeerURLs) != 1 {
-		return nil, errors.New("etcd: the options of a seat need one peer URL, and are not to tell how a member begins")
+	if o.Join || o.Recover || len(o.Members) > 0 || len(o.peers()) > 1 {
+		return nil, errors.New("etcd: the options of a seat have one peer URL or none, and are not to tell how a member begins")
 	}
 	s := &Seat{o: o}
 	text, err := os.ReadFile(s.idFile())
@@ -85,7 +89,7 @@ func (s *Seat) Resume(ctx context.Context) (bool, error) {
 func (s *Seat) Follow(ctx context.Context, r voters.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, wanted := r.Of(voters.Node{Name: s.o.Name, PeerURL: s.o.PeerURLs[0]})
+	m, wanted := r.Of(s.node())
 	if s.id != 0 && (!wanted || s.id != m.ID) {
 		if err := s.leave(); err != nil {
 			return fmt.Errorf("etcd: deleting the data of a member that was removed: %w", err)
@@ -110,6 +114,77 @@ func (s *Seat) Follow(ctx context.Context, r voters.Record) error {
 		}
 	}
 	return s.start(ctx, o)
+}
+
+// node is that of the seat.
+func (s *Seat) node() voters.Node {
+	n := voters.Node{Name: s.o.Name}
+	if urls := s.o.peers(); len(urls) > 0 {
+		n.PeerURL = urls[0]
+	}
+	return n
+}
+
+// Names tells whether a record has the member whose data are here.
+func (s *Seat) Names(r voters.Record) bool {
+	m, ok := r.Of(s.node())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ok && s.id == m.ID
+}
+
+// Has tells whether a record gives a vote to the member that runs here.
+func (s *Seat) Has(r voters.Record) bool {
+	m, ok := r.Of(s.node())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return ok && !m.Learner && s.member != nil && s.id == m.ID
+}
+
+// Well tells whether a member runs here and knows a leader.
+func (s *Seat) Well() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member == nil {
+		return false
+	}
+	select {
+	case <-s.member.Done():
+		return false
+	default:
+		return s.member.Led()
+	}
+}
+
+// Announce tells the other members where they find this one, if that has changed since
+// it was there the last time. It needs a leader.
+func (s *Seat) Announce(ctx context.Context) error {
+	s.mu.Lock()
+	m, id := s.member, s.id
+	s.mu.Unlock()
+	if m == nil || len(s.o.peers()) == 0 {
+		return nil
+	}
+	server := m.etcd.Server
+	is := server.Cluster().Member(types.ID(id))
+	if is == nil || slices.Equal(is.PeerURLs, s.o.peers()) {
+		return nil
+	}
+	now := membership.Member{ID: types.ID(id), RaftAttributes: membership.RaftAttributes{PeerURLs: s.o.peers(), IsLearner: is.IsLearner}}
+	if _, err := server.UpdateMember(ctx, now); err != nil {
+		return fmt.Errorf("etcd: telling the other members that this one is at %s: %w", s.o.peers()[0], err)
+	}
+	return nil
+}
+
+// Abort ends the member like a crash.
+func (s *Seat) Abort() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member != nil {
+		s.member.Abort()
+		s.member = nil
+	}
 }
 
 func (s *Seat) start(ctx context.Context, o ServerOptions) (err error) {

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"google.golang.org/grpc"
 )
 
 // ServerOptions are the options of Start. Name and Dir are needed.
@@ -29,12 +30,15 @@ type ServerOptions struct {
 	Dir string
 
 	// PeerURLs are where it listens to other members, such as
-	// https://10.0.0.1:2380, and where they find it. None is for a cluster of
-	// one, which has nobody to listen to.
+	// https://10.0.0.1:2380. None is for a cluster of one, which has nobody to
+	// listen to.
 	PeerURLs []string
 	// ClientURLs are where it listens to clients, besides the socket in Dir that
 	// Endpoint names.
 	ClientURLs []string
+	// PeersFind and ClientsFind are where others find it, if those are not PeerURLs
+	// and ClientURLs: a name of the machine for example.
+	PeersFind, ClientsFind []string
 	// PeerTLS and ClientTLS are for the https URLs of both. Whoever connects must
 	// have a certificate of the same CA.
 	PeerTLS, ClientTLS TLSFiles
@@ -58,7 +62,8 @@ type ServerOptions struct {
 	// Heartbeat is how often the leader tells that it is there, and Election after
 	// which silence others want to lead. 0 is 500 ms and 5 s: with less, disks
 	// that are busy look like leaders that are dead. A lease lives at least one
-	// and a half times as long as Election.
+	// and a half times as long as Election. See package cluster for what a node
+	// chooses.
 	Heartbeat, Election time.Duration
 	// Quota is how many bytes the database may have. 0 is 2 GiB. When it has more,
 	// what is put fails with coord.ErrFull until, some time after enough was
@@ -121,11 +126,14 @@ func Start(ctx context.Context, o ServerOptions) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
+	var w waiting
+	cfg.GRPCAdditionalServerOptions = append(cfg.GRPCAdditionalServerOptions, grpc.ChainUnaryInterceptor(w.intercept))
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("etcd: starting member %s: %w", o.Name, err)
 	}
+	w.server.Store(e.Server)
 	s := &Server{etcd: e, endpoint: cfg.ListenClientUrls[0].String(), quota: cfg.QuotaBackendBytes, log: o.logger(), lock: lock}
 	background, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
@@ -163,6 +171,16 @@ func (s *Server) Endpoint() string { return s.endpoint }
 // Done returns a channel that is closed when the member is not running any more,
 // by Close or because it was removed from the cluster.
 func (s *Server) Done() <-chan struct{} { return s.etcd.Server.StopNotify() }
+
+// Led tells whether the member knows a leader.
+func (s *Server) Led() bool { return s.etcd.Server.Leader() != 0 }
+
+// Abort stops the member like a crash: nobody is told, and another one leads only when
+// that was noticed.
+func (s *Server) Abort() {
+	s.etcd.Server.HardStop()
+	s.Close()
+}
 
 // Close stops the member and waits for that. If it leads, another one takes over
 // first. More calls do nothing.
@@ -221,15 +239,19 @@ func (o ServerOptions) config() (*embed.Config, error) {
 	if cfg.ListenClientUrls, err = parse(clients); err != nil {
 		return nil, fmt.Errorf("client URLs of member %s: %w", o.Name, err)
 	}
-	cfg.AdvertisePeerUrls, cfg.AdvertiseClientUrls = cfg.ListenPeerUrls, cfg.ListenClientUrls
-	if len(o.ClientURLs) > 0 {
-		cfg.AdvertiseClientUrls = cfg.ListenClientUrls[1:] // others do not have the socket
+	cfg.AdvertiseClientUrls = cfg.ListenClientUrls
+	if found := o.clients(); len(found) > 0 { // others do not have the socket
+		if cfg.AdvertiseClientUrls, err = parse(found); err != nil {
+			return nil, fmt.Errorf("client URLs of member %s: %w", o.Name, err)
+		}
 	}
-	peers := o.PeerURLs
+	peers := o.peers()
 	if len(peers) == 0 {
 		// It must have one all the same.
 		peers = []string{"unix://" + filepath.Join(dir, "nobody")}
-		cfg.AdvertisePeerUrls, _ = parse(peers)
+	}
+	if cfg.AdvertisePeerUrls, err = parse(peers); err != nil {
+		return nil, fmt.Errorf("peer URLs of member %s: %w", o.Name, err)
 	}
 	cfg.PeerTLSInfo, cfg.ClientTLSInfo = o.PeerTLS.info(), o.ClientTLS.info()
 
@@ -250,6 +272,21 @@ func (o ServerOptions) config() (*embed.Config, error) {
 	}
 	o.tune(cfg)
 	return cfg, nil
+}
+
+// peers and clients are where others find the member.
+func (o ServerOptions) peers() []string {
+	if len(o.PeersFind) > 0 {
+		return o.PeersFind
+	}
+	return o.PeerURLs
+}
+
+func (o ServerOptions) clients() []string {
+	if len(o.ClientsFind) > 0 {
+		return o.ClientsFind
+	}
+	return o.ClientURLs
 }
 
 // tune sets what is about speed and size.

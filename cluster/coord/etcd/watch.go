@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -29,6 +31,10 @@ type watch struct {
 	next      int64 // first revision that was not seen
 	yield     func(coord.Change, error) bool
 	pending   coord.Change // the last revision of a response that goes on
+
+	said   atomic.Uint64 // counts what came
+	waits  atomic.Bool   // somebody waits for more
+	missed int           // pings without an answer
 }
 
 // errLeft ends a watch because the loop was left.
@@ -72,10 +78,57 @@ func (w *watch) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
+// pingWatch is how often a server has to say that it still is there: another one may be
+// asked, so that there is no sense in waiting as long as it takes to see that a
+// connection is dead, which gRPC does not do in less than 13 s.
+const pingWatch = 2 * time.Second
+
+// errSilent ends a stream of a server that says nothing at all.
+var errSilent = fmt.Errorf("the server has said nothing for %v", 2*pingWatch)
+
+// ping asks the server now and then to say something, and ends the stream if it does
+// not, until ctx ends.
+func (w *watch) ping(ctx context.Context, stream pb.Watch_WatchClient, cancel context.CancelCauseFunc) {
+	ticks := time.NewTicker(pingWatch)
+	defer ticks.Stop()
+	for said := w.said.Load(); ; {
+		select {
+		case <-ticks.C:
+		case <-ctx.Done():
+			return
+		}
+		now := w.said.Load()
+		if w.waits.Load() && now == said {
+			if w.missed++; w.missed == 2 {
+				cancel(errSilent)
+				return
+			}
+		} else {
+			w.missed = 0
+		}
+		said = now
+		_ = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+	}
+}
+
+// receive is Recv, for which ping knows whether somebody waits.
+func (w *watch) receive(ctx context.Context, stream pb.Watch_WatchClient) (*pb.WatchResponse, error) {
+	w.waits.Store(true)
+	r, err := stream.Recv()
+	w.waits.Store(false)
+	w.said.Add(1)
+	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+		err = errSilent
+	}
+	return r, err
+}
+
 // follow reads from one stream until it fails, and always returns an error.
 func (w *watch) follow(ctx context.Context) error {
 	ctx, done := w.within(clientv3.WithRequireLeader(ctx))
 	defer done()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	stream, err := pb.NewWatchClient(w.client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return err
@@ -88,9 +141,15 @@ func (w *watch) follow(ctx context.Context) error {
 		ProgressNotify: true,
 		Fragment:       true,
 	}}})
-	w.pending = coord.Change{}
+	w.pending, w.missed = coord.Change{}, 0
+	if len(w.client.Endpoints()) > 1 {
+		var pinging sync.WaitGroup
+		defer pinging.Wait()
+		defer cancel(nil)
+		pinging.Go(func() { w.ping(ctx, stream, cancel) })
+	}
 	for {
-		r, err := stream.Recv()
+		r, err := w.receive(ctx, stream)
 		if err == nil {
 			err = w.take(r)
 		}

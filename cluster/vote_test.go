@@ -1,0 +1,96 @@
+package cluster
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/strata-storage/strata/cluster/coord/etcd/voters"
+	"github.com/strata-storage/strata/cluster/record"
+)
+
+// electorate waits until so many nodes vote, and returns who does.
+func electorate(t testing.TB, n *Node, count int) (names []string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for {
+		e, at, err := n.store.Get(ctx, votersKey)
+		if err == nil && e.Revision != 0 {
+			r, err := voters.ParseRecord(e.Value)
+			must(t, err)
+			names = nil
+			for _, m := range r.Members {
+				if !m.Learner {
+					names = append(names, m.Name)
+				}
+			}
+			if len(names) == count && len(r.Members) == count {
+				slices.Sort(names)
+				return names
+			}
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("%v vote, expected %d", names, count)
+		}
+		wait, stop := context.WithTimeout(ctx, 100*time.Millisecond)
+		for range n.store.Watch(wait, votersKey, at) {
+			break
+		}
+		stop()
+	}
+}
+
+// No node is special: when the first one dies, which has made the cluster, the others
+// go on, and when it comes back at other addresses it takes part again.
+func TestFirstNodeDies(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	electorate(t, nodes[1], 3)
+	must(t, nodes[1].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, nodes[1], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	nodes[0].crash()
+	begin := time.Now()
+	fill(t, dev, 512<<10, 1<<20, 2)
+	must(t, dev.Flush(t.Context()))
+	t.Logf("writes stopped for %v", time.Since(begin))
+	must(t, nodes[2].Create(t.Context(), "vm2", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+
+	o := nodes[0].o
+	o.Agreed, o.Votes, o.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	back := start(t, o)
+	healthy(t, nodes[1], back.incarnation)
+	check(t, dev, 512<<10, 1<<20, 2)
+	must(t, dev.Close())
+	// With it and either of the others the cluster goes on.
+	nodes[2].crash()
+	must(t, back.seenAll(t.Context(), nil))
+	dev = open(t, back, "vm1")
+	check(t, dev, 0, 512<<10, 1)
+	check(t, dev, 512<<10, 1<<20, 2)
+	must(t, dev.Flush(t.Context()))
+}
+
+// A voter that is dead for long is replaced by another node, and when it comes back it
+// is one of those that do not vote.
+func TestVoterReplaced(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 4, func(o *Options) { o.VoterGrace = time.Second })
+	was := electorate(t, nodes[0], 3)
+	dead := slices.IndexFunc(nodes, func(n *Node) bool { return n.ID() == was[0] })
+	nodes[dead].crash()
+	other := nodes[(dead+1)%4]
+	for {
+		now := electorate(t, other, 3)
+		if !slices.Contains(now, nodes[dead].ID()) {
+			break
+		}
+	}
+	back := start(t, nodes[dead].o)
+	must(t, back.seenAll(t.Context(), nil))
+	if now := electorate(t, back, 3); slices.Contains(now, back.ID()) {
+		t.Errorf("it votes again, with %v", now)
+	}
+}
