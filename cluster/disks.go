@@ -4,8 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 	"sync"
+	"syscall"
+	"time"
 
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/record"
@@ -25,7 +31,8 @@ type ownDisk struct {
 	member *replica.Member
 }
 
-// openDisks opens all disks of the node.
+// openDisks opens all disks of the node. With one that is not there, or does not work, the
+// node goes on with the others, but not with one of somebody else in its own directory.
 func (n *Node) openDisks(ctx context.Context) error {
 	opened := make([]*ownDisk, len(n.is.Disks))
 	errs := make([]error, len(n.is.Disks))
@@ -34,21 +41,45 @@ func (n *Node) openDisks(ctx context.Context) error {
 		all.Go(func() { opened[i], errs[i] = n.openDisk(ctx, d) })
 	}
 	all.Wait()
-	n.disks = disks{}
-	for i, d := range opened {
-		if d != nil {
-			n.disks[n.is.Disks[i].ID] = d
-			n.later(d.disk.Close)
+	n.disks, n.broken = disks{}, map[string]string{}
+	for i, d := range n.is.Disks {
+		if own, err := opened[i], errs[i]; err == nil {
+			n.disks[d.ID] = own
+			n.later(own.disk.Close)
+		} else if d.Path != "" || missing(err) {
+			n.broken[d.ID] = err.Error()
+			errs[i] = nil
+			n.o.Log.Error("a disk cannot be used, the node goes on without it", "disk", d.ID, "path", d.Path, "error", err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// missing reports whether an error says that a disk is not there or does not work, rather
+// than that it is another one.
+func missing(err error) bool {
+	for _, other := range []error{home.ErrOther, disk.ErrForeign} {
+		if errors.Is(err, other) {
+			return false
+		}
+	}
+	for _, e := range []error{fs.ErrNotExist, block.ErrIO, syscall.EIO, syscall.ENXIO, syscall.ENODEV, syscall.ENOTDIR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error) {
 	fail := func(err error) (*ownDisk, error) {
 		return nil, fmt.Errorf("opening disk %d, %s: %w", d.Number, d.ID, err)
 	}
-	slab, err := source.File(ctx, source.FileOptions{Path: n.home.Slab(d.Number)})
+	w, err := n.where(d.Path, d.Number)
+	if err != nil {
+		return fail(err)
+	}
+	slab, err := source.File(ctx, source.FileOptions{Path: w.slab})
 	if err != nil {
 		return fail(err)
 	}
@@ -56,7 +87,7 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 		slab = n.o.slab(slab)
 	}
 	own, err := disk.Open(ctx, disk.Config{
-		Slab: slab, Dir: n.home.Meta(d.Number), Trees: agreed{n.state}, Cache: n.o.Cache / 2, MetaCache: n.o.Cache / 2,
+		Slab: slab, Dir: w.meta, Trees: agreed{n.state}, Cache: n.o.Cache / 2, MetaCache: n.o.Cache / 2,
 	})
 	if err != nil {
 		return fail(errors.Join(err, slab.Close()))
@@ -125,5 +156,70 @@ func (n *Node) join() {
 			return
 		}
 		v = n.state.View()
+	}
+}
+
+// diskPause is between two looks at whether disks have failed.
+const diskPause = time.Second
+
+// watchDisks is the goroutine that tells the cluster of disks of this node that have
+// failed: their groups are copied elsewhere.
+func (n *Node) watchDisks() {
+	told := map[string]bool{}
+	for n.pause(n.ctx, diskPause) {
+		for id, own := range n.disks {
+			why := own.disk.Err()
+			if why == nil || told[id] {
+				continue
+			}
+			n.o.Log.Error("a disk has failed, what is on it is copied elsewhere", "disk", id, "error", why)
+			err := n.changeDisk(n.ctx, id, func(d *record.Disk) error { d.Failed = clip(why.Error()); return nil })
+			if told[id] = err == nil; err != nil {
+				n.o.Log.Warn("the cluster does not know yet that a disk has failed", "disk", id, "error", err)
+			}
+		}
+	}
+}
+
+// maxFailure is how long a text on a failure is in a record.
+const maxFailure = 500
+
+func clip(text string) string {
+	if len(text) > maxFailure {
+		text = strings.ToValidUTF8(text[:maxFailure], "")
+	}
+	return text
+}
+
+// changeDisk changes the record of a disk.
+func (n *Node) changeDisk(ctx context.Context, id string, change func(*record.Disk) error) error {
+	return changeRecord(ctx, n, record.DiskKey(id), change)
+}
+
+// changeRecord changes a record that exists, and waits until this node knows.
+func changeRecord[T record.Record](ctx context.Context, n *Node, key string, change func(*T) error) error {
+	for {
+		e, _, err := n.store.Get(ctx, key)
+		if err != nil {
+			return err
+		}
+		if e.Revision == 0 {
+			return fmt.Errorf("%s: %w", key, record.ErrNotFound)
+		}
+		r, err := record.Decode[T](key, e.Value)
+		if err == nil {
+			err = change(&r)
+		}
+		if err != nil {
+			return err
+		}
+		value, err := record.Encode(key, r)
+		if err != nil {
+			return err
+		}
+		done, err := n.store.Txn(ctx, coord.Txn{If: []coord.Compare{coord.IfRevision(key, e.Revision)}, Then: []coord.Op{coord.Put(key, value)}})
+		if err != nil || done.Done {
+			return n.seen(ctx, done.Revision, err)
+		}
 	}
 }

@@ -40,6 +40,8 @@ type grant struct {
 	Authority []byte   `json:"authority,omitempty"`
 	Cert      []byte   `json:"cert,omitempty"`
 	Agreed    []string `json:"agreed,omitempty"`
+	// Expelled is the list of certificates that are refused.
+	Expelled []byte `json:"expelled,omitempty"`
 }
 
 // Token makes a token by which nodes can join for that long.
@@ -147,7 +149,11 @@ func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
 	if err != nil {
 		return g, err
 	}
-	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.endpoints()}
+	e, _, err := n.getExpelled(ctx)
+	if err != nil {
+		return g, err
+	}
+	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.endpoints(), Expelled: e.List}
 	g.Cert, err = a.Issue(g.Node, p.Request)
 	return g, err
 }
@@ -184,7 +190,7 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	if err := t.Check(time.Now()); err != nil {
 		return err
 	}
-	if err := n.home.Begin(); err != nil {
+	if err := n.begin(ctx); err != nil {
 		return err
 	}
 	request, err := identity.NewRequest()
@@ -199,11 +205,12 @@ func (n *Node) joinCluster(ctx context.Context) error {
 	if err := n.become(request, g.Authority, g.Cert); err != nil {
 		return err
 	}
-	d, err := n.formatDisk(ctx, 0)
-	if err != nil {
+	if err := n.cast(expelled{List: g.Expelled}); err != nil {
 		return err
 	}
-	n.is.Disks = []home.Disk{d}
+	if err := n.makeDisks(ctx); err != nil {
+		return err
+	}
 	if err := n.agree(ctx); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
 	"github.com/strata-storage/strata/cluster/replica"
@@ -44,7 +45,8 @@ func farErrors() []wire.ErrorCode {
 		wire.ErrorCode{Code: first, Err: errNotHere},
 		wire.ErrorCode{Code: first + 1, Err: record.ErrExists},
 		wire.ErrorCode{Code: first + 2, Err: record.ErrInvalid},
-		wire.ErrorCode{Code: first + 3, Err: record.ErrNotFound})
+		wire.ErrorCode{Code: first + 3, Err: record.ErrNotFound},
+		wire.ErrorCode{Code: first + 64, Err: identity.ErrExpelled})
 }
 
 // far is a volume that another node has attached, which does what is asked. All its

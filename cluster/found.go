@@ -1,18 +1,18 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 
 	"github.com/strata-storage/strata/cluster/coord"
-	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/record"
-	"github.com/strata-storage/strata/source"
 )
 
 // authorityKey is the entry with the authority of the cluster: each node can make
@@ -28,7 +28,7 @@ func (n *Node) found(ctx context.Context) error {
 }
 
 func (n *Node) makeCluster(ctx context.Context) error {
-	if err := n.home.Begin(); err != nil {
+	if err := n.begin(ctx); err != nil {
 		return err
 	}
 	n.is = home.Record{Cluster: identity.NewCluster(), Node: random(8)}
@@ -43,19 +43,24 @@ func (n *Node) makeCluster(ctx context.Context) error {
 	if err := n.certify(authority); err != nil {
 		return err
 	}
+	var nobody expelled
+	if err := nobody.sign(authority); err != nil {
+		return err
+	}
+	if err := n.cast(nobody); err != nil {
+		return err
+	}
 	// Both wait for the disk of the machine.
 	var both sync.WaitGroup
-	var made home.Disk
 	var diskErr error
-	both.Go(func() { made, diskErr = n.formatDisk(ctx, 0) })
+	both.Go(func() { diskErr = n.makeDisks(ctx) })
 	err = n.foundEtcd(ctx)
 	both.Wait()
 	if err := errors.Join(err, diskErr); err != nil {
 		return err
 	}
-	n.is.Disks = []home.Disk{made}
 	pool := record.Pool{Cluster: n.is.Cluster, Format: record.Format, Groups: n.o.Groups}
-	if err := n.putFirst(ctx, pool, secret); err != nil {
+	if err := n.putFirst(ctx, pool, secret, nobody); err != nil {
 		return err
 	}
 	return n.home.Finish(n.is)
@@ -97,14 +102,18 @@ func (n *Node) become(request *identity.Request, authority, cert []byte) (err er
 }
 
 // putFirst puts what a cluster has from the beginning.
-func (n *Node) putFirst(ctx context.Context, pool record.Pool, authority []byte) error {
+func (n *Node) putFirst(ctx context.Context, pool record.Pool, authority []byte, nobody expelled) error {
 	value, err := record.Encode(record.PoolKey, pool)
+	if err != nil {
+		return err
+	}
+	list, err := json.Marshal(nobody)
 	if err != nil {
 		return err
 	}
 	r, err := n.store.Txn(ctx, coord.Txn{
 		If:   []coord.Compare{coord.IfAbsent(record.PoolKey)},
-		Then: []coord.Op{coord.Put(record.PoolKey, value), coord.Put(authorityKey, authority)},
+		Then: []coord.Op{coord.Put(record.PoolKey, value), coord.Put(authorityKey, authority), coord.Put(expelledKey, list)},
 	})
 	if err == nil && !r.Done {
 		err = errors.New("a new member of etcd has records already")
@@ -125,14 +134,14 @@ func (n *Node) introduce(ctx context.Context) error {
 		return err
 	}
 	var err error
-	is := n.describe()
 	e, _ := v.Nodes.Get(n.is.Node)
-	if is.Draining = e.Record.Draining; e.Record != is {
+	if is := n.describe(e.Record); e.Record != is {
 		err = put(record.NodeKey(n.is.Node), is, e.Revision)
 	}
-	for id, own := range n.disks {
-		if e, _ := v.Disks.Get(id); e.Revision == 0 {
-			err = errors.Join(err, put(record.DiskKey(id), record.Disk{ID: id, Node: n.is.Node, Size: own.size, Weight: own.size}, 0))
+	for _, d := range n.is.Disks {
+		was, _ := v.Disks.Get(d.ID)
+		if is := n.describeDisk(d, was.Record); is.Size > 0 && is != was.Record {
+			err = errors.Join(err, put(record.DiskKey(d.ID), is, was.Revision))
 		}
 	}
 	if err != nil || len(t.Then) == 0 {
@@ -145,31 +154,28 @@ func (n *Node) introduce(ctx context.Context) error {
 	return err
 }
 
-// describe is the record of the node.
-func (n *Node) describe() record.Node {
-	zone := n.o.Zone
-	if zone == "" {
-		zone = n.is.Node
+// describe is the record of the node, which was another one before.
+func (n *Node) describe(was record.Node) record.Node {
+	return record.Node{
+		ID: n.is.Node, Name: n.o.Name, Zone: cmp.Or(n.o.Zone, was.Zone, n.is.Node), Draining: was.Draining,
+		Votes: n.votes(), Serial: n.identity.Peer().Serial,
 	}
-	return record.Node{ID: n.is.Node, Name: n.o.Name, Zone: zone, Votes: n.votes(), Serial: n.identity.Peer().Serial}
 }
 
-// formatDisk makes a disk.
-func (n *Node) formatDisk(ctx context.Context, number int) (d home.Disk, err error) {
-	if err := n.home.MakeDisk(number); err != nil {
-		return d, err
+// describeDisk is the record of a disk of the node, which was another one before.
+func (n *Node) describeDisk(d home.Disk, was record.Disk) record.Disk {
+	is := was
+	is.ID, is.Node, is.Failed = d.ID, n.is.Node, clip(n.broken[d.ID])
+	if own := n.disks[d.ID]; own != nil {
+		if is.Size == 0 {
+			is.Weight = own.size
+		}
+		is.Size = own.size
 	}
-	size, err := n.o.diskSize(n.home.Dir())
-	if err != nil {
-		return d, err
+	for _, o := range n.o.Disks {
+		if o.Path == d.Path && o.Weight != 0 && is.Size != 0 {
+			is.Weight = o.Weight
+		}
 	}
-	slab, err := source.File(ctx, source.FileOptions{Path: n.home.Slab(number), Create: true, Size: size})
-	if err != nil {
-		return d, err
-	}
-	id, err := disk.Format(ctx, disk.Config{Slab: slab, Dir: n.home.Meta(number)}, false)
-	if err = errors.Join(err, slab.Close()); err != nil {
-		return d, fmt.Errorf("making disk %d: %w", number, err)
-	}
-	return home.Disk{ID: id.String(), Number: number}, nil
+	return is
 }

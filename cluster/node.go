@@ -32,7 +32,9 @@ type Node struct {
 	state       *record.State
 	catalog     record.Catalog
 	disks       disks
+	broken      map[string]string // why disks of the node cannot be used
 	peers       peers
+	outcasts    outcasts
 	wire        *wire.Server
 	listener    net.Listener
 	run         run
@@ -111,6 +113,12 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if pool := n.state.View().Pool.Record; pool.Cluster != n.is.Cluster {
 		return fmt.Errorf("the records are those of the cluster %q, expected %s: %w", pool.Cluster, n.is.Cluster, home.ErrOther)
 	}
+	if err := n.admitted(ctx); err != nil {
+		return err
+	}
+	if err := n.addDisks(ctx); err != nil {
+		return err
+	}
 	if err := n.openDisks(ctx); err != nil {
 		return err
 	}
@@ -134,6 +142,8 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.work.Go(n.growOpen)
 	n.work.Go(func() { n.keeper.Run(n.ctx) })
 	n.work.Go(n.followVoters)
+	n.work.Go(n.watchDisks)
+	n.work.Go(n.watchExpelled)
 	if n.o.Votes != "" {
 		n.work.Go(n.keepVoters)
 	}

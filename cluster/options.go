@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"math/bits"
 	"os"
-	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -23,11 +21,17 @@ type Options struct {
 	Dir string
 	// Name is what people call the node, that of the machine if it is empty.
 	Name string
-	// Zone is what fails together, the node alone if it is empty.
+	// Zone is what fails together. If it is empty, it is the one that the node had before,
+	// and at first the node alone.
 	Zone string
-	// DiskSize is the size of the disk in bytes, when it is made. 0 is nine tenths of
-	// what its file system has free. Nothing is allocated before it is written.
+	// Disks are those that the node is to have, besides the ones it has from earlier
+	// starts, which it keeps until they are forgotten. If there are none it gets one in
+	// Dir, of DiskSize bytes, or nine tenths of what its file system has free if that
+	// is 0. Nothing is allocated before it is written.
+	Disks    []DiskOptions
 	DiskSize int64
+	// GatewayOnly is a node without disks, which only serves volumes, and may vote.
+	GatewayOnly bool
 	// Groups is the number of placement groups, a power of two, of a cluster that is
 	// made. 0 is place.Groups.
 	Groups int
@@ -75,12 +79,28 @@ type Options struct {
 	slab func(block.Device) block.Device
 }
 
+// DiskOptions are a disk of a node.
+type DiskOptions struct {
+	// Path is a file, which is made if there is none, a block device, or a directory for
+	// blocks and metadata together; those of the others are in the data directory. Empty
+	// is the one disk in there.
+	Path string
+	// Size is in bytes, for a file that is made. 0 is nine tenths of what its file
+	// system has free.
+	Size int64
+	// Weight is what placement counts, in proportion to other disks. 0 is the size, or
+	// what it was before.
+	Weight int64
+	// Overwrite allows that something else is lost that is there.
+	Overwrite bool
+}
+
 const (
 	minDisk  = 64 << 20
 	diskUnit = 1 << 20
 )
 
-func (o Options) withDefaults() (Options, error) {
+func (o Options) withDefaults() (_ Options, err error) {
 	if o.Dir == "" {
 		return o, fmt.Errorf("a node needs a data directory")
 	}
@@ -91,8 +111,8 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Groups < 1 || o.Groups > place.MaxGroups || bits.OnesCount(uint(o.Groups)) != 1 {
 		return o, fmt.Errorf("%d groups, expected a power of two up to %d", o.Groups, place.MaxGroups)
 	}
-	if o.DiskSize != 0 && o.DiskSize < minDisk {
-		return o, fmt.Errorf("a disk of %d bytes, expected %d at least", o.DiskSize, minDisk)
+	if o.Disks, err = o.checkDisks(); err != nil {
+		return o, err
 	}
 	if (o.Join == "") != (o.Token == "") {
 		return o, fmt.Errorf("a node joins by the address of another one and a token, expected both")
@@ -111,21 +131,4 @@ func (o Options) withDefaults() (Options, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return o, nil
-}
-
-// diskSize is the size of a new disk in a directory.
-func (o *Options) diskSize(dir string) (int64, error) {
-	size := o.DiskSize
-	if size == 0 {
-		var fs syscall.Statfs_t
-		if err := syscall.Statfs(filepath.Clean(dir), &fs); err != nil {
-			return 0, fmt.Errorf("asking for the free space of %s: %w", dir, err)
-		}
-		size = int64(fs.Bavail) / 10 * 9 * fs.Bsize
-	}
-	size -= size % diskUnit
-	if size < minDisk {
-		return 0, fmt.Errorf("there is room for a disk of %d bytes in %s, expected %d at least", size, dir, minDisk)
-	}
-	return size, nil
 }

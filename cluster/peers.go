@@ -8,7 +8,9 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 
+	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
 	"github.com/strata-storage/strata/cluster/replica"
@@ -77,6 +79,9 @@ func (n *Node) verify(state *tls.ConnectionState, who wire.Identity) error {
 	p, err := n.identity.Check(*state)
 	if err == nil && p.Node != who.Node {
 		err = fmt.Errorf("the node %s says that it is %s", p.Node, who.Node)
+	}
+	if x, gone := n.outcasts.node(p.Node); err == nil && gone {
+		err = fmt.Errorf("%w: %s, at %s", identity.ErrExpelled, p.Node, x.When.Format(time.RFC3339))
 	}
 	return err
 }

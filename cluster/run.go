@@ -18,6 +18,22 @@ type run struct {
 	lease *coord.Lease
 	next  chan struct{} // closed when there is another one
 	left  bool
+	// banished is why the node is not to live any more.
+	banished error
+}
+
+// banish ends the lease of a node that was expelled: there is no other one.
+func (r *run) banish(why error) {
+	r.mu.Lock()
+	r.banished = why
+	r.mu.Unlock()
+	r.leave(context.Background())
+}
+
+func (r *run) isBanished() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.banished
 }
 
 // living is the lease that this node lives by when it is sure, for which it waits.
@@ -28,6 +44,9 @@ func (r *run) living(ctx context.Context) (*coord.Lease, error) {
 		r.mu.Lock()
 		lease, next := r.lease, r.next
 		r.mu.Unlock()
+		if err := r.isBanished(); err != nil {
+			return nil, err
+		}
 		err := lease.Wait(ctx)
 		if !errors.Is(err, coord.ErrLeaseLost) {
 			return lease, err
@@ -115,7 +134,7 @@ func (n *Node) keepAlive() {
 		case <-n.ctx.Done():
 			return
 		}
-		if n.isClosing() {
+		if n.isClosing() || n.run.isBanished() != nil {
 			return
 		}
 		n.o.Log.Warn("the cluster has not heard of this node for too long, its volumes will be attached anew")

@@ -71,7 +71,7 @@ func (n *Node) takeSeat() (err error) {
 		f := identity.In(n.home.Keys())
 		o.ClientURLs, o.ClientsFind = []string{"https://" + agreed}, []string{"https://" + n.o.found(n.o.Agreed)}
 		o.PeerURLs, o.PeersFind = []string{"https://" + votes}, []string{n.votes()}
-		o.ClientTLS = etcd.TLSFiles{Cert: f.Cert, Key: f.Key, CA: f.Authority, ServerName: identity.ServerName(n.is.Cluster)}
+		o.ClientTLS = etcd.TLSFiles{Cert: f.Cert, Key: f.Key, CA: f.Authority, ServerName: identity.ServerName(n.is.Cluster), Revoked: n.revoked()}
 		o.PeerTLS = o.ClientTLS
 	}
 	if n.voting.seat, err = etcd.NewSeat(o); err != nil {

@@ -137,6 +137,19 @@ func readSuper(ctx context.Context, slab block.Device) (super, error) {
 	return s, nil
 }
 
+// Identify returns the name of the disk that a slab belongs to, and false if it belongs to
+// none.
+func Identify(ctx context.Context, slab block.Device) (id UUID, is bool, err error) {
+	if slabSize(slab.Info().Size) < minSlab {
+		return id, false, nil
+	}
+	s, err := readSuper(ctx, slab)
+	if errors.Is(err, errNoSuper) {
+		return id, false, nil
+	}
+	return s.id, err == nil, err
+}
+
 // writeSuper makes the superblock and its copy durable.
 func writeSuper(ctx context.Context, slab block.Device, s super) error {
 	b := s.encode()

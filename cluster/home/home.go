@@ -7,7 +7,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -28,6 +30,7 @@ type Home struct {
 	lock   *os.File
 	made   bool
 	record Record
+	begun  []string // paths of an attempt that was not finished
 }
 
 // Open opens a data directory, which it makes if there is none, and keeps others
@@ -102,7 +105,8 @@ func (h *Home) load() error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if _, err := os.Lstat(h.path(makingName)); err == nil {
+	if text, err := readFile(h.path(makingName)); err == nil {
+		h.begun = strings.FieldsFunc(string(text), func(r rune) bool { return r == '\n' })
 		return h.clear()
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -162,12 +166,17 @@ func (h *Home) disk(number int) string {
 // Made returns what the directory is, and false if that is still to be made.
 func (h *Home) Made() (Record, bool) { return h.record, h.made }
 
-// Begin is called before the first part is made.
-func (h *Home) Begin() error {
+// Begun tells whether an attempt to make the node, which was not finished, has begun to
+// make a disk at a path.
+func (h *Home) Begun(path string) bool { return slices.Contains(h.begun, path) }
+
+// Begin is called before the first part is made, with the paths of disks that will be
+// made elsewhere.
+func (h *Home) Begin(paths ...string) error {
 	if h.made {
 		return fmt.Errorf("data directory %s: it is node %s of cluster %s already", h.dir, h.record.Node, h.record.Cluster)
 	}
-	if err := writeFile(h.path(makingName), nil); err != nil {
+	if err := writeFile(h.path(makingName), []byte(strings.Join(paths, "\n"))); err != nil {
 		return err
 	}
 	return syncDir(h.dir)

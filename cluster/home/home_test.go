@@ -14,7 +14,9 @@ import (
 var example = Record{
 	Cluster: "00112233445566778899aabbccddeeff",
 	Node:    "0123456789abcdef",
-	Disks:   []Disk{{"d1c7b0a2-0000-4000-8000-000000000001", 0}, {"d1c7b0a2-0000-4000-8000-000000000002", 1}},
+	Disks: []Disk{
+		{ID: "d1c7b0a2-0000-4000-8000-000000000001"}, {ID: "d1c7b0a2-0000-4000-8000-000000000002", Number: 1},
+	},
 }
 
 func must(t *testing.T, err error) {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -45,6 +47,9 @@ type Record struct {
 	Agreed []string `json:"agreed,omitempty"`
 	// Disks are those of the node.
 	Disks []Disk `json:"disks,omitempty"`
+	// Adding is the path of a disk that is being made: one that is found there, whose
+	// making was cut short, is made anew.
+	Adding string `json:"adding,omitempty"`
 }
 
 // A Disk is one disk of the node.
@@ -53,6 +58,9 @@ type Disk struct {
 	ID string `json:"id"`
 	// Number is that of its directory.
 	Number int `json:"number"`
+	// Path is where its blocks are, a file, a block device, or a directory with those
+	// and the metadata. Empty is the directory of that number.
+	Path string `json:"path,omitempty"`
 }
 
 func (r Record) check() error {
@@ -68,7 +76,10 @@ func (r Record) check() error {
 		}
 	}
 	ids, numbers := map[string]bool{}, map[int]bool{}
-	for _, d := range r.Disks {
+	for _, d := range append(r.Disks[:len(r.Disks):len(r.Disks)], Disk{ID: "adding", Number: math.MaxInt, Path: r.Adding}) {
+		if d.Path != "" && (!filepath.IsAbs(d.Path) || len(d.Path) > 4096) {
+			return fmt.Errorf("the path %.80q of disk %.80q, expected one that begins with / and has at most 4096 bytes", d.Path, d.ID)
+		}
 		if d.ID == "" || len(d.ID) > 64 || d.Number < 0 || ids[d.ID] || numbers[d.Number] {
 			return fmt.Errorf("disk %.80q with the number %d, expected a name and a number of its own", d.ID, d.Number)
 		}

@@ -146,11 +146,11 @@ func (s *noding) places() error {
 	}
 	host, port, err := net.SplitHostPort(s.clusterListen)
 	n, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || n == 0 || n > 65533 || host == "" {
-		return usagef("--cluster-listen %s: want HOST:PORT, with a port from 1 to 65533 and a host that other nodes can reach", s.clusterListen)
+	if err != nil || portErr != nil || n == 0 || n > 65532 || host == "" {
+		return usagef("--cluster-listen %s: want HOST:PORT, with a port from 1 to 65532 and a host that other nodes can reach", s.clusterListen)
 	}
 	at := func(i uint64) string { return net.JoinHostPort(host, strconv.FormatUint(n+i, 10)) }
-	c.Door, c.Listen, c.Agreed = at(0), at(1), at(2)
+	c.Door, c.Listen, c.Agreed, c.Votes = at(0), at(1), at(2), at(3)
 	return nil
 }
 
