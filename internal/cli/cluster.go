@@ -18,7 +18,7 @@ func (e *Env) cluster() *cobra.Command {
 		GroupID: groupCluster,
 	}
 	onlyCommands(cmd)
-	cmd.AddCommand(e.clusterToken())
+	cmd.AddCommand(e.clusterStatus(), e.clusterToken())
 	return cmd
 }
 

@@ -3,6 +3,7 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,10 +14,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/daemon"
 	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/internal/node"
 	"github.com/strata-storage/strata/internal/units"
+	"github.com/strata-storage/strata/nbd"
 )
 
 // clusterPort is where nodes join unless they are told another port. The ports after it
@@ -29,6 +32,8 @@ type noding struct {
 	o             node.Options
 	listen        []string
 	clusterListen string
+	tls           config.TLS
+	limits        string
 	diskSize      string
 	cache         string
 	quiet         bool
@@ -54,7 +59,7 @@ func (e *Env) node() *cobra.Command {
 		GroupID: groupCluster,
 		Args:    arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := s.check(); err != nil {
+			if err := s.check(cmd.Context()); err != nil {
 				return err
 			}
 			return s.run(cmd.Context())
@@ -71,9 +76,12 @@ func (e *Env) node() *cobra.Command {
 	f.StringVar(&s.cache, "cache", "", "`SIZE` of the memory for its disk (default 128M)")
 	f.IntVar(&c.Groups, "groups", 0, "`NUMBER` of placement groups of a cluster that is made, a power of two (default 256)")
 	f.StringArrayVar(&s.listen, "listen", nil, "`ADDRESS` for NBD clients: tcp://HOST:PORT, unix:///PATH?mode=0660, vsock://CID:PORT, systemd:NAME (repeatable; default "+listen.Default.String()+")")
+	tlsFlags(f, &s.tls)
+	f.StringVar(&s.limits, "limits", "", "bounds of what NBD clients can make the node use, as for limits() in a configuration: 'conns=1000, bytes=\"2G\"'")
 	f.StringVar(&s.clusterListen, "cluster-listen", "", "`HOST:PORT` for nodes that join, and the two ports after it for those that have (default port 10810 of the address by which the machine reaches others)")
 	f.DurationVar(&c.Lease, "lease", 0, "how long a node may not be heard of until others do without it (default 10s)")
 	f.StringVar(&s.o.Control, "control", "", "`PATH` of the control socket (default control.sock in the data directory)")
+	f.StringVar(&s.o.Metrics, "metrics", "", "serve metrics for Prometheus at the TCP `ADDRESS` HOST:PORT")
 	f.DurationVar(&s.o.Grace, "grace", 30*time.Second, "how long requests in flight may take at the end")
 	f.BoolVarP(&s.quiet, "quiet", "q", false, "do not print what to do next")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "log every connection")
@@ -82,7 +90,7 @@ func (e *Env) node() *cobra.Command {
 }
 
 // check makes options of the flags.
-func (s *noding) check() (err error) {
+func (s *noding) check(ctx context.Context) (err error) {
 	c := &s.o.Cluster
 	c.Dir = cmp.Or(c.Dir, s.env.dataDir())
 	s.o.Control = cmp.Or(s.o.Control, filepath.Join(c.Dir, controlName))
@@ -123,7 +131,47 @@ func (s *noding) check() (err error) {
 		}
 		s.o.Listen = append(s.o.Listen, a)
 	}
+	if err := errors.Join(s.checkTLS(), s.checkLimits(ctx)); err != nil {
+		return err
+	}
 	return s.places()
+}
+
+// checkTLS makes options of the flags on TLS.
+func (s *noding) checkTLS() (err error) {
+	if err := checkTLS(&s.tls); err != nil {
+		return err
+	}
+	switch s.tls.Mode {
+	case config.TLSOff:
+		return nil
+	case config.TLSOptional:
+		s.o.TLS = nbd.TLSOptional
+	default:
+		s.o.TLS = nbd.TLSRequired
+	}
+	files := nbd.TLSFiles{Cert: s.tls.Cert, Key: s.tls.Key, ClientCA: s.tls.ClientCA, Report: func(err error) {
+		if err != nil {
+			s.o.Cluster.Log.Error("the certificates have changed and cannot be used; the old ones stay in force", "error", err)
+			return
+		}
+		s.o.Cluster.Log.Info("the changed certificates are used")
+	}}
+	s.o.TLSConfig, err = files.ServerConfig()
+	return err
+}
+
+// checkLimits makes options of the flag with the limits.
+func (s *noding) checkLimits(ctx context.Context) error {
+	if s.limits == "" {
+		return nil
+	}
+	cfg, err := s.env.loader().LoadBytes(ctx, "--limits", []byte("limits("+s.limits+")"))
+	if err != nil {
+		return &usageError{err}
+	}
+	s.o.Limits = cfg.Limits.Server()
+	return nil
 }
 
 // withPort is an address with the port where nodes join if it has none.
@@ -208,7 +256,7 @@ func (s *noding) banner(w io.Writer, n *node.Node) {
 	c := &s.o.Cluster
 	fmt.Fprintf(w, "node %s of the cluster %s, in %s\n", n.Cluster().ID(), n.Cluster().Cluster(), c.Dir)
 	for _, a := range n.Addresses() {
-		if uri := a.URI("NAME", false); uri != "" {
+		if uri := a.URI("NAME", s.o.TLS != nbd.TLSOff); uri != "" {
 			fmt.Fprintf(w, "  volumes are served as %s, snapshots as NAME@SNAPSHOT\n", uri)
 		}
 	}

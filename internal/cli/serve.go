@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/daemon"
@@ -61,10 +62,7 @@ func (e *Env) serve() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&s.file, "config", "c", "", "serve what the configuration `FILE` says")
 	f.StringArrayVar(&s.listen, "listen", nil, "`ADDRESS` to listen at: tcp://HOST:PORT, unix:///PATH?mode=0660, vsock://CID:PORT, systemd:NAME, stdio: (repeatable; default "+listen.Default.String()+")")
-	f.StringVar(&s.tls.Mode, "tls", "", "off, optional or required (default required with --tls-cert, else off)")
-	f.StringVar(&s.tls.Cert, "tls-cert", "", "PEM `FILE` with the server's certificate")
-	f.StringVar(&s.tls.Key, "tls-key", "", "PEM `FILE` with its key")
-	f.StringVar(&s.tls.ClientCA, "tls-client-ca", "", "PEM `FILE` with the authorities that clients' certificates must come from")
+	tlsFlags(f, &s.tls)
 	f.BoolVar(&s.readOnly, "read-only", false, "forbid writing")
 	f.StringVar(&s.control, "control", "", "`PATH` of the control socket, or none (default as for status)")
 	f.StringVar(&s.metrics, "metrics", "", "serve metrics for Prometheus at the TCP `ADDRESS` HOST:PORT")
@@ -92,11 +90,19 @@ func (s *serving) check() error {
 			return usagef("--%s cannot be combined with -c; it belongs into the configuration", flag)
 		}
 	}
-	return s.checkTLS()
+	return checkTLS(&s.tls)
 }
 
-func (s *serving) checkTLS() error {
-	t := &s.tls
+// tlsFlags adds the flags on TLS for NBD clients.
+func tlsFlags(f *pflag.FlagSet, t *config.TLS) {
+	f.StringVar(&t.Mode, "tls", "", "off, optional or required (default required with --tls-cert, else off)")
+	f.StringVar(&t.Cert, "tls-cert", "", "PEM `FILE` with the server's certificate")
+	f.StringVar(&t.Key, "tls-key", "", "PEM `FILE` with its key")
+	f.StringVar(&t.ClientCA, "tls-client-ca", "", "PEM `FILE` with the authorities that clients' certificates must come from")
+}
+
+// checkTLS completes what those flags say.
+func checkTLS(t *config.TLS) error {
 	if t.Mode == "" {
 		t.Mode = config.TLSOff
 		if t.Cert != "" || t.Key != "" || t.ClientCA != "" {

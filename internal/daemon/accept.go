@@ -161,16 +161,8 @@ func (d *Daemon) Addresses() []listen.Address {
 
 // newServer makes the server that a configuration asks for.
 func (d *Daemon) newServer(cfg *config.Config) (*nbd.Server, error) {
-	l := cfg.Limits
-	s := &nbd.Server{
-		Exports: d.set,
-		Limits: nbd.Limits{
-			Handshake: l.Handshake, Options: l.Options, Payload: l.Payload, Requests: l.Requests,
-			ConnBytes: l.ConnBytes, Bytes: l.Bytes, Conns: l.Conns, ConnsPerAddr: l.ConnsPerAddr,
-		},
-		Log: d.o.Log,
-	}
-	s.Ended = func(c nbd.ConnStatus) { d.ledger.close(s, c) }
+	s := &nbd.Server{Exports: d.set, Limits: cfg.Limits.Server(), Log: d.o.Log}
+	s.Ended = func(c nbd.ConnStatus) { d.ledger.Close(s, c) }
 	if err := s.Limits.Validate(); err != nil {
 		return nil, err
 	}

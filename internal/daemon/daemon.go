@@ -14,6 +14,7 @@ import (
 
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/control"
+	"github.com/strata-storage/strata/internal/ledger"
 	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/nbd"
 )
@@ -47,7 +48,7 @@ type Daemon struct {
 	o       Options
 	started time.Time
 	set     *config.Set
-	ledger  *ledger
+	ledger  *ledger.Ledger
 	http    control.Servers
 	running sync.WaitGroup // accept loops
 	serving sync.WaitGroup // connections
@@ -82,7 +83,7 @@ func Start(ctx context.Context, o Options) (*Daemon, error) {
 		return nil, err
 	}
 	d := &Daemon{
-		o: o, started: time.Now(), ledger: newLedger(),
+		o: o, started: time.Now(), ledger: ledger.New(),
 		stopped: make(chan struct{}), drained: make(chan struct{}), done: make(chan struct{}),
 		listeners: map[listen.Address][]listen.Socket{},
 		set:       &config.Set{Log: o.Log},

@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/strata-storage/strata/internal/ledger"
 )
 
 // metricsHandler serves the metrics of d in the form of Prometheus.
@@ -25,15 +27,7 @@ var (
 
 	infoDesc        = prometheus.NewDesc("strata_info", "The server; always 1.", []string{"version", "tls"}, nil)
 	reloadsDesc     = prometheus.NewDesc("strata_reloads_total", "Configurations that took the place of another one.", nil, nil)
-	negotiatingDesc = prometheus.NewDesc("strata_negotiating_connections", "Connections that have not chosen an export.", nil, nil)
 	exportDesc      = prometheus.NewDesc("strata_export_info", "An export; always 1.", []string{"export", "device", "read_only"}, nil)
-	connectionsDesc = prometheus.NewDesc("strata_connections", "Connections to the export.", byExport, nil)
-	acceptedDesc    = prometheus.NewDesc("strata_connections_total", "Connections to the export so far.", byExport, nil)
-	inFlightDesc    = prometheus.NewDesc("strata_requests_in_flight", "Requests that are being worked on.", byExport, nil)
-	requestsDesc    = prometheus.NewDesc("strata_requests_total", "Requests answered.", byExport, nil)
-	errorsDesc      = prometheus.NewDesc("strata_request_errors_total", "Requests answered with an error.", byExport, nil)
-	readDesc        = prometheus.NewDesc("strata_read_bytes_total", "Bytes read by clients.", byExport, nil)
-	writtenDesc     = prometheus.NewDesc("strata_written_bytes_total", "Bytes written by clients.", byExport, nil)
 	failedSidesDesc = prometheus.NewDesc("strata_mirror_failed_sides", "Sides of the export's mirrors that have failed and are not used any more.", byExport, nil)
 
 	snapshotsDesc  = prometheus.NewDesc("strata_snapshots", "Snapshots of the export.", byExport, nil)
@@ -45,12 +39,12 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		infoDesc, reloadsDesc, negotiatingDesc, exportDesc, connectionsDesc, acceptedDesc,
-		inFlightDesc, requestsDesc, errorsDesc, readDesc, writtenDesc, failedSidesDesc,
+		infoDesc, reloadsDesc, exportDesc, failedSidesDesc,
 		snapshotsDesc, storeDesc, exceptionsDesc, suspendedDesc, rollbackDesc,
 	} {
 		ch <- d
 	}
+	ledger.Describe(ch)
 }
 
 func (c collector) Collect(ch chan<- prometheus.Metric) {
@@ -63,16 +57,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(infoDesc, 1, st.Version, st.TLS)
 	counter(reloadsDesc, uint64(st.Reloads))
-	inFlight := map[string]int{}
-	negotiating := 0
-	for i := range st.Connections {
-		if conn := &st.Connections[i]; conn.Ready {
-			inFlight[conn.Export] += conn.InFlight
-		} else {
-			negotiating++
-		}
-	}
-	gauge(negotiatingDesc, float64(negotiating))
+	open := ledger.Collect(ch, st.Connections)
 	for i := range st.Exports {
 		x := &st.Exports[i]
 		if x.Device != "" {
@@ -82,13 +67,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(failedSidesDesc, float64(x.FailedSides()), x.Name)
 		}
 		collectSnapshots(x, gauge)
-		gauge(connectionsDesc, float64(x.Connections), x.Name)
-		gauge(inFlightDesc, float64(inFlight[x.Name]), x.Name)
-		counter(acceptedDesc, x.Accepted, x.Name)
-		counter(requestsDesc, x.Requests, x.Name)
-		counter(errorsDesc, x.Errors, x.Name)
-		counter(readDesc, x.BytesRead, x.Name)
-		counter(writtenDesc, x.BytesWritten, x.Name)
+		ledger.CollectExport(ch, x.Name, open[x.Name], x.Counters)
 	}
 }
 

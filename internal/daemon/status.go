@@ -11,6 +11,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/internal/ledger"
 	"github.com/strata-storage/strata/layer"
 	"github.com/strata-storage/strata/nbd"
 )
@@ -47,7 +48,7 @@ type ExportStatus struct {
 	Mirrors []MirrorStatus `json:"mirrors,omitempty"`
 	// Snapshots are those of the origins that it is made of.
 	Snapshots []SnapshotStatus `json:"snapshots,omitempty"`
-	Counters
+	ledger.Counters
 }
 
 // A MirrorStatus describes a mirror.
@@ -127,7 +128,7 @@ func (d *Daemon) Status() *Status {
 		Listeners: d.addresses(), TLS: modeOf(cfg), Exports: []ExportStatus{},
 	}
 	d.mu.Unlock()
-	open, sums := d.ledger.read(servers)
+	open, sums := d.ledger.Read(servers)
 	st.Connections = append([]nbd.ConnStatus{}, open...)
 	count := map[string]int{}
 	for _, c := range open {

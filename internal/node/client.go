@@ -14,6 +14,18 @@ type Client struct{ *control.Client }
 // NewClient returns a client of the control socket at path.
 func NewClient(path string) *Client { return &Client{control.NewClient(path, "node")} }
 
+// Status describes the node.
+func (c *Client) Status(ctx context.Context) (*Status, error) {
+	st := new(Status)
+	return st, c.Get(ctx, "/v1/status", st)
+}
+
+// ClusterStatus describes the cluster as the node sees it.
+func (c *Client) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
+	st := new(ClusterStatus)
+	return st, c.Get(ctx, "/v1/cluster", st)
+}
+
 // Stop ends the node. It returns when nothing is served any more.
 func (c *Client) Stop(ctx context.Context) error {
 	return c.Post(ctx, "/v1/stop", nil, new(done))

@@ -15,13 +15,20 @@ import (
 
 // controlHandler is the API of the control socket:
 //
+//	GET  /v1/status          the node, a Status
+//	GET  /v1/cluster         the cluster, a ClusterStatus
 //	POST /v1/stop            ends the node; answers when nothing is served any more
 //	POST /v1/cluster/token   makes a Token from a TokenRequest
 //	     /v1/volumes/...     see volumeRoutes
+//	GET  /metrics            for Prometheus
 //
-// Answers are JSON. One that is no success is a control.Problem.
+// Answers are JSON, but for the metrics. One that is no success is a control.Problem.
 func (n *Node) controlHandler() http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
+		control.Answer(w, http.StatusOK, n.Status())
+	})
+	mux.HandleFunc("GET /v1/cluster", func(w http.ResponseWriter, r *http.Request) { reply(w)(n.ClusterStatus()) })
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
 		n.Stop()
 		select {
@@ -32,6 +39,7 @@ func (n *Node) controlHandler() http.Handler {
 	})
 	post(mux, "/v1/cluster/token", n.makeToken)
 	n.volumeRoutes(mux)
+	mux.Handle("GET /metrics", metricsHandler(n))
 	return mux
 }
 

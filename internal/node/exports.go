@@ -67,6 +67,16 @@ func (e Exports) List(context.Context, *nbd.Peer) (list []*nbd.Export, _ error) 
 	return list, nil
 }
 
+// isExport reports whether there is a volume or snapshot of that name.
+func isExport(v *record.View, name string) bool {
+	volume, snapshot, isSnapshot := strings.Cut(name, "@")
+	h, ok := v.Head(volume)
+	if ok && isSnapshot {
+		_, ok = v.Snapshot(h.Line(), snapshot)
+	}
+	return ok
+}
+
 func volumeText(h record.Head) string {
 	return fmt.Sprintf("volume, %s", plural(h.Volume.Record.Copies, "copy", "copies"))
 }

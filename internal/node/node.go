@@ -8,12 +8,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/internal/control"
+	"github.com/strata-storage/strata/internal/ledger"
 	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/internal/socket"
 	"github.com/strata-storage/strata/nbd"
@@ -31,6 +33,9 @@ type Options struct {
 	TLSConfig *tls.Config
 	// Control is the path of the control socket, none if it is empty.
 	Control string
+	// Metrics is the TCP address, host:port, where metrics are served without any
+	// protection; empty for only the control socket.
+	Metrics string
 	// Grace bounds how long requests in flight may take when the node stops; 0 is 30
 	// seconds.
 	Grace time.Duration
@@ -48,12 +53,16 @@ type Node struct {
 	addresses []listen.Address
 	sockets   []listen.Socket
 	http      control.Servers
-	running   sync.WaitGroup // accept loops
+	ledger    *ledger.Ledger
+	recovery  recovery
+	running   sync.WaitGroup // accept loops, watch
 	serving   sync.WaitGroup // connections
 	drained   chan struct{}  // closed when nothing is served any more
 	done      chan struct{}  // closed when nothing is left
 	abort     context.CancelCauseFunc
-	aborted   context.Context
+	// stopWatching ends watch.
+	stopWatching context.CancelFunc
+	aborted      context.Context
 
 	mu       sync.Mutex
 	stopping bool
@@ -71,7 +80,7 @@ func Start(ctx context.Context, o Options) (_ *Node, err error) {
 		o.Cluster.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{
-		o: o, log: o.Cluster.Log, started: time.Now(),
+		o: o, log: o.Cluster.Log, started: time.Now(), ledger: ledger.New(),
 		drained: make(chan struct{}), done: make(chan struct{}),
 	}
 	n.aborted, n.abort = context.WithCancelCause(context.Background())
@@ -96,20 +105,55 @@ func (n *Node) open(ctx context.Context) (err error) {
 		}
 		n.sockets = append(n.sockets, s...)
 	}
-	if n.cluster, err = cluster.Start(ctx, n.o.Cluster); err == nil {
-		err = n.openControl(ctx)
-	}
+	metrics, err := n.openMetrics(ctx)
 	if err != nil {
 		return err
 	}
+	if n.cluster, err = cluster.Start(ctx, n.o.Cluster); err == nil {
+		n.prepare()
+		err = n.openControl(ctx)
+	}
+	if err != nil {
+		if metrics != nil {
+			metrics.Close()
+		}
+		return err
+	}
+	watching, stop := context.WithCancel(context.Background())
+	n.stopWatching = stop
+	n.running.Go(func() { n.watch(watching) })
+	for _, s := range n.sockets {
+		n.running.Go(func() { n.accept(s) })
+	}
+	if metrics != nil {
+		mux := http.NewServeMux()
+		mux.Handle("GET /metrics", metricsHandler(n))
+		n.http.Serve(metrics, mux)
+	}
+	return nil
+}
+
+// prepare makes what serves clients.
+func (n *Node) prepare() {
 	n.server = &nbd.Server{Exports: Exports{n.cluster}, Limits: n.o.Limits, TLS: n.o.TLS, TLSConfig: n.o.TLSConfig, Log: n.log}
+	n.server.Ended = func(c nbd.ConnStatus) { n.ledger.Close(n.server, c) }
 	for _, s := range n.sockets {
 		if !slices.Contains(n.addresses, s.Address) { // a name has several
 			n.addresses = append(n.addresses, s.Address)
 		}
-		n.running.Go(func() { n.accept(s) })
 	}
-	return nil
+}
+
+func (n *Node) openMetrics(ctx context.Context) (net.Listener, error) {
+	if n.o.Metrics == "" {
+		return nil, nil
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", n.o.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("metrics: %w", err)
+	}
+	return l, nil
 }
 
 // openControl opens the control socket, of which nobody else can have the path, as the
@@ -205,6 +249,7 @@ func (n *Node) end() {
 	defer cancel()
 	n.err = n.server.Shutdown(ctx)
 	n.serving.Wait()
+	n.stopWatching()
 	n.err = errors.Join(n.err, n.cluster.Close(ctx))
 	close(n.drained)
 	n.http.Close()

@@ -1,4 +1,6 @@
-package daemon
+// Package ledger adds up what the connections to an NBD server did, also those that
+// have ended, and gives it to Prometheus.
+package ledger
 
 import (
 	"slices"
@@ -25,11 +27,11 @@ func (c *Counters) add(s *nbd.ConnStatus) {
 	c.BytesWritten += s.BytesWritten
 }
 
-// A ledger keeps the counters of connections that have ended. A connection
+// A Ledger keeps the counters of connections that have ended. A connection
 // that ends is for a moment both here and among the server's: counters that
 // went up and down again would tell a monitoring system that the server was
 // restarted, so the ledger knows which to leave out.
-type ledger struct {
+type Ledger struct {
 	mu    sync.Mutex
 	sums  map[string]*Counters // by export
 	ended map[connKey]struct{} // may still be among the server's connections
@@ -40,15 +42,16 @@ type connKey struct {
 	id     uint64
 }
 
-// maxEnded bounds ledger.ended between two readings.
+// maxEnded bounds Ledger.ended between two readings.
 const maxEnded = 1024
 
-func newLedger() *ledger {
-	return &ledger{sums: map[string]*Counters{}, ended: map[connKey]struct{}{}}
+// New returns one without connections.
+func New() *Ledger {
+	return &Ledger{sums: map[string]*Counters{}, ended: map[connKey]struct{}{}}
 }
 
-// close notes the final counters of a connection to s.
-func (l *ledger) close(s *nbd.Server, c nbd.ConnStatus) {
+// Close notes the final counters of a connection to s.
+func (l *Ledger) Close(s *nbd.Server, c nbd.ConnStatus) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended[connKey{s, c.ID}] = struct{}{}
@@ -65,7 +68,7 @@ func (l *ledger) close(s *nbd.Server, c nbd.ConnStatus) {
 }
 
 // forget drops from ended what is no longer among the connections of s.
-func (l *ledger) forget(s *nbd.Server, there []nbd.ConnStatus) {
+func (l *Ledger) forget(s *nbd.Server, there []nbd.ConnStatus) {
 	for key := range l.ended {
 		if key.server == s && !slices.ContainsFunc(there, func(c nbd.ConnStatus) bool { return c.ID == key.id }) {
 			delete(l.ended, key)
@@ -73,9 +76,9 @@ func (l *ledger) forget(s *nbd.Server, there []nbd.ConnStatus) {
 	}
 }
 
-// read returns the connections of the servers, and the counters of every
+// Read returns the connections of the servers, and the counters of every
 // export that ever had one.
-func (l *ledger) read(servers []*nbd.Server) ([]nbd.ConnStatus, map[string]Counters) {
+func (l *Ledger) Read(servers []*nbd.Server) ([]nbd.ConnStatus, map[string]Counters) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var open []nbd.ConnStatus
@@ -101,4 +104,15 @@ func (l *ledger) read(servers []*nbd.Server) ([]nbd.ConnStatus, map[string]Count
 		}
 	}
 	return open, sums
+}
+
+// Keep forgets the counters of exports that nobody wants to know of any more.
+func (l *Ledger) Keep(wanted func(export string) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for name := range l.sums {
+		if !wanted(name) {
+			delete(l.sums, name)
+		}
+	}
 }

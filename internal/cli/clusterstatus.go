@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strata-storage/strata/internal/node"
+	"github.com/strata-storage/strata/internal/units"
+)
+
+// watchEvery is between two looks of cluster status --watch.
+const watchEvery = time.Second
+
+func (e *Env) clusterStatus() *cobra.Command {
+	var asJSON *bool
+	var watch bool
+	cmd := e.onNode(&cobra.Command{
+		Use:   "status",
+		Short: "Show nodes, disks and placement groups, what is recovered, and what is at risk",
+		Long: "Shows how the cluster is, as the node that is asked sees it.\n\n" +
+			"Volumes are spread over placement groups, each of which has copies on disks of\n" +
+			"different nodes. A group is healthy; moving, if it has all copies and is to be\n" +
+			"elsewhere; degraded, if copies are missing; at risk, if one is left of several;\n" +
+			"waiting, if too few are left for writes; or unavailable, if none is.",
+		Example: "  strata cluster status --watch",
+	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) error {
+		for {
+			st, err := c.ClusterStatus(ctx)
+			if err != nil {
+				return err
+			}
+			if err := e.showCluster(st, *asJSON, watch); err != nil || !watch {
+				return err
+			}
+			select {
+			case <-time.After(watchEvery):
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	asJSON = jsonFlag(cmd)
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again every second")
+	return cmd
+}
+
+// showCluster prints a status once, or over the one before.
+func (e *Env) showCluster(st *node.ClusterStatus, asJSON, again bool) error {
+	if asJSON {
+		return writeJSON(e.Stdout, st)
+	}
+	var text strings.Builder
+	writeCluster(&text, st)
+	if _, onTerminal := terminalWidth(e.Stdout); again && onTerminal {
+		// Home, each line to its end, and what is below: it does not flicker.
+		fmt.Fprint(e.Stdout, "\x1b[H", strings.ReplaceAll(text.String(), "\n", "\x1b[K\n"), "\x1b[J")
+		return nil
+	}
+	if again {
+		text.WriteString("\n")
+	}
+	_, err := io.WriteString(e.Stdout, text.String())
+	return err
+}
+
+func writeCluster(w io.Writer, st *node.ClusterStatus) {
+	fmt.Fprintf(w, "cluster %s is %s: %s, %s, %s, %s\n", st.Cluster, st.State, countOf(len(st.Nodes), "node"),
+		countOf(len(st.Disks), "disk"), countOf(st.Groups, "placement group"), countOf(st.Volumes, "volume"))
+	writeGroups(w, st)
+	for _, text := range st.Risks {
+		fmt.Fprintf(w, "! %s\n", text)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "\nNODE\tSTATE\tZONE\tDISKS\tGROUPS\tSERVES\tADDRESS\tVERSION")
+	for _, n := range st.Nodes {
+		label := n.Label
+		if n.ID == st.Asked.ID {
+			label += " *"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%s\t%s\t%s\n", label, n.State, orDash(n.Zone), n.Disks, n.Groups,
+			orDash(serves(st, n.ID)), orDash(n.Address), orDash(n.Version))
+	}
+	t.Flush()
+	fmt.Fprintln(t, "\nDISK\tNODE\tSTATE\tSIZE\tUSED\tWEIGHT\tGROUPS\tJOINING")
+	for i := range st.Disks {
+		d := &st.Disks[i]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", d.ID[:min(len(d.ID), 8)], d.Node.Label, diskState(d),
+			units.Bytes(d.Size), used(d), weight(d), d.Groups, d.Joining)
+	}
+	t.Flush()
+}
+
+// writeGroups says how the groups are, and how far recovery has come.
+func writeGroups(w io.Writer, st *node.ClusterStatus) {
+	var parts []string
+	for _, state := range []string{"healthy", "moving", "degraded", "at risk", "waiting", "unavailable"} {
+		if n := st.States[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if len(parts) > 1 {
+		fmt.Fprintf(w, "groups: %s\n", strings.Join(parts, ", "))
+	}
+	r := st.Recovery
+	if r == nil {
+		return
+	}
+	fmt.Fprintf(w, "recovery: %d of %s made", r.Done, countOf(r.Total, "copy"))
+	if r.SecondsLeft != nil {
+		left := time.Duration(*r.SecondsLeft * float64(time.Second))
+		fmt.Fprintf(w, ", %.1f/s, %s left", r.PerSecond, units.Clock(left))
+	}
+	fmt.Fprintf(w, ", for %s now\n", units.Clock(st.Time.Sub(r.Since)))
+}
+
+// countOf says how many of something there are.
+func countOf(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "y"):
+		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(what, "y"))
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// serves names some of the volumes that a node serves.
+func serves(st *node.ClusterStatus, id string) string {
+	const most = 3
+	var names []string
+	for _, a := range st.Attached {
+		if a.Node.ID == id {
+			names = append(names, a.Volume)
+		}
+	}
+	slices.Sort(names)
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+func diskState(d *node.DiskStatus) string {
+	switch {
+	case d.Failed != "":
+		return "failed"
+	case d.Full:
+		return "full"
+	case d.Weight == 0:
+		return "to be empty"
+	}
+	return "well"
+}
+
+func used(d *node.DiskStatus) string {
+	if d.Used == nil {
+		return "-"
+	}
+	return units.Bytes(*d.Used)
+}
+
+// weight is shown where it is not what it is by itself.
+func weight(d *node.DiskStatus) string {
+	if d.Weight == d.Size {
+		return "-"
+	}
+	return units.Bytes(d.Weight)
+}
