@@ -17,8 +17,9 @@ GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/strata
 
+# A cluster of one node in a fresh directory, with a volume. ARGS are for the node.
 run: build
-	$(BIN) demo
+	$(BIN) node --demo $(ARGS)
 
 test: peers
 	$(GO) vet ./...

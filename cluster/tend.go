@@ -15,7 +15,7 @@ func (n *Node) tend() {
 		s := n.newSteward(lease)
 		n.steward.Store(s)
 		err := s.Run(n.ctx)
-		if n.ctx.Err() != nil {
+		if n.ctx.Err() != nil || n.isClosing() {
 			return
 		}
 		n.o.Log.Warn("this node cannot be the steward at the moment", "error", err)

@@ -5,15 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/daemon"
 	"github.com/strata-storage/strata/internal/listen"
@@ -36,6 +37,7 @@ type noding struct {
 	limits        string
 	diskSize      string
 	cache         string
+	demo          bool
 	quiet         bool
 	verbose       bool
 	logFormat     string
@@ -59,6 +61,7 @@ func (e *Env) node() *cobra.Command {
 		GroupID: groupCluster,
 		Args:    arguments(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			defer s.clean()
 			if err := s.check(cmd.Context()); err != nil {
 				return err
 			}
@@ -80,6 +83,7 @@ func (e *Env) node() *cobra.Command {
 	f.StringVar(&s.limits, "limits", "", "bounds of what NBD clients can make the node use, as for limits() in a configuration: 'conns=1000, bytes=\"2G\"'")
 	f.StringVar(&s.clusterListen, "cluster-listen", "", "`HOST:PORT` for nodes that join, and the two ports after it for those that have (default port 10810 of the address by which the machine reaches others)")
 	f.DurationVar(&c.Lease, "lease", 0, "how long a node may not be heard of until others do without it (default 10s)")
+	f.BoolVar(&s.demo, "demo", false, "make a cluster in a fresh temporary directory, with a volume to try things out; it is gone at the end")
 	f.StringVar(&s.o.Control, "control", "", "`PATH` of the control socket (default control.sock in the data directory)")
 	f.StringVar(&s.o.Metrics, "metrics", "", "serve metrics for Prometheus at the TCP `ADDRESS` HOST:PORT")
 	f.DurationVar(&s.o.Grace, "grace", 30*time.Second, "how long requests in flight may take at the end")
@@ -92,6 +96,14 @@ func (e *Env) node() *cobra.Command {
 // check makes options of the flags.
 func (s *noding) check(ctx context.Context) (err error) {
 	c := &s.o.Cluster
+	if s.demo && (c.Dir != "" || c.Join != "") {
+		return usagef("--demo makes a cluster of its own in a directory of its own: it cannot be combined with --data or --join")
+	}
+	if s.demo {
+		if c.Dir, err = os.MkdirTemp("", "strata-node-"); err != nil {
+			return err
+		}
+	}
 	c.Dir = cmp.Or(c.Dir, s.env.dataDir())
 	s.o.Control = cmp.Or(s.o.Control, filepath.Join(c.Dir, controlName))
 	c.Token = cmp.Or(c.Token, s.env.Getenv("STRATA_TOKEN"))
@@ -245,29 +257,14 @@ func (s *noding) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if s.demo {
+		if err := n.Cluster().Create(ctx, demoVolume, record.Spec{Size: 1 << 30}); err != nil {
+			n.Stop()
+			return errors.Join(err, n.Wait())
+		}
+	}
 	if !s.quiet {
 		s.banner(s.env.Stdout, n)
 	}
 	return waitProcess(ctx, s.env, n, nothing)
-}
-
-// banner tells what there is, and what to try.
-func (s *noding) banner(w io.Writer, n *node.Node) {
-	c := &s.o.Cluster
-	fmt.Fprintf(w, "node %s of the cluster %s, in %s\n", n.Cluster().ID(), n.Cluster().Cluster(), c.Dir)
-	for _, a := range n.Addresses() {
-		if uri := a.URI("NAME", s.o.TLS != nbd.TLSOff); uri != "" {
-			fmt.Fprintf(w, "  volumes are served as %s, snapshots as NAME@SNAPSHOT\n", uri)
-		}
-	}
-	fmt.Fprintf(w, "  other nodes join at %s\n", c.Door)
-	data := ""
-	if c.Dir != s.env.dataDir() {
-		data = " --data " + quoted(c.Dir)
-	}
-	if s.o.Control != filepath.Join(c.Dir, controlName) {
-		data = " --control " + quoted(s.o.Control)
-	}
-	command := s.env.command()
-	fmt.Fprintf(w, "\nTry:\n  %[1]s volume create%[2]s vm1 20G\n  %[1]s volume ls%[2]s\n  %[1]s cluster token%[2]s\n", command, data)
 }

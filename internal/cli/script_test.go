@@ -3,10 +3,12 @@ package cli
 import (
 	"bufio"
 	"bytes"
+	"hash/fnv"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,23 +37,41 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			env.Values[serverKey{}] = new(testServer)
+			env.Values[serverKey{}] = map[string]*testServer{}
 			if program != "" {
 				env.Setenv("PATH", program+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			}
 			env.Setenv("XDG_RUNTIME_DIR", filepath.Join(env.WorkDir, "run"))
+			for i, name := range []string{"PORT", "PORT2"} {
+				env.Setenv(name, strconv.Itoa(clusterPorts(env.WorkDir)+10*i))
+			}
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"server":  startServer,
 			"demo":    startDemo,
+			"node":    startNode,
 			"signal":  signalServer,
 			"ended":   serverEnded,
 			"data":    writeData,
 			"exits":   exits,
 			"replace": replaceText,
+			"text":    setText,
 		},
 	})
+}
+
+// clusterPorts is where nodes of a script can have their ports: below those that the
+// system gives to others, and different for different scripts.
+func clusterPorts(script string) int {
+	h := fnv.New32a()
+	io.WriteString(h, script+strconv.Itoa(os.Getpid()))
+	return 12000 + 20*int(h.Sum32()%900)
+}
+
+// setText is "text NAME FILE": the environment has what is in the file.
+func setText(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
 
 // plainProgram builds the program without the race detector, with which each
@@ -74,8 +94,18 @@ type testServer struct {
 	done   chan error
 }
 
-// serverOf is the server of a script; there is at most one at a time.
-func serverOf(ts *testscript.TestScript) *testServer { return ts.Value(serverKey{}).(*testServer) }
+// serverOf is the server of a script, or the one of its nodes that args[at] names.
+func serverOf(ts *testscript.TestScript, args []string, at int) *testServer {
+	name := ""
+	if len(args) > at {
+		name = args[at]
+	}
+	s := ts.Value(serverKey{}).(map[string]*testServer)[name]
+	if s == nil {
+		ts.Fatalf("there is no server %q", name)
+	}
+	return s
+}
 
 type serverKey struct{}
 
@@ -90,14 +120,25 @@ func startDemo(ts *testscript.TestScript, neg bool, args []string) {
 	start(ts, append([]string{"demo"}, args...))
 }
 
+// startNode is "node NAME ARGS...", the same for strata node. Of several nodes each has a
+// name, by which "signal" and "ended" know it.
+func startNode(ts *testscript.TestScript, neg bool, args []string) {
+	startProgram(ts, args[0], append([]string{"node"}, args[1:]...), "cluster token")
+}
+
 func start(ts *testscript.TestScript, args []string) {
+	startProgram(ts, "", args, "strata copy")
+}
+
+// startProgram runs strata, and waits until it has printed what comes last.
+func startProgram(ts *testscript.TestScript, name string, args []string, last string) {
 	program, err := lookPath(ts.Getenv("PATH"), "strata")
 	ts.Check(err)
-	s := serverOf(ts)
-	*s = testServer{cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	s := &testServer{cmd: exec.Command(program, args...), done: make(chan error, 1)}
+	ts.Value(serverKey{}).(map[string]*testServer)[name] = s
 	s.cmd.Args[0] = "strata" // as a shell does
 	s.cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "STRATA_DATA"} {
 		s.cmd.Env = append(s.cmd.Env, name+"="+ts.Getenv(name))
 	}
 	stdout, err := s.cmd.StdoutPipe()
@@ -106,7 +147,7 @@ func start(ts *testscript.TestScript, args []string) {
 	ts.Check(s.cmd.Start())
 	var banner strings.Builder
 	lines := bufio.NewReader(stdout)
-	for !strings.Contains(banner.String(), "strata copy") {
+	for !strings.Contains(banner.String(), last) {
 		line, err := lines.ReadString('\n')
 		banner.WriteString(line)
 		if err != nil {
@@ -114,7 +155,7 @@ func start(ts *testscript.TestScript, args []string) {
 			ts.Fatalf("the server ended: %s%s", banner.String(), s.stderr.String())
 		}
 	}
-	ts.Check(os.WriteFile(ts.MkAbs("banner"), []byte(banner.String()), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs("banner"+name), []byte(banner.String()), 0o600))
 	go func() {
 		io.Copy(io.Discard, lines)
 		s.done <- s.cmd.Wait()
@@ -136,13 +177,13 @@ func lookPath(path, program string) (string, error) {
 // signalServer is "signal TERM" or "signal HUP".
 func signalServer(ts *testscript.TestScript, neg bool, args []string) {
 	numbers := map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
-	ts.Check(serverOf(ts).cmd.Process.Signal(numbers[args[0]]))
+	ts.Check(serverOf(ts, args, 1).cmd.Process.Signal(numbers[args[0]]))
 }
 
 // serverEnded is "ended": it waits for the server's end, which must be a
 // success, and puts what it wrote to standard error into the file "log".
 func serverEnded(ts *testscript.TestScript, neg bool, args []string) {
-	s := serverOf(ts)
+	s := serverOf(ts, args, 0)
 	err := <-s.done
 	ts.Check(os.WriteFile(ts.MkAbs("log"), s.stderr.Bytes(), 0o600))
 	if (err != nil) != neg {

@@ -55,19 +55,23 @@ type treeWriter struct {
 
 func writeTree(w io.Writer, t *node.Tree, now time.Time) {
 	d := treeWriter{tabwriter.NewWriter(w, 0, 0, 2, ' ', 0), map[versionKey][]*node.Version{}, now}
+	var roots []*node.Version
 	for i := range t.Versions {
 		v := &t.Versions[i]
 		parent := versionKey{v.Family, v.Parent}
 		d.children[parent] = append(d.children[parent], v)
-	}
-	for i := range t.Versions {
-		if v := &t.Versions[i]; v.Parent == 0 {
-			fmt.Fprintln(d, "VERSION\tSIZE\tAGE\tSERVED BY")
-			d.chain(v, "", "")
-			fmt.Fprintln(d, "\t\t\t")
+		if v.Parent == 0 {
+			roots = append(roots, v)
 		}
 	}
-	d.Flush()
+	for i, v := range roots {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintln(d, "VERSION\tSIZE\tAGE\tSERVED BY")
+		d.chain(v, "", "")
+		d.Flush()
+	}
 }
 
 // chain draws a version with that before it, what branches off from it below, and what

@@ -29,15 +29,8 @@ func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export
 	if err != nil {
 		return nil, err
 	}
-	x := &nbd.Export{Name: r.Name, Device: dev, Release: func() { _ = dev.Close() }}
-	v := e.Node.View()
-	volume, snapshot, _ := strings.Cut(r.Name, "@")
-	if h, ok := v.Head(volume); ok && snapshot == "" {
-		x.Description = volumeText(h)
-	} else if s, found := v.Snapshot(h.Line(), snapshot); ok && found {
-		x.Description = snapshotText(volume, s)
-	}
-	return x, nil
+	x, _ := exportOf(e.Node.View(), r.Name)
+	return &nbd.Export{Name: r.Name, Description: x.Device, Device: dev, Release: func() { _ = dev.Close() }}, nil
 }
 
 func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {
@@ -65,16 +58,6 @@ func (e Exports) List(context.Context, *nbd.Peer) (list []*nbd.Export, _ error) 
 		}
 	}
 	return list, nil
-}
-
-// isExport reports whether there is a volume or snapshot of that name.
-func isExport(v *record.View, name string) bool {
-	volume, snapshot, isSnapshot := strings.Cut(name, "@")
-	h, ok := v.Head(volume)
-	if ok && isSnapshot {
-		_, ok = v.Snapshot(h.Line(), snapshot)
-	}
-	return ok
 }
 
 func volumeText(h record.Head) string {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"strings"
+	"sync/atomic"
 )
 
 // etcdNoise is what etcd warns of at each start, and what is so on purpose: its socket in
@@ -17,32 +19,47 @@ var etcdNoise = []string{
 }
 
 // An operatorLog leaves out what etcd says of its own life, which nobody who looks after
-// a cluster needs to know. Warnings stay: of a slow disk for example.
+// a cluster needs to know. Warnings stay: of a slow disk for example. When the node stops,
+// etcd warns of each of its sockets that is closed.
 type operatorLog struct {
 	slog.Handler
-	etcd bool
+	etcd     bool
+	stopping *atomic.Bool
 }
 
 // ForOperators returns a handler without what only those want to see who look for errors
 // in etcd.
-func ForOperators(h slog.Handler) slog.Handler { return operatorLog{Handler: h} }
+func ForOperators(h slog.Handler) slog.Handler {
+	return operatorLog{Handler: h, stopping: new(atomic.Bool)}
+}
+
+// logsStop lets the log know that the node stops.
+func logsStop(log *slog.Logger) {
+	if l, ok := log.Handler().(operatorLog); ok {
+		l.stopping.Store(true)
+	}
+}
 
 func (l operatorLog) Enabled(ctx context.Context, level slog.Level) bool {
-	return (!l.etcd || level >= slog.LevelWarn) && l.Handler.Enabled(ctx, level)
+	return (!l.etcd || level >= slog.LevelWarn && !l.stopping.Load()) && l.Handler.Enabled(ctx, level)
 }
 
 func (l operatorLog) Handle(ctx context.Context, r slog.Record) error {
-	if l.etcd && slices.Contains(etcdNoise, r.Message) {
+	// The client of etcd logs under no name of its own.
+	client := !l.etcd && strings.HasPrefix(r.Message, "etcd: ")
+	if client && (r.Level < slog.LevelWarn || l.stopping.Load()) || l.etcd && slices.Contains(etcdNoise, r.Message) {
 		return nil
 	}
 	return l.Handler.Handle(ctx, r)
 }
 
 func (l operatorLog) WithAttrs(attrs []slog.Attr) slog.Handler {
-	etcd := slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == "part" && a.Value.String() == "etcd" })
-	return operatorLog{l.Handler.WithAttrs(attrs), l.etcd || etcd}
+	l.etcd = l.etcd || slices.ContainsFunc(attrs, func(a slog.Attr) bool { return a.Key == "part" && a.Value.String() == "etcd" })
+	l.Handler = l.Handler.WithAttrs(attrs)
+	return l
 }
 
 func (l operatorLog) WithGroup(name string) slog.Handler {
-	return operatorLog{l.Handler.WithGroup(name), l.etcd}
+	l.Handler = l.Handler.WithGroup(name)
+	return l
 }

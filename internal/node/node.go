@@ -221,6 +221,8 @@ func (n *Node) Stop() {
 	n.mu.Unlock()
 	if first {
 		n.o.Notify("STOPPING=1")
+		n.log.Info("the node stops: it answers the requests in flight, then it hands its volumes over", "grace", n.o.Grace)
+		logsStop(n.log)
 		go n.end()
 	}
 }
@@ -255,4 +257,7 @@ func (n *Node) end() {
 	n.http.Close()
 	n.running.Wait()
 	n.abort(nil)
+	if n.err == nil {
+		n.log.Info("the node has stopped, and its volumes can be served by others at once")
+	}
 }

@@ -82,6 +82,9 @@ func (n *Node) watch(ctx context.Context) {
 			last = v.Revision
 			n.recovery.see(time.Now(), report.Joining+report.Due)
 		}
-		n.ledger.Keep(func(export string) bool { return isExport(v, export) })
+		n.ledger.Keep(func(export string) bool {
+			_, there := exportOf(v, export)
+			return there
+		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/steward"
+	"github.com/strata-storage/strata/internal/ledger"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -26,8 +27,21 @@ type Status struct {
 	Listeners []string `json:"listeners"`
 	// TLS is off, optional or required.
 	TLS string `json:"tls"`
+	// Exports that clients have come for since the node started.
+	Exports []ExportStatus `json:"exports"`
 	// Connections that there are, oldest first.
 	Connections []nbd.ConnStatus `json:"connections"`
+}
+
+// An ExportStatus describes an export, in the words of the server of a configuration.
+// The counters are those of all its connections since the node started.
+type ExportStatus struct {
+	Name        string `json:"name"`
+	Device      string `json:"device"`
+	Size        int64  `json:"size"`
+	ReadOnly    bool   `json:"read_only"`
+	Connections int    `json:"connections"`
+	ledger.Counters
 }
 
 // Status describes the node at this moment.
@@ -40,9 +54,33 @@ func (n *Node) Status() *Status {
 	for _, a := range n.addresses {
 		st.Listeners = append(st.Listeners, a.String())
 	}
-	open, _ := n.ledger.Read([]*nbd.Server{n.server})
+	open, sums := n.ledger.Read([]*nbd.Server{n.server})
 	st.Connections = append([]nbd.ConnStatus{}, open...)
+	st.Exports = []ExportStatus{}
+	count := map[string]int{}
+	for _, c := range open {
+		count[c.Export]++
+	}
+	v := n.cluster.View()
+	for name, counters := range sums {
+		if x, ok := exportOf(v, name); ok {
+			x.Connections, x.Counters = count[name], counters
+			st.Exports = append(st.Exports, x)
+		}
+	}
+	slices.SortFunc(st.Exports, func(a, b ExportStatus) int { return strings.Compare(a.Name, b.Name) })
 	return st
+}
+
+// exportOf describes a volume or snapshot.
+func exportOf(v *record.View, name string) (ExportStatus, bool) {
+	volume, snapshot, isSnapshot := strings.Cut(name, "@")
+	h, ok := v.Head(volume)
+	if !ok || !isSnapshot {
+		return ExportStatus{Name: name, Device: volumeText(h), Size: h.Name.Record.Size}, ok
+	}
+	s, ok := v.Snapshot(h.Line(), snapshot)
+	return ExportStatus{Name: name, Device: snapshotText(volume, s), Size: s.Size, ReadOnly: true}, ok
 }
 
 func (n *Node) tlsMode() string {
