@@ -10,27 +10,63 @@ import (
 	"github.com/strata-storage/strata/snapshot"
 )
 
-// Apply reads what Send wrote and writes it to a device, which must hold what
-// the stream is a difference from: nobody can know whether it does. When it
-// returns nil the device holds the other snapshot, on stable storage. When it
-// fails the device holds something between the two, and the whole stream may
-// be applied again.
-func Apply(ctx context.Context, r io.Reader, dev block.Device) (Header, error) {
+// A Reader reads what Send, Write or Dump wrote.
+type Reader struct {
+	x *reader
+	h Header
+}
+
+// NewReader reads the header of a stream.
+func NewReader(r io.Reader) (*Reader, error) {
 	x, err := newReader(r)
+	if err != nil {
+		return nil, err
+	}
+	h, err := x.header()
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{x, h}, nil
+}
+
+// Header says what the stream is.
+func (r *Reader) Header() Header { return r.h }
+
+// Options are the options of Reader.Apply. The zero value refuses snapshots.
+type Options struct {
+	// Blank: the device holds zeros, which need not be written.
+	Blank bool
+	// Take makes what the device holds a snapshot.
+	Take func(Mark) error
+	// Progress is told up to where on the device something has been written.
+	Progress func(end int64)
+}
+
+// Apply writes the stream to a device of its size, which must hold what a difference is
+// from: nobody can know whether it does. When it returns nil the device holds what the
+// stream is of, on stable storage. When it fails the device holds something between the
+// two.
+func (r *Reader) Apply(ctx context.Context, dev block.Device, o Options) error {
+	if err := fits(r.h, dev); err != nil {
+		return err
+	}
+	if err := r.x.apply(ctx, dev, o); err != nil {
+		return err
+	}
+	return dev.Flush(ctx)
+}
+
+// Apply reads what Send wrote and writes it to a device, as Reader.Apply does. When it
+// fails the whole stream may be applied again.
+func Apply(ctx context.Context, r io.Reader, dev block.Device) (Header, error) {
+	x, err := NewReader(r)
 	if err != nil {
 		return Header{}, err
 	}
-	h, err := x.header(difference)
-	if err != nil {
-		return h, err
+	if err := x.h.is(Difference); err != nil {
+		return x.h, err
 	}
-	if err := fits(h, dev); err != nil {
-		return h, err
-	}
-	if err := x.apply(ctx, dev, nil); err != nil {
-		return h, err
-	}
-	return h, dev.Flush(ctx)
+	return x.h, x.Apply(ctx, dev, Options{})
 }
 
 // Restore reads what Dump wrote, takes the snapshots again, and leaves the
@@ -40,25 +76,16 @@ func Restore(ctx context.Context, r io.Reader, s *snapshot.Set) error {
 	if n := len(s.List()); n > 0 {
 		return fmt.Errorf("the store has %d snapshots, must have none: %w", n, block.ErrInvalid)
 	}
-	x, err := newReader(r)
+	x, err := NewReader(r)
 	if err != nil {
 		return err
 	}
-	h, err := x.header(everything)
-	if err != nil {
+	if err := x.h.is(Everything); err != nil {
 		return err
 	}
-	dev := s.Origin()
-	if err := fits(h, dev); err != nil {
-		return err
-	}
-	err = x.apply(ctx, dev, func(m mark) error {
+	return x.Apply(ctx, s.Origin(), Options{Take: func(m Mark) error {
 		return s.Create(ctx, m.Name, snapshot.CreateOptions{Created: m.Created, Priority: m.Priority})
-	})
-	if err != nil {
-		return err
-	}
-	return dev.Flush(ctx)
+	}})
 }
 
 func fits(h Header, dev block.Device) error {
@@ -71,9 +98,10 @@ func fits(h Header, dev block.Device) error {
 	return nil
 }
 
-// apply does what the records up to the end say. Snapshots are for take; nil
-// refuses them.
-func (x *reader) apply(ctx context.Context, dev block.Device, take func(mark) error) error {
+// apply does what the records up to the end say.
+func (x *reader) apply(ctx context.Context, dev block.Device, o Options) error {
+	info := dev.Info()
+	written := int64(0) // nothing has been written behind it
 	for {
 		r, err := x.next()
 		if err != nil {
@@ -84,32 +112,45 @@ func (x *reader) apply(ctx context.Context, dev block.Device, take func(mark) er
 			return nil
 		case r.typ == typeData && r.n == int64(len(r.payload)):
 			err = dev.WriteAt(ctx, r.payload, r.off, 0)
+			written = max(written, r.off+r.n)
+		case r.typ == typeZero && o.Blank && r.off >= written:
+			err = info.CheckChange(r.off, r.n)
 		case r.typ == typeZero:
 			err = dev.Zero(ctx, r.off, r.n, 0)
-		case r.typ == typeSnapshot && take != nil:
-			var m mark
+		case r.typ == typeSnapshot && o.Take != nil:
+			var m Mark
 			if err := json.Unmarshal(r.payload, &m); err != nil {
 				return fmt.Errorf("record %d: %w: %w", x.seq-1, err, ErrStream)
 			}
-			err = take(m)
+			err = o.Take(m)
 		default:
 			err = fmt.Errorf("type %q with %d bytes of %d: %w", r.typ, len(r.payload), r.n, ErrStream)
 		}
 		if err != nil {
 			return fmt.Errorf("record %d: %w", x.seq-1, err)
 		}
+		if o.Progress != nil {
+			o.Progress(r.off + r.n)
+		}
 	}
 }
 
 // Verify reads a stream of either content to its end and returns what is wrong
 // with it.
-func Verify(r io.Reader) error {
-	x, err := newReader(r)
-	for err == nil {
-		var rec record
-		if rec, err = x.next(); err == nil && rec.typ == typeEnd {
-			return nil
-		}
+func Verify(r io.Reader) error { return Follow(r, func(Header) {}, func(int64) {}) }
+
+// Follow is Verify that tells the header, and up to where on the device each record is.
+func Follow(r io.Reader, header func(Header), progress func(end int64)) error {
+	x, err := NewReader(r)
+	if err != nil {
+		return err
 	}
-	return err
+	header(x.h)
+	for {
+		rec, err := x.x.next()
+		if err != nil || rec.typ == typeEnd {
+			return err
+		}
+		progress(rec.off + rec.n)
+	}
 }

@@ -48,8 +48,8 @@ const (
 
 // The contents of streams.
 const (
-	difference = "difference"
-	everything = "everything"
+	Difference = "difference" // between two states of a disk
+	Everything = "everything" // a disk with all its snapshots
 )
 
 // ErrStream: the bytes are no stream, or not all of one.
@@ -65,17 +65,29 @@ func (e *meaning) Unwrap() error { return e.errno }
 
 // A Header says what a stream is.
 type Header struct {
-	// Content is "difference" or "everything".
+	// Content is Difference or Everything.
 	Content string `json:"content"`
 	// Size of the device in bytes.
 	Size int64 `json:"size"`
-	// From and To are the names of the snapshots of a difference.
+	// From and To are the names of the snapshots of a difference. It is from zeros
+	// if From is empty.
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
+	// FromID and ToID name what these snapshots hold, wherever they are, if whoever
+	// wrote the stream has such names.
+	FromID string `json:"from_id,omitempty"`
+	ToID   string `json:"to_id,omitempty"`
 }
 
-// A mark is the payload of a record of a snapshot.
-type mark struct {
+func (h *Header) is(content string) error {
+	if h.Content != content {
+		return fmt.Errorf("it has the content %q, expected %q: %w", h.Content, content, block.ErrInvalid)
+	}
+	return nil
+}
+
+// A Mark is the payload of a record of a snapshot.
+type Mark struct {
 	Name     string    `json:"name"`
 	Created  time.Time `json:"created,omitzero"`
 	Priority int       `json:"priority,omitempty"`
@@ -195,8 +207,8 @@ func (x *reader) next() (record, error) {
 	return r, nil
 }
 
-// header reads the first record, of a stream of that content.
-func (x *reader) header(content string) (Header, error) {
+// header reads the first record.
+func (x *reader) header() (Header, error) {
 	var h Header
 	r, err := x.next()
 	switch {
@@ -207,9 +219,6 @@ func (x *reader) header(content string) (Header, error) {
 	}
 	if err := json.Unmarshal(r.payload, &h); err != nil {
 		return h, fmt.Errorf("its header: %w: %w", err, ErrStream)
-	}
-	if h.Content != content {
-		return h, fmt.Errorf("it has the content %q, expected %q: %w", h.Content, content, block.ErrInvalid)
 	}
 	return h, nil
 }

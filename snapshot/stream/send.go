@@ -24,13 +24,20 @@ func Send(ctx context.Context, w io.Writer, s *snapshot.Set, from, to string) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
+	return Write(ctx, w, Header{Size: b.Info().Size, From: from, To: to}, b, s.Diff(ctx, from, to))
+}
+
+// Write writes a difference: what a device holds where changes has extents with the
+// status snapshot.Changed. h is its header, but for the content.
+func Write(ctx context.Context, w io.Writer, h Header, dev block.Device, changes iter.Seq2[block.Extent, error]) error {
 	x, err := newWriter(w)
 	if err != nil {
 		return err
 	}
-	err = x.putJSON(typeHeader, Header{Content: difference, Size: b.Info().Size, From: from, To: to})
+	h.Content = Difference
+	err = x.putJSON(typeHeader, h)
 	if err == nil {
-		err = x.copy(ctx, b, s.Diff(ctx, from, to))
+		err = x.copy(ctx, dev, changes)
 	}
 	return x.end(err)
 }
@@ -42,7 +49,7 @@ func Dump(ctx context.Context, w io.Writer, s *snapshot.Set) error {
 	if err != nil {
 		return err
 	}
-	err = x.putJSON(typeHeader, Header{Content: everything, Size: s.Size()})
+	err = x.putJSON(typeHeader, Header{Content: Everything, Size: s.Size()})
 	last, whole := "", true
 	for _, snap := range s.List() {
 		if err == nil {
@@ -66,7 +73,7 @@ func (x *writer) dump(ctx context.Context, s *snapshot.Set, last string, snap sn
 	if err := x.copy(ctx, dev, changes(ctx, s, last, snap.Name, whole)); err != nil {
 		return fmt.Errorf("snapshot %q: %w", snap.Name, err)
 	}
-	return x.putJSON(typeSnapshot, mark{Name: snap.Name, Created: snap.Created, Priority: snap.Priority})
+	return x.putJSON(typeSnapshot, Mark{Name: snap.Name, Created: snap.Created, Priority: snap.Priority})
 }
 
 // changes is Diff, but that all has changed if there is nothing before.

@@ -51,8 +51,8 @@ func fill(t testing.TB, s *snapshot.Set) {
 	put(60_000, "fourth")
 }
 
-// content returns what a view holds; "" is the origin.
-func content(t testing.TB, s *snapshot.Set, name string) string {
+// contentOf returns what a view holds; "" is the origin.
+func contentOf(t testing.TB, s *snapshot.Set, name string) string {
 	t.Helper()
 	dev := s.Origin()
 	if name != "" {
@@ -74,13 +74,13 @@ func TestDifference(t *testing.T) {
 	for _, names := range [][2]string{{"a", "b"}, {"b", "a"}, {"a", "a"}} {
 		var b bytes.Buffer
 		check(t, Send(t.Context(), &b, s, names[0], names[1]))
-		dev := []byte(content(t, s, names[0]))
+		dev := []byte(contentOf(t, s, names[0]))
 		h, err := Apply(t.Context(), &b, block.FromBytes(dev))
 		check(t, err)
-		if h != (Header{"difference", size, names[0], names[1]}) {
+		if h != (Header{Content: "difference", Size: size, From: names[0], To: names[1]}) {
 			t.Errorf("the header is %+v", h)
 		}
-		if string(dev) != content(t, s, names[1]) {
+		if string(dev) != contentOf(t, s, names[1]) {
 			t.Errorf("%q with the difference is not the second", names)
 		}
 	}
@@ -102,7 +102,7 @@ func TestDumpAndRestore(t *testing.T) {
 			r := newSet(t, to.Name, size)
 			check(t, Restore(t.Context(), bytes.NewReader(b.Bytes()), r))
 			for _, name := range []string{"", "a", "b"} {
-				if content(t, r, name) != content(t, s, name) {
+				if contentOf(t, r, name) != contentOf(t, s, name) {
 					t.Errorf("%s to %s: %q is not what it was", from.Name, to.Name, name)
 				}
 			}
@@ -153,6 +153,53 @@ func TestErrors(t *testing.T) {
 	}
 }
 
+// zeroing is a device that counts.
+type zeroing struct {
+	block.Pass
+	n int64
+}
+
+func (z *zeroing) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
+	z.n += n
+	return z.Pass.Zero(ctx, off, n, flags)
+}
+
+// TestBlank: on a blank device zeros are left out where nothing was written.
+func TestBlank(t *testing.T) {
+	t.Parallel()
+	s := newSet(t, "bitmap", size)
+	fill(t, s)
+	for content, write := range map[string]func(*bytes.Buffer) error{
+		Difference: func(b *bytes.Buffer) error {
+			dev, err := s.Open(t.Context(), "b", snapshot.OpenOptions{})
+			check(t, err)
+			defer dev.Close()
+			return Write(t.Context(), b, Header{Size: size, To: "b", ToID: "x"}, dev, block.OneExtent(0, size, snapshot.Changed))
+		},
+		Everything: func(b *bytes.Buffer) error { return Dump(t.Context(), b, s) },
+	} {
+		var b bytes.Buffer
+		check(t, write(&b))
+		r, err := NewReader(&b)
+		check(t, err)
+		if r.Header().Content != content {
+			t.Errorf("the header is %+v, expected %s", r.Header(), content)
+		}
+		p, end, marks := make([]byte, size), int64(0), 0
+		dev := &zeroing{Pass: block.Pass{Device: block.FromBytes(p)}}
+		check(t, r.Apply(t.Context(), dev, Options{
+			Blank: true, Progress: func(at int64) { end = max(end, at) }, Take: func(Mark) error { marks++; return nil },
+		}))
+		want, zeros, snapshots := contentOf(t, s, "b"), int64(0), 0
+		if content == Everything {
+			want, zeros, snapshots = contentOf(t, s, ""), 8192, 2
+		}
+		if string(p) != want || end != size || dev.n != zeros || marks != snapshots {
+			t.Errorf("%s: the device is as it should be: %v; %d of %d, %d zeroed, %d snapshots", content, string(p) == want, end, size, dev.n, marks)
+		}
+	}
+}
+
 // failing is a device whose reads fail.
 type failing struct{ block.Pass }
 
@@ -164,7 +211,7 @@ func TestFailure(t *testing.T) {
 	var b bytes.Buffer
 	x, err := newWriter(&b)
 	check(t, err)
-	check(t, x.putJSON(typeHeader, Header{Content: difference, Size: size}))
+	check(t, x.putJSON(typeHeader, Header{Content: Difference, Size: size}))
 	dev := failing{block.Pass{Device: block.FromBytes(make([]byte, size))}}
 	err = x.copy(t.Context(), dev, block.OneExtent(0, size, snapshot.Changed))
 	if err = x.end(err); !errors.Is(err, block.ErrIO) {
