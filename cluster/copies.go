@@ -41,27 +41,50 @@ func (h *hold) useOwn(ctx context.Context) (*replica.Volume, error) {
 // becomes one of its own. It must not have been written since its snapshot base, the one
 // that the clone was made of.
 func (n *Node) Adopt(ctx context.Context, volume, base, clone, name string) error {
-	fail := func(err error) error {
+	err := n.alone(ctx, volume, func(h *hold, v *replica.Volume) error {
+		if err := h.unwritten(ctx, v, base); err != nil {
+			return err
+		}
+		err := h.freeze(ctx, v, func(now string, generation coord.Revision) (record.Head, error) {
+			return n.catalog.Adopt(ctx, now, clone, name, generation)
+		})
+		if err != nil {
+			return err
+		}
+		// Its size may be another one now: whoever opens it next attaches it anew.
+		return h.release(ctx)
+	})
+	if err != nil {
 		return fmt.Errorf("letting the volume %.200q go on from %.200q@%.200q: %w", volume, clone, name, err)
 	}
+	return nil
+}
+
+// Unwritten returns nil if Adopt would find nothing in its way now.
+func (n *Node) Unwritten(ctx context.Context, volume, base string) error {
+	err := n.alone(ctx, volume, func(h *hold, v *replica.Volume) error { return h.unwritten(ctx, v, base) })
+	if err != nil {
+		return fmt.Errorf("the volume %.200q: %w", volume, err)
+	}
+	return nil
+}
+
+// alone calls f with a volume that nobody has open, and keeps others from it meanwhile.
+func (n *Node) alone(ctx context.Context, volume string, f func(*hold, *replica.Volume) error) error {
 	if err := n.letGo(ctx, volume); err != nil {
-		return fail(err)
+		return err
 	}
 	h, err := n.holdAlone(volume)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	err = h.adopt(ctx, base, clone, name)
+	v, err := h.useOwn(ctx)
 	if err == nil {
-		// Its size may be another one now: whoever opens it next attaches it anew.
-		err = h.release(ctx)
+		err = f(h, v)
 	}
 	h.shared()
 	h.leaveOwn()
-	if err != nil {
-		return fail(err)
-	}
-	return nil
+	return err
 }
 
 // holdAlone is hold for somebody who does not want others to use the volume meanwhile.
@@ -88,14 +111,9 @@ func (h *hold) shared() {
 	h.alone = false
 }
 
-func (h *hold) adopt(ctx context.Context, base, clone, name string) error {
-	n := h.n
-	v, err := h.useOwn(ctx)
-	if err != nil {
-		return err
-	}
-	view := n.state.View()
-	of, ok := view.Snapshot(h.line, base)
+// unwritten makes sure that a volume has what a snapshot has.
+func (h *hold) unwritten(ctx context.Context, v *replica.Volume, base string) error {
+	of, ok := h.n.state.View().Snapshot(h.line, base)
 	if !ok {
 		return fmt.Errorf("its snapshot %.200q: %w", base, record.ErrNotFound)
 	}
@@ -107,9 +125,7 @@ func (h *hold) adopt(ctx context.Context, base, clone, name string) error {
 			return fmt.Errorf("it has been written since its snapshot %s, at %d for example: %w", base, e.Off, ErrWritten)
 		}
 	}
-	return h.freeze(ctx, v, func(now string, generation coord.Revision) (record.Head, error) {
-		return n.catalog.Adopt(ctx, now, clone, name, generation)
-	})
+	return nil
 }
 
 // ErrWritten: a volume is not what its snapshot is.

@@ -13,7 +13,7 @@ import (
 
 func (e *Env) volumeCreate() *cobra.Command {
 	var spec node.VolumeSpec
-	var object string
+	var check func() error
 	var asJSON *bool
 	cmd := e.onNode(&cobra.Command{
 		Use:   "create NAME SIZE",
@@ -29,21 +29,34 @@ func (e *Env) volumeCreate() *cobra.Command {
 		if spec.Size, err = units.ParseBytes(args[1]); err != nil {
 			return &usageError{err}
 		}
-		if object != "" {
-			if spec.ObjectSize, err = units.ParseBytes(object); err != nil {
-				return usagef("--object-size: %w", err)
-			}
+		if err := check(); err != nil {
+			return err
 		}
 		v, err := c.CreateVolume(ctx, spec)
 		return e.tellVolume(v, err, *asJSON)
 	})
 	asJSON = jsonFlag(cmd)
+	check = volumeFlags(cmd, &spec)
+	return cmd
+}
+
+// volumeFlags adds the flags that say how a volume is made. The function that it returns
+// finds out what they are.
+func volumeFlags(cmd *cobra.Command, spec *node.VolumeSpec) func() error {
 	f := cmd.Flags()
 	f.IntVar(&spec.Copies, "copies", 0, "`NUMBER` of nodes that have it (default as many as there are, but not more than 3)")
 	f.IntVar(&spec.MinCopies, "min-copies", 0, "`NUMBER` of them that must be there for writes (default more than half)")
 	f.IntVar(&spec.Zones, "zones", 0, "`NUMBER` of zones that the copies must be in at least")
-	f.StringVar(&object, "object-size", "", "`SIZE` of the pieces that it is spread in, a power of two from 64K to 1G (default 4M)")
-	return cmd
+	object := f.String("object-size", "", "`SIZE` of the pieces that it is spread in, a power of two from 64K to 1G (default 4M)")
+	return func() (err error) {
+		if *object == "" {
+			return nil
+		}
+		if spec.ObjectSize, err = units.ParseBytes(*object); err != nil {
+			return usagef("--object-size: %w", err)
+		}
+		return nil
+	}
 }
 
 // tellVolume prints what has come of a change.

@@ -19,8 +19,8 @@ import (
 //	GET  /v1/cluster         the cluster, a ClusterStatus
 //	POST /v1/stop            ends the node; answers when nothing is served any more
 //	POST /v1/cluster/token   makes a Token from a TokenRequest
-//	     /v1/volumes/...     see volumeRoutes
 //	GET  /metrics            for Prometheus
+//	     /v1/volumes/...     see volumeRoutes and transferRoutes
 //
 // Answers are JSON, but for the metrics. One that is no success is a control.Problem.
 func (n *Node) controlHandler() http.Handler {
@@ -40,6 +40,7 @@ func (n *Node) controlHandler() http.Handler {
 	post(mux, "/v1/cluster/token", n.makeToken)
 	n.volumeRoutes(mux)
 	mux.Handle("GET /metrics", metricsHandler(n))
+	n.transferRoutes(mux)
 	return mux
 }
 

@@ -62,9 +62,11 @@ func (n *Node) createVolume(ctx context.Context, q VolumeSpec) (Volume, error) {
 	if err := q.check(); err != nil {
 		return Volume{}, err
 	}
-	return n.changed(q.Name, n.cluster.Create(ctx, q.Name, record.Spec{
-		Size: q.Size, ObjectSize: q.ObjectSize, Copies: q.Copies, MinCopies: q.MinCopies, Zones: q.Zones,
-	}))
+	return n.changed(q.Name, n.cluster.Create(ctx, q.Name, q.record()))
+}
+
+func (q *VolumeSpec) record() record.Spec {
+	return record.Spec{Size: q.Size, ObjectSize: q.ObjectSize, Copies: q.Copies, MinCopies: q.MinCopies, Zones: q.Zones}
 }
 
 // check says what is wrong with a spec, in the words of those who ask.
