@@ -31,6 +31,7 @@ const (
 type handshake struct {
 	*target
 	nc     net.Conn
+	name   string // of the export that is asked for
 	export ExportInfo
 	// zeroes: the answer to EXPORT_NAME, or the oldstyle greeting, is padded.
 	zeroes bool
@@ -87,7 +88,7 @@ func (h *handshake) oldstyle() error {
 	if h.uri.TLS {
 		return errNoTLS
 	}
-	if h.uri.Export != "" {
+	if h.name != "" {
 		return errors.New("the server is oldstyle, which has no names of exports; leave the name empty")
 	}
 	h.export.Protocol, h.export.Replies = "oldstyle", SimpleReplies
@@ -149,7 +150,7 @@ func (h *handshake) ask(opt option, data []byte, each func(code replyCode, data 
 			if len(data) > maxString {
 				return violation("error text of %d bytes to %v, at most %d are allowed", len(data), opt, maxString)
 			}
-			return &refusedError{opt: opt, code: code, text: clean(data), export: h.uri.Export}
+			return &refusedError{opt: opt, code: code, text: clean(data), export: h.name}
 		case each == nil:
 			return violation("%v to %v", code, opt)
 		}

@@ -20,7 +20,7 @@ func (h *handshake) enter() (*wire, error) {
 
 // choose makes h.export complete.
 func (h *handshake) choose() error {
-	h.export.Name = h.uri.Export
+	h.export.Name = h.name
 	switch h.export.Protocol {
 	case "oldstyle":
 		return nil
@@ -31,12 +31,12 @@ func (h *handshake) choose() error {
 		return err
 	}
 	if h.export.Replies != SimpleReplies {
-		err := h.metaContexts(optSetMetaContext, h.uri.Export, h.contexts())
+		err := h.metaContexts(optSetMetaContext, h.name, h.contexts())
 		if err != nil && !isRefusal(err) {
 			return err
 		}
 	}
-	err := h.info(optGo, h.uri.Export)
+	err := h.info(optGo, h.name)
 	var refused *refusedError
 	if errors.As(err, &refused) && refused.code == repErrUnsup && h.export.Replies == SimpleReplies {
 		return h.exportName()
@@ -163,7 +163,7 @@ func (h *handshake) learn(t infoType, data []byte) (err error) {
 // exportName begins the transmission the old way, in which a server can only
 // hang up on a name that it does not like.
 func (h *handshake) exportName() error {
-	if err := h.send(optExportName, []byte(h.uri.Export)); err != nil {
+	if err := h.send(optExportName, []byte(h.name)); err != nil {
 		return err
 	}
 	n := 10
@@ -172,7 +172,7 @@ func (h *handshake) exportName() error {
 	}
 	p := make([]byte, n)
 	if err := h.read(p); err != nil {
-		return fmt.Errorf("%v for %q, which the server may not have: %w", optExportName, h.uri.Export, err)
+		return fmt.Errorf("%v for %q, which the server may not have: %w", optExportName, h.name, err)
 	}
 	h.export.setFlags(binary.BigEndian.Uint16(p[8:]))
 	return h.export.setSize(binary.BigEndian.Uint64(p))

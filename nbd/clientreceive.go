@@ -91,7 +91,9 @@ func (g *gulp) discard(n uint64) error {
 // receive takes replies until the connection ends.
 func (l *lane) receive(w *wire) error {
 	for {
-		if err := l.receiveOne(w); err != nil {
+		err := l.receiveOne(w)
+		w.heard.Add(1)
+		if err != nil {
 			if err == io.EOF {
 				return errHungUp
 			}

@@ -24,8 +24,12 @@ func (l *lane) run(w *wire) {
 			w.fail(errGoodbye)
 			return
 		}
-		w.fail(l.receive(w))
+		stop := l.watch(w)
+		err := l.receive(w)
+		stop()
+		w.fail(err)
 		l.detach(w, w.cause)
+		l.c.target.places.leave(w.place)
 		if w.answered {
 			o = outage{}
 		}

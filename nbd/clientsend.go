@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/strata-storage/strata/internal/socket"
@@ -23,6 +24,9 @@ type wire struct {
 	ids    []contextID
 	form   Replies
 	in     gulp
+
+	place int          // number of the place where it leads
+	heard atomic.Int64 // replies, or parts of them
 
 	// answered: the server has replied to something. Used by the receiver.
 	answered bool

@@ -72,6 +72,23 @@ type Dialer struct {
 	// Reconnect says what happens when a connection is lost.
 	Reconnect Reconnect
 
+	// Addresses, each a host or host:port, are where servers are that all have
+	// the disk, in place of the address of a URI for TCP. One of them is used at
+	// a time. When a connection is lost, or cannot be made, the next one is tried,
+	// and a pause comes when all have been. One that says nothing for some seconds
+	// is left out.
+	Addresses []string
+
+	// ExportName, if not nil, is called for every new connection, and returns
+	// the name to ask for in place of that in the URI. Servers that share a disk
+	// can so be told which connections are of the same client, and refuse what is
+	// left of older ones; see the second assumption of [Client].
+	ExportName func() string
+
+	// Silence, if not 0, is after how long without a reply to anything, while
+	// requests are in flight, a connection counts as lost.
+	Silence time.Duration
+
 	// Connect, if not nil, makes the connections in place of what the URI
 	// says about the address. It is called for every new connection.
 	Connect func(ctx context.Context) (net.Conn, error)
@@ -184,6 +201,7 @@ type target struct {
 	first     time.Duration
 	max       time.Duration
 	log       *slog.Logger
+	places    *places // nil if there is one
 }
 
 func (d *Dialer) target(uri string) (*target, error) {
@@ -197,7 +215,7 @@ func (d *Dialer) target(uri string) (*target, error) {
 	if d.Replies > SimpleReplies {
 		return nil, fmt.Errorf("nbd: Dialer.Replies is %d, which is no form of replies", d.Replies)
 	}
-	if d.HandshakeTimeout < 0 || d.Reconnect.Limit < 0 || d.Reconnect.First < 0 || d.Reconnect.Max < 0 {
+	if d.HandshakeTimeout < 0 || d.Reconnect.Limit < 0 || d.Reconnect.First < 0 || d.Reconnect.Max < 0 || d.Silence < 0 {
 		return nil, errors.New("nbd: a duration of the Dialer is negative")
 	}
 	if len(d.Contexts) >= maxContexts {
@@ -222,7 +240,8 @@ func (d *Dialer) target(uri string) (*target, error) {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
-	return t, nil
+	t.places, err = d.newPlaces(u)
+	return t, err
 }
 
 func orDefault(d, def time.Duration) time.Duration {
@@ -242,6 +261,13 @@ func (t *target) contexts() []string {
 // connect makes a connection that is ready for requests. Errors do not name
 // the target.
 func (t *target) connect(ctx context.Context) (w *wire, err error) {
+	if t.places != nil {
+		return t.connectSomewhere(ctx)
+	}
+	return t.connectHere(ctx)
+}
+
+func (t *target) connectHere(ctx context.Context) (w *wire, err error) {
 	err = t.negotiate(ctx, func(h *handshake) (err error) {
 		w, err = h.enter()
 		return err
@@ -252,8 +278,10 @@ func (t *target) connect(ctx context.Context) (w *wire, err error) {
 // negotiate makes a connection and lets f haggle over it. If that succeeds
 // the connection lives on without a deadline, and belongs to f.
 func (t *target) negotiate(ctx context.Context, f func(*handshake) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, t.handshake, &timeoutError{t.handshake})
-	defer cancel()
+	ctx, end := context.WithTimeoutCause(ctx, t.handshake, &timeoutError{t.handshake})
+	defer end()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	nc, err := t.open(ctx)
 	if err != nil {
 		return withCause(ctx, unreachable(err))
@@ -261,8 +289,13 @@ func (t *target) negotiate(ctx context.Context, f func(*handshake) error) error 
 	// Cancelling interrupts reads and writes; TLS puts a layer on top of nc
 	// but goes through its deadlines.
 	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })
-	h := &handshake{target: t, nc: nc}
+	h := &handshake{target: t, nc: nc, name: t.uri.Export}
+	if t.ExportName != nil {
+		h.name = t.ExportName()
+	}
+	greeted := t.places.expectGreeting(cancel)
 	err = h.begin(ctx)
+	greeted()
 	if err == nil {
 		err = f(h)
 	}
@@ -307,6 +340,9 @@ func (t *target) open(ctx context.Context) (net.Conn, error) {
 		Control:         controlTCP,
 	}
 	network, addr := t.uri.address()
+	if t.places != nil {
+		addr, d.Timeout = t.places.now(), silentPlace
+	}
 	nc, err := d.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
