@@ -89,6 +89,13 @@ func (d *device) ReadAt(ctx context.Context, p []byte, off int64, flags block.Fl
 		return err
 	}
 	defer d.gate.Leave()
+	if flags&block.NoWait != 0 {
+		a := d.hold.active.Load()
+		if a == nil || a.own == nil || a.Err() != nil {
+			return block.ErrWouldBlock
+		}
+		return a.own.ReadAt(ctx, p, off, flags)
+	}
 	var t turn
 	for t.next(ctx, d) {
 		t.err = t.volume.ReadAt(ctx, p, off, flags)
@@ -102,6 +109,9 @@ func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.F
 		return err
 	}
 	defer d.gate.Leave()
+	if flags&block.NoWait != 0 {
+		return block.ErrWouldBlock
+	}
 	var t turn
 	for t.next(ctx, d) {
 		t.err = t.volume.WriteAt(ctx, p, off, flags)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/patience"
 	"golang.org/x/sys/unix"
 )
 
@@ -76,7 +77,7 @@ type file struct {
 	quick    quickReads
 	noQuick  atomic.Bool // pwritev2 does not know RWF_NOWAIT here
 	epoch    time.Time
-	patience patience
+	patience patience.Patience
 	sized    atomic.Int64 // when the size was looked at last, since epoch
 	short    atomic.Bool  // the file has been found shorter than info.Size
 

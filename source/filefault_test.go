@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/internal/patience"
 	"github.com/strata-storage/strata/internal/peer"
 	"golang.org/x/sys/unix"
 )
@@ -310,20 +311,20 @@ func TestWriteNoWaitNative(t *testing.T) {
 func TestPatience(t *testing.T) {
 	t.Parallel()
 	const ms = int64(time.Millisecond)
-	var p patience
+	var p patience.Patience
 	now := int64(0)
 	for range 1000 {
-		if !p.allows(now) {
+		if !p.Allows(now) {
 			t.Fatal("3 ms in every 30 ms are too much")
 		}
-		p.charge(now, now+3*ms)
+		p.Charge(now, now+3*ms)
 		now += 30 * ms
 	}
-	p = patience{}
+	p = patience.Patience{}
 	spent := int64(0)
 	for now = 0; now < 10_000*ms; {
-		if p.allows(now) {
-			p.charge(now, now+2*ms)
+		if p.Allows(now) {
+			p.Charge(now, now+2*ms)
 			spent += 2 * ms
 			now += 2 * ms
 		} else {

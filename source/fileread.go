@@ -45,11 +45,11 @@ func (d *file) read(p []byte, off int64, flags block.Flags) error {
 
 func (d *file) readMemory(p []byte, off int64) error {
 	begin := d.since()
-	if !d.patience.allows(begin) {
+	if !d.patience.Allows(begin) {
 		return block.ErrWouldBlock
 	}
 	err := d.readAll(p, off)
-	d.patience.charge(begin, d.since())
+	d.patience.Charge(begin, d.since())
 	return err
 }
 

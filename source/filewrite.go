@@ -53,11 +53,11 @@ func (d *file) writeQuick(p []byte, off, now int64) error {
 		}
 		d.noQuick.Store(true)
 	}
-	if (off|int64(len(p)))%pageSize != 0 || !d.patience.allows(now) {
+	if (off|int64(len(p)))%pageSize != 0 || !d.patience.Allows(now) {
 		return block.ErrWouldBlock
 	}
 	err := d.writeAll(p, off)
-	d.patience.charge(now, d.since())
+	d.patience.Charge(now, d.since())
 	return err
 }
 

@@ -40,14 +40,30 @@ func (v *volume) each(check error, off, n int64, f func(at At, off, n, from int6
 	return nil
 }
 
-func (v *volume) ReadAt(ctx context.Context, p []byte, off int64, _ block.Flags) error {
+func (v *volume) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	return v.each(v.info.CheckRead(off, len(p)), off, int64(len(p)), func(at At, off, n, from int64) error {
+		if flags&block.NoWait != 0 {
+			if !v.disk.ReadNow(at, p[from:from+n], off) {
+				return block.ErrWouldBlock
+			}
+			return nil
+		}
 		return v.disk.Read(ctx, at, p[from:from+n], off)
 	})
 }
 
 func (v *volume) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	err := v.each(v.info.CheckWrite(off, len(p)), off, int64(len(p)), func(at At, off, n, from int64) error {
+		if flags&block.NoWait != 0 {
+			if flags&block.FUA != 0 {
+				return block.ErrWouldBlock
+			}
+			done, err := v.disk.WriteNow(at, p[from:from+n], off)
+			if !done {
+				err = block.ErrWouldBlock
+			}
+			return err
+		}
 		return v.disk.Write(ctx, at, p[from:from+n], off)
 	})
 	return v.fua(ctx, err, flags)
@@ -113,7 +129,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	open := func(l *lab) block.Device {
 		l.ok(l.tryOpen())
-		return &volume{disk: l.Disk, version: 2, object: modelObject, info: block.Info{Size: volumeSize, CheapExtents: true, Trims: true}}
+		return &volume{disk: l.Disk, version: 2, object: modelObject, info: block.Info{Size: volumeSize, CheapExtents: true, Trims: true, NoWait: true}}
 	}
 	create := func(t testing.TB) *lab {
 		l := newLab(t, minSlab+4<<20)

@@ -14,7 +14,7 @@ import (
 func (r *request) markDirty(ctx context.Context) error {
 	o, d := r.o, r.d
 	o.mu.Lock()
-	for !o.dirty || o.mark.run != d.run.number && !d.unsettled(o.mark) {
+	for !d.marked(o) {
 		if m := o.marking; m != nil {
 			o.mu.Unlock()
 			select {
@@ -50,6 +50,12 @@ func (r *request) markDirty(ctx context.Context) error {
 	o.removed, r.wrote = false, true
 	o.mu.Unlock()
 	return nil
+}
+
+// marked reports whether an object has a mark of this run, or one that is as good. Its
+// mutex is held.
+func (d *Disk) marked(o *object) bool {
+	return o.dirty && (o.mark.run == d.run.number || d.unsettled(o.mark))
 }
 
 func (d *Disk) putMark(o Object, m mark, how *pebble.WriteOptions) error {

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/family"
+	"github.com/strata-storage/strata/internal/patience"
 )
 
 // A Disk holds objects. Its methods may be called from any goroutine at any
@@ -47,6 +49,10 @@ type Disk struct {
 	batch batch
 
 	stats counters
+
+	// patience is that of WriteNow, with times since began.
+	patience patience.Patience
+	began    time.Time
 }
 
 // Format makes a disk of an empty slab and an empty directory, and returns its
@@ -96,7 +102,7 @@ func Open(ctx context.Context, cfg Config) (d *Disk, err error) {
 	if err != nil {
 		return nil, err
 	}
-	d = &Disk{cfg: cfg, slab: cfg.Slab, super: s}
+	d = &Disk{cfg: cfg, slab: cfg.Slab, super: s, began: time.Now()}
 	d.flusher.disk = d
 	d.cache.init(cfg.Cache)
 	if d.meta, err = openMeta(&cfg, metaUse, d.fail); err != nil {

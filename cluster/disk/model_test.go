@@ -231,7 +231,14 @@ func (m *model) change(ctx context.Context, fid uint64) (err error) {
 		blocktest.Fill(p, off, m.rng.Uint64())
 		m.note("write %v %d+%d", k.at(), off, n)
 		m.images[k].put(p, off)
-		return m.orRefused(ctx, k, func(l *lab) error { return l.Write(ctx, k.at(), p, off) })
+		return m.orRefused(ctx, k, func(l *lab) error {
+			if p[0]&1 == 0 {
+				if done, err := l.WriteNow(k.at(), p, off); done {
+					return err
+				}
+			}
+			return l.Write(ctx, k.at(), p, off)
+		})
 	case kind < 9:
 		m.note("zero %v %d+%d", k.at(), off, n)
 		m.images[k].put(p, off)
@@ -285,8 +292,10 @@ func (m *model) read(ctx context.Context, fid uint64) error {
 
 func (m *model) compare(ctx context.Context, l *lab, k image, off, n int64) error {
 	got := make([]byte, n)
-	if err := l.Read(ctx, k.at(), got, off); err != nil {
-		return err
+	if !l.ReadNow(k.at(), got, off) {
+		if err := l.Read(ctx, k.at(), got, off); err != nil {
+			return err
+		}
 	}
 	want := m.images[k].now[off : off+n]
 	if bytes.Equal(got, want) {

@@ -82,6 +82,12 @@ func (r *request) writeBlocks(ctx context.Context, pl *plan, first uint32, p []b
 	if err := r.takePlaces(ctx, pl, n, false); err != nil {
 		return fmt.Errorf("%v: %w", r.at, err)
 	}
+	return r.store(ctx, pl, first, p)
+}
+
+// store writes whole blocks to the places of the plan, and names those.
+func (r *request) store(ctx context.Context, pl *plan, first uint32, p []byte) error {
+	n := len(p) / BlockSize
 	for i := range n {
 		pl.sums[i] = checksum(p[i*BlockSize : (i+1)*BlockSize])
 	}

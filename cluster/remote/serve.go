@@ -22,8 +22,8 @@ func Operations(find func(disk string) replica.Peer) map[wire.Op]wire.Operation 
 	s := &server{find}
 	return map[wire.Op]wire.Operation{
 		opOpen:     {Handler: s.open},
-		opRead:     {Handler: s.written(read)},
-		opWrite:    {Handler: s.written(write)},
+		opRead:     {Handler: s.written(read), Try: s.attempted(readNow)},
+		opWrite:    {Handler: s.written(write), Try: s.attempted(writeNow)},
 		opZero:     {Handler: s.written(zero)},
 		opFlush:    {Handler: s.written(flush)},
 		opStanding: {Handler: s.written(standing)},

@@ -39,7 +39,10 @@ type leg struct {
 	pending Pending
 }
 
-var fans = sync.Pool{New: func() any { return new(fan) }}
+var (
+	fans     = sync.Pool{New: func() any { return new(fan) }}
+	requests = sync.Pool{New: func() any { return new(Request) }}
+)
 
 // write writes blocks of one object. Their range is locked.
 func (v *Volume) write(index uint64, p []byte, at int64) error {

@@ -18,8 +18,9 @@ type link struct {
 	v    *Volume
 	key  linkKey
 	peer Peer
-	// starter is peer if that is one, else nil.
+	// starter and prompt are peer if that is one, else nil.
 	starter Starter
+	prompt  Prompt
 	// open is the session in use, nil if a new one is needed.
 	open atomic.Pointer[Writer]
 	// fails counts the calls without an answer since the last answer.
@@ -39,6 +40,7 @@ func (v *Volume) link(m record.Member) *link {
 	if l == nil {
 		l = &link{v: v, key: key, peer: v.c.Peer(m)}
 		l.starter, _ = l.peer.(Starter)
+		l.prompt, _ = l.peer.(Prompt)
 		v.links[key] = l
 	}
 	return l

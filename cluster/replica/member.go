@@ -57,7 +57,9 @@ type MemberConfig struct {
 
 // A Member is a disk as others see it. It is the Peer of its disk.
 type Member struct {
-	c      MemberConfig
+	c MemberConfig
+	// prompt is the disk if that has the methods, else nil.
+	prompt promptDisk
 	mu     sync.RWMutex
 	groups map[int]*part
 	heads  map[Head]*turns
@@ -69,7 +71,9 @@ var _ Peer = (*Member)(nil)
 // be closed before the last request has ended.
 func NewMember(c MemberConfig) *Member {
 	c.Patience = cmp.Or(c.Patience, 2*time.Second)
-	return &Member{c: c, groups: map[int]*part{}, heads: map[Head]*turns{}}
+	m := &Member{c: c, groups: map[int]*part{}, heads: map[Head]*turns{}}
+	m.prompt, _ = c.Disk.(promptDisk)
+	return m
 }
 
 // A role is what a record gives a disk to do.

@@ -141,7 +141,7 @@ func (v *Volume) groupOf(index uint64) int {
 func InfoOf(size int64) block.Info { return *infoOf(size) }
 
 func infoOf(size int64) *block.Info {
-	return &block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true, CheapExtents: true}
+	return &block.Info{Size: size, PreferredBlock: disk.BlockSize, Trims: true, FastZeros: true, CheapExtents: true, NoWait: true}
 }
 
 // Info is that of block.Device.
@@ -218,9 +218,12 @@ func (v *Volume) lock(ctx context.Context, off, n int64, shared bool) (*rangeloc
 }
 
 // ReadAt is that of block.Device.
-func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64, _ block.Flags) error {
+func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if err := v.info.Load().CheckRead(off, len(p)); err != nil {
 		return err
+	}
+	if flags&block.NoWait != 0 {
+		return v.readNow(p, off)
 	}
 	if err := v.serve(ctx); err != nil {
 		return err
@@ -266,6 +269,9 @@ func (v *Volume) readPart(index uint64, p []byte, at int64) error {
 func (v *Volume) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if err := v.info.Load().CheckWrite(off, len(p)); err != nil {
 		return err
+	}
+	if flags&block.NoWait != 0 {
+		return block.ErrWouldBlock // for other disks
 	}
 	return v.change(ctx, off, int64(len(p)), flags, func() error {
 		return v.pieces(off, int64(len(p)), func(index uint64, at, from, n int64) error {

@@ -263,16 +263,14 @@ func (o *outbox) writeStage() error {
 }
 
 func (o *outbox) stage(p []byte) error {
-	if len(o.heads)+len(p) > stageSize {
+	if len(o.heads)+len(p) > stageSize || len(p) > stageSize {
 		if err := o.unstage(); err != nil {
 			return err
 		}
 	}
-	for len(p) > stageSize {
-		if _, err := o.nc.Write(p[:stageSize]); err != nil {
-			return err
-		}
-		p = p[stageSize:]
+	if len(p) > stageSize {
+		_, err := o.nc.Write(p)
+		return err
 	}
 	o.heads = append(o.heads, p...)
 	return nil

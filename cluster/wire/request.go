@@ -26,6 +26,10 @@ type Operation struct {
 	// of the connection, and nothing is woken for them. They must not use
 	// [Request.Send].
 	Inline bool
+	// Try, if not nil, is called by the reader before a worker is woken for Handler.
+	// It must not wait for anything either, and reports whether it has done what was
+	// asked; err is the result then. Otherwise Handler does it.
+	Try func(r *Request) (done bool, err error)
 }
 
 // A Request is one that a server is asked to carry out.
@@ -42,6 +46,7 @@ type Request struct {
 
 	handler Handler
 	inline  bool
+	try     func(r *Request) (done bool, err error)
 	run     func() // what a new worker does, made once
 	ctx     requestContext
 

@@ -86,18 +86,21 @@ func (s *Server) check() (err error) {
 
 func (s *Server) tlsServer(nc net.Conn) *tls.Conn { return tls.Server(nc, s.TLS) }
 
-// handler returns what is done for op, and whether the reader can do it. going
-// means that nothing new is begun.
-func (s *Server) handler(op Op, going bool) (Handler, bool) {
+// handler returns what is done for op. going means that nothing new is begun.
+func (s *Server) handler(op Op, going bool) *Operation {
 	switch {
 	case going:
-		return refuseGoing, true
+		return &refusing
 	case op > MaxOp || s.handlers[op].Handler == nil:
-		return refuseUnknown, true
+		return &unknown
 	}
-	o := &s.handlers[op]
-	return o.Handler, o.Inline
+	return &s.handlers[op]
 }
+
+var (
+	refusing = Operation{Handler: refuseGoing, Inline: true}
+	unknown  = Operation{Handler: refuseUnknown, Inline: true}
+)
 
 func refuseGoing(context.Context, *Request) error { return ErrGoingAway }
 

@@ -158,6 +158,15 @@ func (c *serverConn) accept(h *header) error {
 		r.execute()
 		return nil
 	}
+	if r.try != nil {
+		if done, err := r.try(r); done {
+			r.inline = true // as if it had been one
+			c.finish(r, err)
+			c.work.Done()
+			return nil
+		}
+		r.keep()
+	}
 	select {
 	case c.jobs <- r:
 	default:
@@ -209,7 +218,8 @@ func (c *serverConn) admit(h *header) (*Request, error) {
 	r := c.take()
 	r.op, r.id, r.stream, r.room, r.credit = Op(h.op), h.id, h.kind == kindStream, int(h.room), int(h.room)
 	r.charge = charge
-	r.handler, r.inline = c.server.handler(r.op, c.going)
+	o := c.server.handler(r.op, c.going)
+	r.handler, r.inline, r.try = o.Handler, o.Inline, o.Try
 	c.slots[slot] = r
 	c.window += charge
 	c.held += charge
@@ -278,7 +288,7 @@ func (r *Request) read(h *header) (err error) {
 	if n == 0 {
 		return nil
 	}
-	if r.inline {
+	if r.inline || r.try != nil {
 		if r.payload = in.buffered(n); r.payload != nil {
 			return nil
 		}
@@ -286,6 +296,14 @@ func (r *Request) read(h *header) (err error) {
 	r.in = newBuffer(n)
 	r.payload = r.in.mem[:n]
 	return in.into(r.payload)
+}
+
+// keep gives r memory of its own for what lies in the buffer of the reader.
+func (r *Request) keep() {
+	if n := len(r.payload); r.in == nil && n > 0 {
+		r.in = newBuffer(n)
+		r.payload = r.in.mem[:copy(r.in.mem, r.payload)]
+	}
 }
 
 // withdraw forgets a request that did not arrive completely.
@@ -348,7 +366,7 @@ func (c *serverConn) release(r *Request) {
 	c.held -= r.charge
 	c.count--
 	if r.recycle {
-		r.handler, r.recycle, r.refill = nil, false, nil
+		r.handler, r.try, r.recycle, r.refill = nil, nil, false, nil
 		c.free = append(c.free, r)
 	}
 	c.room.Signal()

@@ -125,6 +125,7 @@ var arrows = map[string][]string{
 	"internal/rangelock":    {},
 	"internal/known":        {},
 	"internal/pace":         {},
+	"internal/patience":     {},
 	"cmd/strata":            {"internal/cli"},
 
 	"cluster/coord":             {},

@@ -1,4 +1,6 @@
-package source
+// Package patience decides when a call that usually does not wait may be made by
+// somebody who must not wait.
+package patience
 
 import (
 	"sync/atomic"
@@ -16,23 +18,24 @@ const (
 	burst = int64(25 * time.Millisecond)
 )
 
-// patience decides whether a call that usually does not wait, but can, is
+// Patience decides whether a call that usually does not wait, but can, is
 // made by a goroutine that must not wait. It allows calls as long as slow
 // ones take less than a third of the time, which a thread that now and then
 // loses its processor does not reach; after a call of 100 ms it refuses for
-// about 125 ms. Times are nanoseconds on one clock.
-type patience struct {
+// about 125 ms. Times are nanoseconds on one clock. The zero value is patient.
+type Patience struct {
 	// paid is when the slow calls so far are paid for, at the rate of one
 	// nanosecond for share nanoseconds.
 	paid atomic.Int64
 }
 
-func (p *patience) allows(now int64) bool {
+// Allows reports whether the call may be made now.
+func (p *Patience) Allows(now int64) bool {
 	return p.paid.Load()-now < burst*share
 }
 
-// charge notes a call that took from begin to end.
-func (p *patience) charge(begin, end int64) {
+// Charge notes a call that took from begin to end.
+func (p *Patience) Charge(begin, end int64) {
 	if end-begin < slow {
 		return
 	}
