@@ -46,7 +46,7 @@ nightly:
 	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/... ./cluster/...
 	@./.ci/fuzz $(GO) $$(($(NIGHTLY) * 5))s
 
-# What to measure: serve, snapshots or all.
+# What to measure: serve, snapshots, cluster or all.
 PART ?= all
 bench: build peers
 	$(GO) run ./internal/bench -strata $(BIN) -part $(PART)

@@ -50,6 +50,7 @@ type part struct {
 var parts = []part{
 	{"serve", 1, 256, runServe, (*report).write},
 	{"snapshots", 1, 1024, runSnapshots, (*report).writeSnapshots},
+	{"cluster", 1, 256, runCluster, (*report).writeCluster},
 }
 
 func main() {
@@ -66,7 +67,7 @@ func main() {
 	var o options
 	only := flag.String("only", "", "measure the rows that match this `expression`, and write no report unless -out is given")
 	flag.StringVar(&o.strata, "strata", "./strata", "the `program` to measure")
-	which := flag.String("part", "all", "what to measure: serve, snapshots or all; each `part` has its own page")
+	which := flag.String("part", "all", "what to measure: serve, snapshots, cluster or all; each `part` has its own page")
 	flag.StringVar(&o.disk, "disk", ".cache", "`folder` on a disk, for what depends on one; empty for none")
 	flag.IntVar(&o.exceptions, "exceptions", 10_000_000, "`number` of exceptions of a large snapshot store")
 	flag.StringVar(&o.dir, "dir", "", "`folder` for disk images (default a new one in memory)")
@@ -108,7 +109,7 @@ func run(ctx context.Context, o options, which string, write bool) error {
 		}
 	}
 	if !known {
-		return fmt.Errorf("there is no part %q, only serve, snapshots and all", which)
+		return fmt.Errorf("there is no part %q, only serve, snapshots, cluster and all", which)
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ type report struct {
 	idle     *idle
 	layers   []passCost
 	snaps    *snapReport
+	cluster  *clusterReport
 	took     time.Duration
 }
 

@@ -24,7 +24,8 @@ func pages(t *testing.T) map[string]string {
 }
 
 // measured are written by "make bench", which takes too long for a test.
-var measured = []string{"docs/benchmarks.md", "docs/benchmarks.svg", "docs/benchmarks-snapshots.md", "docs/benchmarks-snapshots.svg"}
+var measured = []string{"docs/benchmarks.md", "docs/benchmarks.svg", "docs/benchmarks-snapshots.md", "docs/benchmarks-snapshots.svg",
+	"docs/benchmarks-cluster.md", "docs/benchmarks-cluster.svg", "docs/scaling.md"}
 
 var (
 	fence   = regexp.MustCompile("(?ms)^```.*?^```[ \t]*$")

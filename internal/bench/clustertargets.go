@@ -1,0 +1,135 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// clusterTargets is the single place of the numbers for clusters.
+var clusterTargets = slices.Concat(
+	rowTargets(load{"randwrite", 4 << 10, 1, 1}, 0.2, 2),
+	rowTargets(load{"randwrite", 4 << 10, 16, 1}, 0.35, 5),
+	rowTargets(load{"randwrite", 4 << 10, 64, 1}, 0.4, 6),
+	rowTargets(load{"randread", 4 << 10, 1, 1}, 0.5, 2),
+	rowTargets(load{"randread", 4 << 10, 16, 1}, 0.7, 4),
+	rowTargets(load{"randread", 4 << 10, 64, 1}, 0.8, 4),
+	rowTargets(load{"write", 4 << 20, 4, 1}, 0.25, 3),
+	rowTargets(load{"read", 4 << 20, 4, 1}, 0.6, 2),
+	[]target{
+		{"Each write flushed, on a disk, over Sheepdog", 4, false, "%.2fx", overSheep(onDisk, flushedEach)},
+		{"First write after a snapshot, over a rewrite", 0.9, false, "%.2fx", firstOver("a snapshot")},
+		{"First write to a clone, over a rewrite", 0.9, false, "%.2fx", firstOver("a clone")},
+		{"Snapshot", 20, true, "%.1f ms", timeOf(median50, "snapshot", "snapshot, while a client writes")},
+		{"Clone", 20, true, "%.1f ms", timeOf(median50, "clone", "clone, while a client writes")},
+		{"Writes stop after kill -9 of a node", 1000, true, "%.0f ms", timeOf(worstTime, kills...)},
+		{"Rebuild, over a copy of a file through TLS", 0.5, false, "%.2fx", rebuildOver("rebuild", "rebuild while a client writes")},
+		{"p99 of writes during a rebuild", 2, true, "%.2fx", rebuildLatency},
+		{"Start of a cluster of one to the first byte", 1500, true, "%.0f ms", timeOf(median50, "start, new", "start, again")},
+	},
+)
+
+// kills are what is done to nodes.
+var kills = []string{"kill a node with copies", "kill the gateway", "kill the node that founded the cluster"}
+
+// rowTargets are the two numbers of a row in memory: against a raw file, and against
+// what Sheepdog did.
+func rowTargets(ld load, overRaw, overThem float64) []target {
+	return []target{
+		{ld.String(), overRaw, false, "%.2f R", overR(onTmpfs, ld.String())},
+		{ld.String() + ", over Sheepdog", overThem, false, "%.2fx", overSheep(onTmpfs, ld.String())},
+	}
+}
+
+// rowOf finds a row.
+func (c *clusterReport) rowOf(site, what string) (clusterRow, bool) {
+	for _, r := range c.rows {
+		if r.site == site && r.what == what {
+			return r, true
+		}
+	}
+	return clusterRow{}, false
+}
+
+func overR(site, what string) func(*report, float64) []outcome {
+	return rowOutcome(site, what, func(r clusterRow) float64 { return r.figures[rawName].iops })
+}
+
+func overSheep(site, what string) func(*report, float64) []outcome {
+	return rowOutcome(site, what, func(r clusterRow) float64 { return sheepFigures[r.what] })
+}
+
+func rowOutcome(site, what string, base func(clusterRow) float64) func(*report, float64) []outcome {
+	return func(r *report, want float64) []outcome {
+		row, ok := r.cluster.rowOf(site, what)
+		f, there := row.figures[usual.String()]
+		if !ok || !there || base(row) == 0 {
+			return nil
+		}
+		return []outcome{{where: site + ": " + usual.String(), value: f.iops / base(row), bounds: row.bounds(want * base(row))}}
+	}
+}
+
+// bounds tells where the time of the processors goes in the usual layout, and whether a
+// throughput is out of reach for want of it.
+func (r clusterRow) bounds(wanted float64) []string {
+	f, cores := r.figures[usual.String()], runtime.NumCPU()
+	client, nodes := f.shares(1, cores)
+	text := fmt.Sprintf("processors: client %.0f %%, nodes %.0f %% (system calls %.0f %%), idle %.0f %%", client*100, nodes*100,
+		nodes*quotient(float64(f.sys), float64(f.cpu))*100, max(1-client-nodes, 0)*100)
+	all := []string{text}
+	if each := f.cpu.Seconds() + quotient(f.busy, f.iops); each > 0 && float64(cores)/each < wanted {
+		all = append(all, fmt.Sprintf("at %s of all nodes for a request %d processors give %.0f/s at most, %.0f/s are wanted", micros(f.cpu), cores, float64(cores)/each, wanted))
+	}
+	return all
+}
+
+// firstOver is first writes after something, over the same writes once more.
+func firstOver(what string) func(*report, float64) []outcome {
+	return func(r *report, _ float64) []outcome {
+		first, again := r.cluster.rateOf("first write after "+what), r.cluster.rateOf("rewrite after "+what)
+		if first == 0 || again == 0 {
+			return nil
+		}
+		return []outcome{{where: fmt.Sprintf("%s: depth %d", usual, inFlight), value: first / again}}
+	}
+}
+
+func median50(all []time.Duration) time.Duration { return quantile(slices.Clone(all), 0.5) }
+
+func worstTime(all []time.Duration) time.Duration { return slices.Max(all) }
+
+// timeOf makes an outcome of each time, in milliseconds.
+func timeOf(of func([]time.Duration) time.Duration, names ...string) func(*report, float64) []outcome {
+	return func(r *report, _ float64) (all []outcome) {
+		for _, name := range names {
+			for _, site := range []string{onTmpfs, onDisk} {
+				if list := r.cluster.times[site+": "+name]; len(list) > 0 {
+					all = append(all, outcome{where: site + ": " + name, value: math.Round(millis(of(list))*10) / 10})
+				}
+			}
+		}
+		return all
+	}
+}
+
+func rebuildOver(names ...string) func(*report, float64) []outcome {
+	return func(r *report, _ float64) (all []outcome) {
+		for _, name := range names {
+			if v, base := r.cluster.rateOf(name), r.cluster.rateOf("copy"); v > 0 && base > 0 {
+				all = append(all, outcome{where: name, value: v / base})
+			}
+		}
+		return all
+	}
+}
+
+func rebuildLatency(r *report, _ float64) []outcome {
+	calm, busy := r.cluster.times[onTmpfs+": p99 of writes"], r.cluster.times[onTmpfs+": p99 of writes during a rebuild"]
+	if len(calm) == 0 || len(busy) == 0 {
+		return nil
+	}
+	return []outcome{{where: "4 KiB random write, depth 1", value: quotient(float64(median50(busy)), float64(median50(calm)))}}
+}
