@@ -4,14 +4,15 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/replica"
 )
 
-// attempts is how often a request is tried, the first time included, when the volume
-// has to be attached anew in between.
-const attempts = 3
+// retryLimit is for how long a request is tried again after the first attempt, when the
+// volume has to be attached anew in between.
+const retryLimit = 30 * time.Second
 
 // A device is a volume that somebody has opened.
 type device struct {
@@ -64,13 +65,14 @@ func (d *device) Info() block.Info { return d.info }
 type turn struct {
 	volume *active
 	n      int
+	until  time.Duration // on the clock of the node, once the first attempt has failed
 	err    error
 }
 
 // next gets the volume for the next attempt, and reports whether there is one: after
 // an error that is about the attachment. Otherwise err is what the request came to.
 func (t *turn) next(ctx context.Context, d *device) bool {
-	if t.n > 0 && (t.err == nil || t.volume.Err() == nil || t.n == attempts) {
+	if t.n > 0 && (t.err == nil || t.volume.Err() == nil || !t.again(ctx, d.hold.n)) {
 		return false
 	}
 	t.n++
@@ -81,6 +83,16 @@ func (t *turn) next(ctx context.Context, d *device) bool {
 	}
 	t.volume = v
 	return true
+}
+
+// again reports whether there is time for one more attempt.
+func (t *turn) again(ctx context.Context, n *Node) bool {
+	now := n.store.Clock().Now()
+	if t.n == 1 {
+		t.until = now + retryLimit
+		return true
+	}
+	return now < t.until && n.pause(ctx, findPause)
 }
 
 // ReadAt is that of block.Device.
