@@ -52,6 +52,12 @@
 // writes that were acknowledged and not flushed may be lost: then the device fails for
 // good, and one that is opened anew does not.
 //
+// Two gateways that do not hear each other, while other nodes hear both, cannot both have
+// the same disks as members. One of them finds that a disk which it needs runs and does
+// not answer; it gives the volume up and has another node attach it, to which it sends
+// its requests as above. The same is done when the node that has attached a volume
+// cannot be reached.
+//
 // A snapshot of a volume that is attached is made between two requests: everything is
 // flushed, one transaction makes another version the head, and the volume goes on
 // there.

@@ -13,7 +13,6 @@ import (
 	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/remote"
-	"github.com/strata-storage/strata/cluster/replica"
 	"github.com/strata-storage/strata/cluster/wire"
 )
 
@@ -30,6 +29,10 @@ const (
 	opSnapshot
 	opMap
 	opGrow
+	// opAdopt opens a volume like a user of the node that is asked, who ends with opLeave
+	// or the session.
+	opAdopt
+	opLeave
 )
 
 const farHead = 36
@@ -55,8 +58,10 @@ func farErrors() []wire.ErrorCode {
 type far struct {
 	client *wire.Client
 	line   record.Line
-	info   atomic.Pointer[block.Info]
-	broken atomic.Pointer[error]
+	// adopted: the other node has opened it for this one.
+	adopted bool
+	info    atomic.Pointer[block.Info]
+	broken  atomic.Pointer[error]
 }
 
 var _ served = (*far)(nil)
@@ -64,13 +69,22 @@ var _ served = (*far)(nil)
 // openFar opens a volume at the node that has attached it, if that still has it and has
 // somebody who uses it.
 func (n *Node) openFar(ctx context.Context, node string, l record.Line, info block.Info) (*far, error) {
+	f, err := n.reach(ctx, node, l, info)
+	if err != nil {
+		return nil, err
+	}
+	return f, f.do(ctx, wire.Call{Op: opOpen}, 0, 0, 0)
+}
+
+// reach returns a volume that is not open yet.
+func (n *Node) reach(ctx context.Context, node string, l record.Line, info block.Info) (*far, error) {
 	c, err := n.other(node).link.Client(ctx)
 	if err != nil {
 		return nil, err
 	}
 	f := &far{client: c, line: l}
 	f.info.Store(&info)
-	return f, f.do(ctx, wire.Call{Op: opOpen}, 0, 0, 0)
+	return f, nil
 }
 
 // do carries out a request.
@@ -82,13 +96,8 @@ func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.
 // ask carries out a request and returns the payload of the reply. One whose outcome is not
 // known ends the session.
 func (f *far) ask(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, more ...byte) ([]byte, error) {
-	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(more)), f.line.Family)
-	for _, x := range []uint64{f.line.Line, uint64(off), uint64(n)} {
-		call.Head = binary.BigEndian.AppendUint64(call.Head, x)
-	}
-	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), more...)
 	// Nothing may be under way there when this returns.
-	reply, err := f.client.Do(context.WithoutCancel(ctx), call)
+	reply, err := f.client.Do(context.WithoutCancel(ctx), f.call(call, off, n, flags, more...))
 	var answer *wire.RemoteError
 	switch {
 	case err == nil:
@@ -99,6 +108,16 @@ func (f *far) ask(ctx context.Context, call wire.Call, off, n int64, flags block
 		f.fail(err)
 	}
 	return reply.Payload, err
+}
+
+// call gives a request its head.
+func (f *far) call(call wire.Call, off, n int64, flags block.Flags, more ...byte) wire.Call {
+	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(more)), f.line.Family)
+	for _, x := range []uint64{f.line.Line, uint64(off), uint64(n)} {
+		call.Head = binary.BigEndian.AppendUint64(call.Head, x)
+	}
+	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), more...)
+	return call
 }
 
 func (f *far) fail(err error) { f.broken.CompareAndSwap(nil, &err) }
@@ -210,7 +229,7 @@ func (f *far) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[blo
 }
 
 // sendMap answers opMap.
-func sendMap(ctx context.Context, r *wire.Request, v *replica.Volume, since uint64, off, n int64) error {
+func sendMap(ctx context.Context, r *wire.Request, v mapper, since uint64, off, n int64) error {
 	p, err := r.Buffer(min(r.Room(), remote.MaxExtents))
 	if err != nil {
 		return err
@@ -239,13 +258,18 @@ func (f *far) snapshot(ctx context.Context, name string) error {
 
 // Close is that of block.Device. The session is that of all that goes to the node.
 func (f *far) Close() error {
+	if f.adopted && f.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+		defer cancel()
+		_, _ = f.client.Do(ctx, f.call(wire.Call{Op: opLeave}, 0, 0, 0))
+	}
 	f.fail(block.ErrClosed)
 	return nil
 }
 
 // farOperations are what this node does for others with the volumes it has attached.
 func (n *Node) farOperations(ops map[wire.Op]wire.Operation) map[wire.Op]wire.Operation {
-	for op := opOpen; op <= opGrow; op++ {
+	for op := opOpen; op <= opLeave; op++ {
 		ops[op] = wire.Operation{Handler: n.serveFar}
 	}
 	return ops
@@ -265,7 +289,11 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 		return fmt.Errorf("a head of %d bytes, expected %d: %w", len(head), expected, wire.ErrMalformed)
 	}
 	l := record.Line{Family: binary.BigEndian.Uint64(head), Line: binary.BigEndian.Uint64(head[8:])}
-	if r.Op() == opOpen {
+	switch r.Op() {
+	case opLeave:
+		n.dropWard(ward{r.Session(), l})
+		return nil
+	case opOpen, opAdopt:
 		// What an earlier session of that node has sent must not be carried out later.
 		mine := r.Session()
 		who := mine.Peer()
@@ -277,25 +305,29 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 			return err
 		}
 	}
+	if r.Op() == opAdopt {
+		return n.takeWard(ctx, r.Session(), l)
+	}
 	h, err := n.lend(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer h.leave()
 	a := h.active.Load()
-	if a == nil || a.own == nil {
+	if a == nil || a.own == nil && !n.isWard(ward{r.Session(), l}) {
 		return errNotHere
 	}
-	err = h.serve(ctx, a.own, r)
-	if err != nil && a.own.Err() != nil {
+	err = h.serve(ctx, a, r)
+	if err != nil && a.Err() != nil {
 		// Whoever asks finds out who attaches the volume next, as users of this node do.
 		return fmt.Errorf("%w any more: %v", errNotHere, err)
 	}
 	return err
 }
 
-// serve carries out a request of another node on a volume that this node has attached.
-func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) error {
+// serve carries out a request of another node on a volume that this node has attached,
+// or has opened for that one.
+func (h *hold) serve(ctx context.Context, v *active, r *wire.Request) error {
 	off, length, flags := farArgs(r.Head())
 	switch r.Op() {
 	case opRead:
@@ -317,7 +349,11 @@ func (h *hold) serve(ctx context.Context, v *replica.Volume, r *wire.Request) er
 	case opGrow:
 		return h.serveGrow(ctx, coord.Revision(length))
 	case opSnapshot:
-		return h.snapshot(ctx, v, string(r.Head()[farHead:]), "")
+		name := string(r.Head()[farHead:])
+		if f, ok := v.served.(*far); ok {
+			return f.snapshot(ctx, name)
+		}
+		return h.snapshot(ctx, v.own, name, "")
 	}
 	return nil // opOpen
 }

@@ -176,7 +176,10 @@ func (n *Node) releaseAll(ctx context.Context) {
 }
 
 // use returns what serves the volume, which it attaches if nobody has.
-func (h *hold) use(ctx context.Context) (*active, error) {
+func (h *hold) use(ctx context.Context) (*active, error) { return h.get(ctx, true) }
+
+// get is use. If proxies, another node may attach the volume for this one.
+func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 	if a := h.active.Load(); a != nil && a.Err() == nil {
 		return a, nil
 	}
@@ -199,7 +202,7 @@ func (h *hold) use(ctx context.Context) (*active, error) {
 			return nil, h.forsake(why)
 		}
 	}
-	a, err := h.find(ctx)
+	a, err := h.find(ctx, why, proxies)
 	if err != nil {
 		return nil, err
 	}
@@ -244,10 +247,15 @@ func (h *hold) revivals(v *record.View, size int64) (sum int64) {
 
 // find attaches the volume, or finds the node that has. If that one does not answer, it
 // waits until it does or its lease is over; and for a lease of this node, if it has none.
-// mu is held.
-func (h *hold) find(ctx context.Context) (*active, error) {
+// why is what was the end of the attachment before. mu is held.
+func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, error) {
 	n := h.n
 	for until := n.store.Clock().Now() + findLimit; ; {
+		if proxies && (errors.Is(why, replica.ErrCut) || errors.Is(why, errFarAway)) {
+			if f := h.proxy(ctx); f != nil {
+				return &active{f, nil}, nil
+			}
+		}
 		v, err := h.attach(ctx)
 		if err == nil {
 			return &active{v, v}, nil
@@ -261,6 +269,7 @@ func (h *hold) find(ctx context.Context) (*active, error) {
 		} else if !passing(err) {
 			return nil, err
 		}
+		why = err
 		if n.store.Clock().Now() > until {
 			return nil, err
 		}
@@ -271,9 +280,9 @@ func (h *hold) find(ctx context.Context) (*active, error) {
 }
 
 // passing reports whether an error of attaching is one of this node's own right to
-// attach anything, which it soon has again.
+// attach anything, which it soon has again, or of its ways to others.
 func passing(err error) bool {
-	for _, e := range []error{coord.ErrNoLease, coord.ErrLeaseLost, coord.ErrInDoubt, coord.ErrUnavailable, replica.ErrFenced} {
+	for _, e := range []error{coord.ErrNoLease, coord.ErrLeaseLost, coord.ErrInDoubt, coord.ErrUnavailable, replica.ErrFenced, replica.ErrCut} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -293,7 +302,11 @@ func (h *hold) visit(ctx context.Context) (*far, error) {
 	if generation == 0 || !ok || who.Node == n.is.Node {
 		return nil, errNotHere
 	}
-	return n.openFar(ctx, who.Node, h.line, replica.InfoOf(name.Size))
+	f, err := n.openFar(ctx, who.Node, h.line, replica.InfoOf(name.Size))
+	if _, runs := v.Runs.Get(who.Node); runs && err != nil && !errors.Is(err, errNotHere) {
+		err = fmt.Errorf("%w: %w", errFarAway, err)
+	}
+	return f, err
 }
 
 // attach attaches the volume. mu is held.
@@ -342,6 +355,7 @@ func (h *hold) begin(ctx context.Context, lease *coord.Lease, head record.Head) 
 		Size: size, ObjectSize: family.ObjectSize, Copies: family.Copies,
 		Count: view.Pool.Record.Groups,
 		Near:  n.near,
+		Lives: n.lives,
 	})
 }
 

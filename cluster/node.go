@@ -52,6 +52,7 @@ type Node struct {
 	mu      sync.Mutex
 	closing bool
 	holds   map[record.Line]*hold
+	wards   map[ward]*hold
 }
 
 // Start opens the data directory, or makes a cluster of one there, and takes part in
@@ -61,7 +62,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, board: job.NewBoard()}
+	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*hold{}, board: job.NewBoard()}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx); err != nil {
 		n.cancel(err)

@@ -74,9 +74,13 @@ func check(t testing.TB, dev block.Device, off int64, n int, seed uint64) {
 
 func fill(t testing.TB, dev block.Device, off int64, n int, seed uint64) {
 	t.Helper()
+	must(t, write(dev, off, n, seed))
+}
+
+func write(dev block.Device, off int64, n int, seed uint64) error {
 	p := make([]byte, n)
 	blocktest.Fill(p, off, seed)
-	must(t, dev.WriteAt(context.Background(), p, off, 0))
+	return dev.WriteAt(context.Background(), p, off, 0)
 }
 
 func TestConformance(t *testing.T) {

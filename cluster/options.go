@@ -2,9 +2,11 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"math/bits"
+	"net"
 	"os"
 	"time"
 
@@ -77,6 +79,8 @@ type Options struct {
 
 	// slab, in tests, is put around the slabs of disks.
 	slab func(block.Device) block.Device
+	// dial, in tests, is another way to reach nodes than net.Dialer.
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DiskOptions are a disk of a node.
@@ -127,6 +131,9 @@ func (o Options) withDefaults() (_ Options, err error) {
 	o.Keep = cmp.Or(o.Keep, 10*time.Second)
 	o.Cache = cmp.Or(o.Cache, 128<<20)
 	o.Version = cmp.Or(o.Version, "unknown")
+	if o.dial == nil {
+		o.dial = new(net.Dialer).DialContext
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

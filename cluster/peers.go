@@ -126,6 +126,5 @@ func (n *Node) dial(ctx context.Context, node string) (net.Conn, error) {
 	if r.Record.Peers == "" {
 		return nil, fmt.Errorf("the node %q does not run, or listens to nobody", node)
 	}
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", r.Record.Peers)
+	return n.o.dial(ctx, "tcp", r.Record.Peers)
 }

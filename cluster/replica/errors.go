@@ -31,6 +31,9 @@ var (
 	// ErrRevived: all copies of a group were started anew, and nothing is lost. The
 	// volume has to be attached anew.
 	ErrRevived error = &meaning{"all copies were started anew", block.ErrIO}
+	// ErrCut: a disk that is needed serves others, as far as is known, and does not
+	// answer this gateway. Another one may be able to attach the volume.
+	ErrCut error = &meaning{"a disk that is needed does not answer this gateway", block.ErrIO}
 	// ErrTooFew: fewer copies than needed can be reached.
 	ErrTooFew error = &meaning{"too few copies can be reached", block.ErrIO}
 )

@@ -17,6 +17,10 @@ const (
 	lastPause  = time.Second
 )
 
+// cutAfter is for how long a disk that serves others must not have answered before the
+// volume is given up for that.
+const cutAfter = 3 * time.Second
+
 // A trial is the attempts of one request. The zero value is the beginning.
 type trial struct {
 	begun bool
@@ -35,6 +39,9 @@ func (t *trial) over(v *Volume, why error) error {
 	}
 	return fmt.Errorf("given up after %v: %w", v.c.Limit, why)
 }
+
+// lasts is for how long a request has been tried since its first fault.
+func (t *trial) lasts(v *Volume) time.Duration { return v.clock.Now() - (t.until - v.c.Limit) }
 
 // rest pauses, longer each time.
 func (t *trial) rest(v *Volume) error {
@@ -138,6 +145,9 @@ func (v *Volume) catchUp(t *trial, r coord.Revision) error {
 // not be.
 func (v *Volume) remove(t *trial, f *fault) error {
 	epoch, err := v.c.Groups.Remove(v.ctx, f.group, f.member, v.c.Agreed.Needed(v.c.Copies))
+	if errors.Is(err, ErrTooFew) && unknown(f.err) && t.lasts(v) >= cutAfter && v.c.Lives != nil && v.c.Lives(f.member) {
+		return v.fail(fmt.Errorf("%w: %w", ErrCut, f))
+	}
 	if err != nil {
 		// Too few, or coordination does not answer.
 		return t.rest(v)

@@ -17,7 +17,7 @@ import (
 	"github.com/strata-storage/strata/internal/rangelock"
 )
 
-// Config says what a Volume is. The last two may be zero.
+// Config says what a Volume is. The last three may be zero.
 type Config struct {
 	Groups *Groups
 	Agreed Agreed
@@ -38,6 +38,9 @@ type Config struct {
 
 	// Near reports whether reads from a disk cost less than from others.
 	Near func(record.Member) bool
+	// Lives reports whether the process of a disk runs, as far as is known. If one that
+	// is needed does, and does not answer, the volume fails with ErrCut.
+	Lives func(record.Member) bool
 	// Limit bounds how long a request that cannot be carried out is tried, 30 s if
 	// 0.
 	Limit time.Duration
