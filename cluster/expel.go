@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +132,58 @@ func (n *Node) cast(e expelled) error {
 func (n *Node) expelledError(x expulsion) error {
 	return fmt.Errorf("%w: the node %s of the cluster %s, at %s; it can join again with a new data directory",
 		identity.ErrExpelled, n.is.Node, n.is.Cluster, x.When.Format(time.RFC3339))
+}
+
+// maxPeers is how many other nodes are noted.
+const maxPeers = 8
+
+// notePeers notes where some other nodes are.
+func (n *Node) notePeers() {
+	var list []home.Peer
+	for id, e := range n.state.View().Runs.All() {
+		if id != n.is.Node && e.Record.Peers != "" && len(list) < maxPeers {
+			list = append(list, home.Peer{Node: id, Address: e.Record.Peers})
+		}
+	}
+	is, _ := n.home.Made()
+	if len(list) == 0 || slices.Equal(list, is.Peers) {
+		return
+	}
+	is.Peers = list
+	if err := n.home.Change(is); err != nil {
+		n.o.Log.Warn("where other nodes are cannot be noted", "error", err)
+	}
+}
+
+// askPeers asks other nodes whether this one was expelled: those who vote do not talk to it
+// then.
+func (n *Node) askPeers(ctx context.Context) error {
+	is, _ := n.home.Made()
+	var asking sync.WaitGroup
+	errs := make([]error, len(is.Peers))
+	for i, p := range is.Peers {
+		asking.Go(func() {
+			c, err := wire.Connect(ctx, wire.Options{
+				Self: n.self(), Node: p.Node, TLS: n.identity.Client(p.Node, nil), Verify: n.verify, Errors: farErrors(),
+				Dial: func(ctx context.Context) (net.Conn, error) {
+					var d net.Dialer
+					return d.DialContext(ctx, "tcp", p.Address)
+				},
+			})
+			if err == nil {
+				_ = c.Close()
+			} else if errors.Is(err, identity.ErrExpelled) {
+				errs[i] = fmt.Errorf("%w; it can join again with a new data directory", err)
+			}
+		})
+	}
+	asking.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err // all of them say the same
+		}
+	}
+	return nil
 }
 
 // replaceFile replaces a file as a whole.

@@ -385,7 +385,12 @@ func (h *hold) release(ctx context.Context) error {
 		return a.Close()
 	}
 	v := a.own
-	err := v.Flush(ctx)
+	flushing, cancel := context.WithTimeoutCause(ctx, flushTime, errSlowFlush)
+	defer cancel()
+	err := v.Flush(flushing)
+	if err != nil {
+		v.Abandon(err) // or what waits for disks would keep it
+	}
 	if err == nil {
 		if _, err := v.Tidy(ctx); err != nil {
 			h.n.o.Log.Debug("what is marked will be compared at the next attachment", "family", h.line.Family, "line", h.line.Line, "error", err)
@@ -393,6 +398,12 @@ func (h *hold) release(ctx context.Context) error {
 	}
 	return errors.Join(err, v.Close(), h.detach(ctx))
 }
+
+// flushTime bounds the flush before a volume is given up, which others may wait for. What
+// is not flushed then is in the memory of all disks that have it.
+const flushTime = 5 * time.Second
+
+var errSlowFlush = fmt.Errorf("it is given up without a flush, which took more than %v", flushTime)
 
 // detach gives up the attachment. mu is held.
 func (h *hold) detach(ctx context.Context) error {

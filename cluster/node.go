@@ -162,6 +162,9 @@ func (n *Node) follow(ctx context.Context) (err error) {
 		if !errors.Is(err, coord.ErrUnavailable) {
 			return err
 		}
+		if err := n.askPeers(ctx); err != nil {
+			return err
+		}
 		if first {
 			n.o.Log.Warn("waiting for the nodes on which the cluster agrees", "at", n.is.Agreed, "error", err)
 		}

@@ -175,6 +175,7 @@ func (n *Node) followVoters() {
 		}
 		stop()
 		f.steer()
+		n.notePeers()
 	}
 }
 

@@ -45,11 +45,20 @@ type Record struct {
 	// Agreed are the URLs by which the node reaches what the cluster agrees on, as it
 	// has heard last. A node that votes has a way of its own.
 	Agreed []string `json:"agreed,omitempty"`
+	// Peers are some of the other nodes, who say why if the node finds no way to what the
+	// cluster agrees on.
+	Peers []Peer `json:"peers,omitempty"`
 	// Disks are those of the node.
 	Disks []Disk `json:"disks,omitempty"`
 	// Adding is the path of a disk that is being made: one that is found there, whose
 	// making was cut short, is made anew.
 	Adding string `json:"adding,omitempty"`
+}
+
+// A Peer is another node, and where it was seen last.
+type Peer struct {
+	Node    string `json:"node"`
+	Address string `json:"address"`
 }
 
 // A Disk is one disk of the node.
@@ -73,6 +82,14 @@ func (r Record) check() error {
 	for _, u := range r.Agreed {
 		if u == "" || len(u) > 1024 {
 			return fmt.Errorf("a URL of %d bytes, expected 1 to 1024", len(u))
+		}
+	}
+	for _, p := range r.Peers {
+		if p.Address == "" || len(p.Address) > 1024 {
+			return fmt.Errorf("an address of %d bytes of node %.80q, expected 1 to 1024", len(p.Address), p.Node)
+		}
+		if err := checkHex("another node", p.Node, 16); err != nil {
+			return err
 		}
 	}
 	ids, numbers := map[string]bool{}, map[int]bool{}

@@ -165,6 +165,10 @@ func (v *Volume) fail(err error) error {
 	return v.Err()
 }
 
+// Abandon ends all requests, also those that wait for disks, with an error that wraps
+// why. What was acknowledged and not flushed stays on the disks that have it.
+func (v *Volume) Abandon(why error) { v.cancel(v.fail(why)) }
+
 // serve begins a request, which must leave the gate.
 func (v *Volume) serve(ctx context.Context) error {
 	if err := v.gate.Enter(); err != nil {
