@@ -10,7 +10,6 @@ import (
 	"net"
 	"time"
 
-	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/internal/socket"
@@ -23,9 +22,6 @@ const (
 	doorTime = 10 * time.Second // for all of it
 	maxDoor  = 16               // who are at the door at the same time
 )
-
-// tokenPrefix begins the keys of tokens that are valid. Their values say until when.
-const tokenPrefix = "token/"
 
 // A petition is what a node asks for.
 type petition struct {
@@ -42,25 +38,6 @@ type grant struct {
 	Agreed    []string `json:"agreed,omitempty"`
 	// Expelled is the list of certificates that are refused.
 	Expelled []byte `json:"expelled,omitempty"`
-}
-
-// Token makes a token by which nodes can join for that long.
-func (n *Node) Token(ctx context.Context, valid time.Duration) (string, error) {
-	a, err := n.authority(ctx)
-	if err != nil {
-		return "", err
-	}
-	t := a.NewToken(time.Now().Add(valid))
-	text, err := t.Encode()
-	if err != nil {
-		return "", err
-	}
-	expires, err := t.Expires.MarshalText()
-	if err != nil {
-		return "", err
-	}
-	_, err = n.store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.Put(tokenPrefix+t.Digest(), expires)}})
-	return text, err
 }
 
 // authority is that of the cluster.
@@ -135,14 +112,7 @@ func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
 	if err != nil {
 		return g, err
 	}
-	if err := t.Check(time.Now()); err != nil {
-		return g, err
-	}
-	known, _, err := n.store.Get(ctx, tokenPrefix+t.Digest())
-	if err == nil && known.Revision == 0 {
-		err = errors.New("the token is not one of this cluster, or was withdrawn")
-	}
-	if err != nil {
+	if err := n.accept(ctx, t); err != nil {
 		return g, err
 	}
 	a, err := n.authority(ctx)
@@ -154,7 +124,9 @@ func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
 		return g, err
 	}
 	g = grant{Node: random(8), Authority: a.Certificate(), Agreed: n.endpoints(), Expelled: e.List}
-	g.Cert, err = a.Issue(g.Node, p.Request)
+	if g.Cert, err = a.Issue(g.Node, p.Request); err == nil {
+		err = n.spend(ctx, t)
+	}
 	return g, err
 }
 
@@ -185,9 +157,6 @@ func (n *Node) enter(ctx context.Context) error {
 func (n *Node) joinCluster(ctx context.Context) error {
 	t, err := identity.ParseToken(n.o.Token)
 	if err != nil {
-		return err
-	}
-	if err := t.Check(time.Now()); err != nil {
 		return err
 	}
 	if err := n.begin(ctx); err != nil {

@@ -96,15 +96,14 @@ func (n *Node) agree(ctx context.Context) error {
 	if err := n.takeSeat(); err != nil {
 		return err
 	}
-	said := time.AfterFunc(sayAfter, func() {
-		n.o.Log.Warn("waiting for enough of the nodes that vote on what the cluster agrees on", "at", n.is.Agreed)
-	})
-	voted, err := n.voting.seat.Resume(ctx)
-	said.Stop()
+	if err := n.askSeat(ctx); err != nil {
+		return err
+	}
+	voted, err := n.sit(ctx)
 	switch {
 	case voted && err == nil:
 		return n.connect(n.voting.seat.Endpoint())
-	case err != nil && (ctx.Err() != nil || len(n.is.Agreed) == 0):
+	case err != nil && (ctx.Err() != nil || len(n.is.Agreed) == 0 || errors.Is(err, identity.ErrExpelled)):
 		return err
 	case len(n.is.Agreed) == 0:
 		return fmt.Errorf("data directory %s: it has no part in what the cluster agrees on, in %s, and does not say who has", n.home.Dir(), filepath.Base(n.home.Etcd()))
@@ -115,29 +114,99 @@ func (n *Node) agree(ctx context.Context) error {
 	return n.unseat(ctx, err)
 }
 
+// askTime bounds how long a node that voted when it ran last asks others whether it still
+// does.
+const askTime = time.Second
+
+// askSeat asks the others that vote whether this node does, and gives its seat up if not:
+// they may have recovered without it, so that what it knows is of no use, and two of
+// them that do not know must not take themselves for the cluster.
+func (n *Node) askSeat(ctx context.Context) error {
+	seat := n.voting.seat
+	if len(n.is.Agreed) < 2 || !seat.Used() {
+		return nil
+	}
+	client, err := n.dialAgreed(n.is.Agreed...)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	asking, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	e, _, err := client.Get(asking, votersKey)
+	if err != nil || e.Revision == 0 {
+		return nil // nobody knows
+	}
+	r, err := voters.ParseRecord(e.Value)
+	if err != nil || seat.Names(r) {
+		return err
+	}
+	n.o.Log.Warn("this node does not vote any more: it was away for too long")
+	return seat.Drop(r)
+}
+
+// sit starts the member that the node has had when it ran last, if there is one, which
+// waits for enough of the others.
+func (n *Node) sit(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel(nil)
+	waiting.Go(func() {
+		ticks := time.NewTicker(sayAfter)
+		defer ticks.Stop()
+		for said := false; ; said = true {
+			select {
+			case <-ticks.C:
+			case <-ctx.Done():
+				return
+			}
+			if !said {
+				n.o.Log.Warn("waiting for enough of the nodes that vote on what the cluster agrees on", "at", n.is.Agreed)
+			}
+			if err := n.askPeers(ctx); err != nil {
+				cancel(err)
+			}
+		}
+	})
+	return n.voting.seat.Resume(ctx)
+}
+
 // sayAfter is for how long an operator is not told what is waited for.
 const sayAfter = 3 * time.Second
 
 // unseat is called when the member of the node could not be started, by reason of why: if
 // it was removed meanwhile, its data are of no use any more.
 func (n *Node) unseat(ctx context.Context, why error) error {
-	e, _, err := n.store.Get(ctx, votersKey)
-	if err != nil || e.Revision == 0 {
-		return errors.Join(why, err)
+	var last error
+	for until := n.store.Clock().Now() + unseatTime; n.store.Clock().Now() < until; {
+		var r voters.Record
+		e, _, err := n.store.Get(ctx, votersKey)
+		if err == nil && e.Revision != 0 {
+			r, err = voters.ParseRecord(e.Value)
+		}
+		if last = err; err == nil && e.Revision != 0 && !n.voting.seat.Names(r) {
+			n.o.Log.Warn("this node does not vote any more: it was away for too long", "error", why)
+			return n.voting.seat.Drop(r)
+		}
+		// The record comes after the fact.
+		if !n.pause(ctx, leasePause) {
+			break
+		}
 	}
-	r, err := voters.ParseRecord(e.Value)
-	if err != nil {
-		return errors.Join(why, err)
-	}
-	if n.voting.seat.Names(r) {
-		return why
-	}
-	n.o.Log.Warn("this node does not vote any more: it was away for too long", "error", why)
-	return n.voting.seat.Follow(ctx, r)
+	return errors.Join(why, last)
+}
+
+// unseatTime is for how long a node whose member cannot be started looks whether that was
+// removed.
+const unseatTime = 15 * time.Second
+
+func (n *Node) dialAgreed(endpoints ...string) (*etcd.Client, error) {
+	return etcd.Dial(etcd.Options{Endpoints: endpoints, TLS: n.identity.Client("", nil), Logger: n.o.Log})
 }
 
 func (n *Node) connect(endpoints ...string) error {
-	client, err := etcd.Dial(etcd.Options{Endpoints: endpoints, TLS: n.identity.Client("", nil), Logger: n.o.Log})
+	client, err := n.dialAgreed(endpoints...)
 	if err != nil {
 		return err
 	}

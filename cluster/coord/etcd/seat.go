@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/membership"
 
@@ -90,10 +91,8 @@ func (s *Seat) Follow(ctx context.Context, r voters.Record) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, wanted := r.Of(s.node())
-	if s.id != 0 && (!wanted || s.id != m.ID) {
-		if err := s.leave(); err != nil {
-			return fmt.Errorf("etcd: deleting the data of a member that was removed: %w", err)
-		}
+	if err := s.drop(r); err != nil {
+		return err
 	}
 	if !wanted || s.member != nil {
 		return nil
@@ -114,6 +113,25 @@ func (s *Seat) Follow(ctx context.Context, r voters.Record) error {
 		}
 	}
 	return s.start(ctx, o)
+}
+
+// Drop is the first half of Follow: it deletes the data of a member that is not named any
+// more.
+func (s *Seat) Drop(r voters.Record) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.drop(r)
+}
+
+func (s *Seat) drop(r voters.Record) error {
+	m, wanted := r.Of(s.node())
+	if s.id == 0 || wanted && s.id == m.ID {
+		return nil
+	}
+	if err := s.leave(); err != nil {
+		return fmt.Errorf("etcd: deleting the data of a member that was removed: %w", err)
+	}
+	return nil
 }
 
 // node is that of the seat.
@@ -175,6 +193,55 @@ func (s *Seat) Announce(ctx context.Context) error {
 		return fmt.Errorf("etcd: telling the other members that this one is at %s: %w", s.o.peers()[0], err)
 	}
 	return nil
+}
+
+// jump is how far Recover advances the revision: beyond all that members which are lost
+// may have told their clients and this one has not.
+const jump = 10_000
+
+// Recover makes a cluster of the member alone that has its data here, as ServerOptions
+// says, and it runs then. Clients that have seen more than this member knew see that
+// their copies are of no use: the revision jumps, and all before is compacted.
+func (s *Seat) Recover(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id == 0 {
+		return errors.New("etcd: no member has data here, there is nothing to recover from")
+	}
+	if s.member != nil {
+		s.member.Abort()
+		s.member = nil
+	}
+	o := s.o
+	o.Recover = true
+	if err := s.start(ctx, o); err != nil {
+		return err
+	}
+	server := s.member.etcd.Server
+	var jumping sync.WaitGroup
+	errs := make([]error, 100)
+	for i := range errs {
+		jumping.Go(func() {
+			for n := 0; n < jump/len(errs) && errs[i] == nil; n++ {
+				_, errs[i] = server.Put(ctx, &pb.PutRequest{Key: []byte("recovered")})
+			}
+		})
+	}
+	jumping.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("etcd: advancing the revision: %w", err)
+	}
+	if _, err := server.Compact(ctx, &pb.CompactionRequest{Revision: server.KV().Rev()}); err != nil {
+		return fmt.Errorf("etcd: compacting what was before: %w", err)
+	}
+	return nil
+}
+
+// Used tells whether the data of a member are here.
+func (s *Seat) Used() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id != 0
 }
 
 // Abort ends the member like a crash.
