@@ -385,9 +385,7 @@ func (h *hold) release(ctx context.Context) error {
 		return a.Close()
 	}
 	v := a.own
-	flushing, cancel := context.WithTimeoutCause(ctx, flushTime, errSlowFlush)
-	defer cancel()
-	err := v.Flush(flushing)
+	err := v.Flush(ctx)
 	if err != nil {
 		v.Abandon(err) // or what waits for disks would keep it
 	}
@@ -398,12 +396,6 @@ func (h *hold) release(ctx context.Context) error {
 	}
 	return errors.Join(err, v.Close(), h.detach(ctx))
 }
-
-// flushTime bounds the flush before a volume is given up, which others may wait for. What
-// is not flushed then is in the memory of all disks that have it.
-const flushTime = 5 * time.Second
-
-var errSlowFlush = fmt.Errorf("it is given up without a flush, which took more than %v", flushTime)
 
 // detach gives up the attachment. mu is held.
 func (h *hold) detach(ctx context.Context) error {

@@ -13,8 +13,8 @@ import (
 	"github.com/strata-storage/strata/cluster/steward"
 )
 
-// until waits until a view is as it should be.
-func until(t testing.TB, n *Node, what string, is func(v *record.View) bool) {
+// awaits waits until a view is as it should be.
+func awaits(t testing.TB, n *Node, what string, is func(v *record.View) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -66,7 +66,7 @@ func TestDrainAndForget(t *testing.T) {
 	if f.Held == 0 || f.Copies != f.Held || len(f.Last)+len(f.Stuck) > 0 || f.Refused != "" {
 		t.Errorf("draining it: %+v", f)
 	}
-	until(t, nodes[0], "the node is empty", func(v *record.View) bool { return !gone.inGroups(v) })
+	awaits(t, nodes[0], "the node is empty", func(v *record.View) bool { return !gone.inGroups(v) })
 	_, err = nodes[0].Carry(t.Context(), forget, false)
 	must(t, err)
 	<-gone.run.current().Lost()
@@ -99,7 +99,7 @@ func TestForgetTheLast(t *testing.T) {
 	dev := open(t, voting, "vm1")
 	fill(t, dev, 0, 4<<20, 1)
 	nodes[1].crash()
-	until(t, voting, "the node is away", func(v *record.View) bool { return v.Runs.Len() == 1 })
+	awaits(t, voting, "the node is away", func(v *record.View) bool { return v.Runs.Len() == 1 })
 	f, err := voting.Carry(t.Context(), Intent{Kind: Forget, ID: nodes[1].ID()}, false)
 	if !errors.Is(err, ErrRefused) || len(f.Last) == 0 || !strings.Contains(f.Refused, "the last copy of") {
 		t.Errorf("forgetting the last copies: %v, %+v", err, f)

@@ -59,7 +59,7 @@ func TestRecoverQuorum(t *testing.T) {
 				t.Errorf("it says %q", texts)
 			}
 			must(t, a.Create(t.Context(), "vm2", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
-			until(t, other, "the other one has heard of it", func(v *record.View) bool { _, ok := v.Head("vm2"); return ok })
+			awaits(t, other, "the other one has heard of it", func(v *record.View) bool { _, ok := v.Head("vm2"); return ok })
 			// One that is back gives up what it knew, and there are three voters again.
 			back := start(t, nodes[1].o)
 			must(t, back.seenAll(t.Context(), nil))
