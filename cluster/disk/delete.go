@@ -44,10 +44,18 @@ type Admit func(ctx context.Context, o Object) (leave func(), ok bool, err error
 // One deletion in a family at a time; when it has been done on all disks and has
 // kept nothing, the version can be taken out of the tree.
 func (d *Disk) Delete(ctx context.Context, fid, version, revision uint64, from Cursor, limit int) (Step, error) {
+	// Which objects have something is known from the metadata. A doomed version gets
+	// nothing while it is deleted, so that it is known for all steps.
+	if from == (Cursor{}) {
+		if err := d.Flush(ctx); err != nil {
+			return Step{Next: from}, err
+		}
+	}
 	return d.DeleteWhere(ctx, fid, version, revision, from, limit, nil)
 }
 
-// DeleteWhere is Delete for the objects that admit, which may be nil, admits.
+// DeleteWhere is Delete for the objects that admit, which may be nil, admits, of those
+// in which the version had something when the last flush began.
 func (d *Disk) DeleteWhere(ctx context.Context, fid, version, revision uint64, from Cursor, limit int, admit Admit) (Step, error) {
 	step := Step{Next: from}
 	tree, err := d.tree(ctx, fid, revision)
@@ -63,13 +71,6 @@ func (d *Disk) DeleteWhere(ctx context.Context, fid, version, revision uint64, f
 	defer d.gate.Leave()
 	if v, _ := tree.Version(version); !v.Doomed {
 		return step, fmt.Errorf("version %d of family %d is not doomed at revision %d: %w", version, fid, tree.Revision(), ErrVersion)
-	}
-	// Which objects have something is known from the metadata. A doomed version gets
-	// nothing while it is deleted, so that it is known for all steps.
-	if from == (Cursor{}) {
-		if err := d.flusher.flush(ctx); err != nil {
-			return step, err
-		}
 	}
 	for limit > 0 {
 		o, found, err := d.nextTally(Object{fid, step.Next.Index}, version)
@@ -163,8 +164,8 @@ func (d *Disk) deleteFrom(ctx context.Context, id Object, version uint64, tree *
 	return limit, nil
 }
 
-// Objects lists the objects of which a version has something, durably, in the order
-// of their indexes.
+// Objects lists the objects of which a version has something, in the order of their
+// indexes, as the last flush has left it.
 func (d *Disk) Objects(ctx context.Context, fid, version uint64) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		if err := d.enter(); err != nil {
@@ -172,10 +173,6 @@ func (d *Disk) Objects(ctx context.Context, fid, version uint64) iter.Seq2[Objec
 			return
 		}
 		defer d.gate.Leave()
-		if err := d.flusher.flush(ctx); err != nil {
-			yield(Object{}, err)
-			return
-		}
 		stopped := false
 		first, last := Object{Family: fid}, Object{fid, ^uint64(0)}
 		err := d.meta.scan(d.meta.db, tallyKey(nil, first, version), append(tallyKey(nil, last, version), 0), func(key, _ []byte) (bool, error) {

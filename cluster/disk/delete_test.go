@@ -180,6 +180,7 @@ func TestDeleteWhere(t *testing.T) {
 	}
 	l.trees.doom(1, 1)
 	objects := func() (list []uint64) {
+		l.ok(l.Flush(ctx))
 		for o, err := range l.Objects(ctx, 1, 1) {
 			l.ok(err)
 			list = append(list, o.Index)
@@ -188,6 +189,7 @@ func TestDeleteWhere(t *testing.T) {
 	}
 	inside := 0
 	var sum Step
+	l.ok(l.Flush(ctx))
 	for !sum.Done {
 		s, err := l.DeleteWhere(ctx, 1, 1, 0, sum.Next, 2, func(_ context.Context, o Object) (func(), bool, error) {
 			if o.Index%2 == 1 {

@@ -56,8 +56,8 @@ func (m *Member) Delete(ctx context.Context, family, version uint64, from disk.C
 	})
 }
 
-// Left reports whether a version has something on the disk, in groups in which the disk
-// has a part. If not, that is durable.
+// Left reports whether a version had something on the disk after the last flush, in groups
+// in which the disk has a part.
 func (m *Member) Left(ctx context.Context, family, version uint64) (bool, error) {
 	d, err := m.deleter()
 	if err != nil {

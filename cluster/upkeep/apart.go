@@ -30,10 +30,9 @@ type pass struct {
 	// groups is the last change of a record of a group with the family's number of copies
 	// that had been seen when it began.
 	groups coord.Revision
-	// kept are the versions of which something is needed by others. done: all others have
-	// nothing left.
+	// kept are the versions of which something is needed by others. All others have
+	// nothing left, durably.
 	kept map[uint64]bool
-	done bool
 }
 
 // takeApart is the goroutine that does the deletions of a disk.
@@ -43,7 +42,7 @@ func (k *Keeper) takeApart(ctx context.Context, d *Disk) {
 		v := k.c.State.View()
 		wait := time.Duration(0)
 		for family, e := range v.Deletions.All() {
-			if p := d.passOf(family); p != nil && p.done && p.revision == e.Revision && p.groups == groupsRevision(v, family) {
+			if p := d.passOf(family); p != nil && p.revision == e.Revision && p.groups == groupsRevision(v, family) {
 				continue
 			}
 			j := jobs[family]
@@ -60,8 +59,11 @@ func (k *Keeper) takeApart(ctx context.Context, d *Disk) {
 				delete(jobs, family)
 				continue
 			}
-			j.Wait(err)
-			wait = blocked
+			if j.Wait(err); err != nil {
+				wait = blocked
+			} else if wait == 0 {
+				wait = settle
+			}
 		}
 		for family, j := range jobs {
 			if _, ok := v.Deletions.Get(family); !ok {
@@ -116,7 +118,16 @@ func (k *Keeper) takeOne(ctx context.Context, d *Disk, j *job.Job, family uint64
 	if skipped > 0 {
 		return false, errJoining
 	}
-	p.done = true
+	for _, version := range e.Record.Versions {
+		left, err := d.Member.Left(ctx, family, version)
+		if err != nil {
+			return false, err
+		}
+		if left && !p.kept[version] {
+			// It was not durable before, or has come from an older version.
+			return false, nil
+		}
+	}
 	d.setPass(family, p)
 	return true, nil
 }
@@ -152,26 +163,16 @@ func groupsRevision(v *record.View, family uint64) (last coord.Revision) {
 	return last
 }
 
-// deleted says how far a disk is with a deletion: done, and which versions are still
-// needed. What it says is so at the records that the node's copy shows now.
-func (d *Disk) deleted(ctx context.Context, family uint64, revision coord.Revision, versions []uint64) (done bool, kept []uint64, err error) {
+// deleted says whether a disk is done with a deletion, and which of its versions are still
+// needed. It is so by the records of groups in that view: nothing has come since then but by
+// joining a group, which changes its record.
+func (d *Disk) deleted(v *record.View, family uint64, revision coord.Revision) (done bool, kept []uint64) {
 	p := d.passOf(family)
-	if p == nil || !p.done || p.revision != revision {
-		return false, nil, nil
+	if p == nil || p.revision != revision || p.groups != groupsRevision(v, family) {
+		return false, nil
 	}
-	for _, version := range versions {
-		left, err := d.Member.Left(ctx, family, version)
-		if err != nil {
-			return false, nil, err
-		}
-		switch {
-		case left && p.kept[version]:
-			kept = append(kept, version)
-		case left:
-			// It has joined a group meanwhile, or has got something from an older version.
-			d.setPass(family, nil)
-			return false, nil, nil
-		}
+	for version := range p.kept {
+		kept = append(kept, version)
 	}
-	return true, kept, nil
+	return true, kept
 }

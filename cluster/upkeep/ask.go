@@ -7,7 +7,6 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
-	"github.com/strata-storage/strata/cluster/record"
 )
 
 // A question is what a node asks another one, in JSON. One of the pointers is there.
@@ -26,7 +25,6 @@ type askDeleted struct {
 type deletion struct {
 	Family   uint64         `json:"family"`
 	Revision coord.Revision `json:"revision"`
-	Versions []uint64       `json:"versions"`
 }
 
 // An answer is what it gets.
@@ -82,7 +80,7 @@ func (k *Keeper) reply(ctx context.Context, q question) (a answer, err error) {
 	a.Incarnation = k.c.Incarnation
 	switch {
 	case q.Deleted != nil:
-		a.Disks, err = k.replyDeleted(ctx, q.Deleted)
+		a.Disks = k.replyDeleted(q.Deleted)
 	case q.Check != nil:
 		a.Check, err = k.replyCheck(ctx, q.Check)
 	default:
@@ -91,21 +89,14 @@ func (k *Keeper) reply(ctx context.Context, q question) (a answer, err error) {
 	return a, err
 }
 
-func (k *Keeper) replyDeleted(ctx context.Context, q *askDeleted) (map[string][]deleted, error) {
-	all := map[string][]deleted{}
+func (k *Keeper) replyDeleted(q *askDeleted) map[string][]deleted {
+	all, v := map[string][]deleted{}, k.c.State.View()
 	for _, d := range k.c.Disks {
 		for _, x := range q.Deletions {
-			if len(x.Versions) > record.MaxDeletion {
-				return nil, fmt.Errorf("%d versions, expected %d at most: %w", len(x.Versions), record.MaxDeletion, block.ErrInvalid)
-			}
-			done, kept, err := d.deleted(ctx, x.Family, x.Revision, x.Versions)
-			if err != nil {
-				return nil, err
-			}
-			if done {
+			if done, kept := d.deleted(v, x.Family, x.Revision); done {
 				all[d.ID] = append(all[d.ID], deleted{x.Family, x.Revision, kept})
 			}
 		}
 	}
-	return all, nil
+	return all
 }

@@ -143,7 +143,7 @@ func (d *deleter) finish(ctx context.Context, v *record.View) (ended bool) {
 			if nodes[node] == nil {
 				nodes[node] = &askDeleted{}
 			}
-			nodes[node].Deletions = append(nodes[node].Deletions, deletion{family, e.Revision, e.Record.Versions})
+			nodes[node].Deletions = append(nodes[node].Deletions, deletion{family, e.Revision})
 		}
 	}
 	if len(tallies) == 0 {

@@ -18,8 +18,9 @@
 // whether their disks are done, and takes the versions out of the tree of which no disk
 // has anything. That others may do so at the same time is harmless, as each transaction
 // compares the tree and the deletion. The answer of a disk is not what it has done but
-// what it has: nothing, durably, of those versions in any group in which it has a part,
-// knowing at least the records of groups that the coordinator knows. After all answers the
+// what it has: nothing, durably, of those versions in any group in which it has a part. It is
+// given at the records of groups that the coordinator knows, or later ones, and none has
+// changed since the disk began: what else it has come to have, it has pulled. After all answers the
 // records of the groups must still be the same, without joining disks. Whoever joins later
 // pulls from disks that have nothing of the versions; a disk that was away at that time is
 // in no record, comes back by joining, and loses what the others do not have.
