@@ -98,7 +98,7 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 	kept := upkeep.NewDisk(d.ID, slab.Info().Size, own, n.o.Upkeep)
 	kept.Member = replica.NewMember(replica.MemberConfig{
 		ID: d.ID, Incarnation: n.incarnation, Disk: kept, Agreed: agreed{n.state}, Clock: n.store.Clock(),
-		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer, Pace: kept.Pace,
+		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer, Pace: kept.Pace, Progress: kept.Progress,
 	})
 	return &ownDisk{own, kept, slab.Info().Size, kept.Member}, nil
 }
@@ -168,7 +168,7 @@ func (n *Node) watchDisks() {
 	told := map[string]bool{}
 	for n.pause(n.ctx, diskPause) {
 		for id, own := range n.disks {
-			why := own.disk.Err()
+			why := own.kept.Failure()
 			if why == nil || told[id] {
 				continue
 			}

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -188,3 +189,34 @@ func cleaned(t testing.TB, nodes []*Node, want int64) {
 	}
 	wantBlocks(t, nodes, want)
 }
+
+// What a disk pulls when it joins is seen by all nodes.
+func TestJoinIsSeen(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize, MinCopies: 1}))
+	dev := open(t, nodes[0], "vm1")
+	nodes[1].crash()
+	fill(t, dev, 0, 8<<20, 1)
+	must(t, dev.Flush(t.Context()))
+	o := nodes[1].o
+	// The joins wait before their first object until somebody has seen them.
+	board := job.NewBoard()
+	board.Suspend(job.Join)
+	o.board = board
+	back := start(t, o)
+	eventually(t, nodes[0], "no join is seen", func() bool {
+		for _, j := range nodes[0].AllJobs(t.Context())[back.ID()] {
+			if j.Kind == job.Join && j.Suspended && j.Total == permille && j.Disk == back.disk().kept.ID {
+				return true
+			}
+		}
+		return false
+	})
+	back.Resume(job.Join)
+	healthy(t, nodes[0], back.incarnation)
+	eventually(t, back, "there are still jobs", func() bool { return len(back.Jobs()) == 0 })
+}
+
+// permille is the whole of a join.
+const permille = 1000

@@ -12,6 +12,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/place"
 	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/cluster/upkeep"
@@ -77,10 +78,11 @@ type Options struct {
 	// Log is told what an operator wants to know. Nil is nobody.
 	Log *slog.Logger
 
-	// slab, in tests, is put around the slabs of disks.
-	slab func(block.Device) block.Device
-	// dial, in tests, is another way to reach nodes than net.Dialer.
-	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// slab, in tests, is put around the slabs of disks, board has the jobs, and dial is
+	// another way to reach nodes than net.Dialer.
+	slab  func(block.Device) block.Device
+	board *job.Board
+	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DiskOptions are a disk of a node.

@@ -236,6 +236,9 @@ func TestScrubGoesOn(t *testing.T) {
 		}
 		return false
 	})
+	if all := n.AllJobs(t.Context()); len(all[n.ID()]) == 0 {
+		t.Errorf("the jobs of all nodes are %v", all)
+	}
 	must(t, stop(n))
 	n = start(t, n.o)
 	until(t, n, "the scrub does not go on", func(v *record.View) bool {

@@ -59,19 +59,21 @@ type What struct {
 type Status struct {
 	What
 	// Done is how much of Total has been done. Total is 0 if nobody knows.
-	Done, Total int64
+	Done  int64 `json:"done"`
+	Total int64 `json:"total,omitempty"`
 	// Moved is how many bytes were moved or read.
-	Moved int64
+	Moved int64 `json:"moved,omitempty"`
 	// Since is when the job began.
-	Since time.Time
+	Since time.Time `json:"since"`
 	// Rate is how many units are done in a second now, and Left how long the rest
 	// takes at that rate, 0 if nobody knows.
-	Rate float64
-	Left time.Duration
+	Rate float64       `json:"rate"`
+	Left time.Duration `json:"left,omitempty"`
 	// Waiting: it has nothing to do before something changes, for the reason that Err
 	// says, if there is one. Suspended: an operator has it wait.
-	Waiting, Suspended bool
-	Err                string
+	Waiting   bool   `json:"waiting,omitempty"`
+	Suspended bool   `json:"suspended,omitempty"`
+	Err       string `json:"error,omitempty"`
 }
 
 // A Job is one that is going on. Its methods may be called from any goroutine.

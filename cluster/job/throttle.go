@@ -46,6 +46,9 @@ func (t *Throttle) Leave() {
 	t.inside.Add(-1)
 }
 
+// Touch says that a request has come that is done at once.
+func (t *Throttle) Touch() { t.last.Store(int64(time.Since(t.since))) }
+
 // Busy reports whether there are requests, or were just now.
 func (t *Throttle) Busy() bool {
 	return t.inside.Load() > 0 || time.Since(t.since)-time.Duration(t.last.Load()) < Quiet

@@ -122,6 +122,9 @@ func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
 			return err
 		}
 		for _, o := range differ {
+			if m.c.Progress != nil {
+				m.c.Progress(ctx, m.position(s.to.Group, o))
+			}
 			if m.c.Pace != nil {
 				if err := m.c.Pace(ctx, moved); err != nil {
 					return err
@@ -134,6 +137,12 @@ func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
 		from = last + 1
 	}
 	return nil
+}
+
+// position is where an object is in its group, from 0 to 1.
+func (m *Member) position(group int, o disk.Object) float64 {
+	first, last := m.rangeOf(group)
+	return float64(o.Hash()-first) / float64(last-first)
 }
 
 // differ returns the objects with hashes from one up to another that this disk has in

@@ -53,6 +53,9 @@ type MemberConfig struct {
 	// Pace, if not nil, is called before each object that is pulled, with the
 	// bytes of the last one, and waits as it likes.
 	Pace func(ctx context.Context, bytes int64) error
+	// Progress, if not nil, is told before that how far Join has come, from 0 to 1. The
+	// context is that of Join.
+	Progress func(ctx context.Context, part float64)
 }
 
 // A Member is a disk as others see it. It is the Peer of its disk.

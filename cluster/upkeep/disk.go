@@ -28,10 +28,8 @@ type Disk struct {
 
 	throttle *job.Throttle
 	rotten   chan *disk.BlockError
-	// failure is why it counts as failed, nil if it does not. failing holds one when
-	// that is to be told.
+	// failure is why it counts as failed, nil if it does not.
 	failure    atomic.Pointer[error]
-	failing    chan struct{}
 	unreadable atomic.Int64
 	limit      int64
 
@@ -46,7 +44,7 @@ var _ replica.Disk = (*Disk)(nil)
 func NewDisk(id string, size int64, d *disk.Disk, o Options) *Disk {
 	return &Disk{
 		Disk: d, ID: id, Size: size, throttle: job.NewThrottle(), rotten: make(chan *disk.BlockError, maxRotten),
-		failing: make(chan struct{}, 1), limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{},
+		limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{},
 	}
 }
 
@@ -94,6 +92,21 @@ func (d *Disk) Flush(ctx context.Context) error {
 	return err
 }
 
+// ReadNow is that of disk.Disk, for a client.
+func (d *Disk) ReadNow(at disk.At, p []byte, off int64) bool {
+	d.throttle.Touch()
+	return d.Disk.ReadNow(at, p, off)
+}
+
+// WriteNow is that of disk.Disk, for a client.
+func (d *Disk) WriteNow(at disk.At, p []byte, off int64) (done bool, err error) {
+	d.throttle.Touch()
+	if done, err = d.Disk.WriteNow(at, p, off); err != nil {
+		d.met(err, true)
+	}
+	return done, err
+}
+
 // Pace is for replica.MemberConfig: a disk that joins a group waits for its turn. The
 // context is one of Joins.
 func (d *Disk) Pace(ctx context.Context, bytes int64) error {
@@ -105,12 +118,22 @@ func (d *Disk) Pace(ctx context.Context, bytes int64) error {
 	return j.Paced(ctx)
 }
 
+// Progress is for replica.MemberConfig, too.
+func (d *Disk) Progress(ctx context.Context, part float64) {
+	if j, ok := ctx.Value(joinKey{}).(*job.Job); ok {
+		j.Set(int64(part*permille), permille)
+	}
+}
+
+// permille is the whole of a join: nobody knows how much has to be moved.
+const permille = 1000
+
 type joinKey struct{}
 
 // Joins returns a context for replica.Member.Join whose pulls are a job on the board
 // until it is ended.
 func (d *Disk) Joins(ctx context.Context, b *job.Board, group int) (context.Context, *job.Job) {
-	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "objects"}, d.throttle)
+	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "permille"}, d.throttle)
 	return context.WithValue(ctx, joinKey{}, j), j
 }
 
@@ -145,11 +168,7 @@ func (d *Disk) unread(bad *disk.BlockError) {
 }
 
 // fail makes the disk count as failed.
-func (d *Disk) fail(err error) {
-	if d.failure.CompareAndSwap(nil, &err) {
-		d.failing <- struct{}{}
-	}
-}
+func (d *Disk) fail(err error) { d.failure.CompareAndSwap(nil, &err) }
 
 // Failure is why the disk counts as failed, nil if it does not.
 func (d *Disk) Failure() error {

@@ -53,8 +53,9 @@
 //
 // # A disk that fails
 //
-// An error of a disk that is not about the request marks it failed in its record: gateways
-// have removed it from the groups it was needed for, the steward does so with the others.
-// The mark is taken back when the disk could be opened again. Blocks that cannot be read
-// are mended like rot, to another place.
+// With an error that is not about the request a disk counts as failed, which its node puts
+// into its record: gateways have removed it from the groups it was needed for, the steward
+// does so with the others. It does not count as such any more when it could be opened again.
+// Blocks that cannot be read are mended like rot, to another place; if they are many, the
+// disk has failed.
 package upkeep

@@ -3,7 +3,6 @@ package upkeep
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
@@ -11,24 +10,13 @@ import (
 	"github.com/strata-storage/strata/cluster/record"
 )
 
-// failurePrefix begins why a disk has failed where its node has found that out, and may
-// take it back.
-const failurePrefix = "I/O: "
-
 // look is how often a disk is asked how it is.
 const look = time.Second
 
 // watch is the goroutine that tells of a disk what everybody should know.
 func (k *Keeper) watch(ctx context.Context, d *Disk) {
-	k.until(ctx, func() error { return k.tell(ctx, d, nil) })
-	said := false
 	for saved := k.c.Store.Clock().Now(); ctx.Err() == nil; {
-		k.pauseFor(ctx, d, look)
-		if err := d.Failure(); err != nil && !said {
-			said = true
-			k.c.Log.Error("a disk has failed", "disk", d.ID, "error", err)
-			k.until(ctx, func() error { return k.tell(ctx, d, err) })
-		}
+		k.pause(ctx, look)
 		now, s, told := k.c.Store.Clock().Now(), d.Stats(), k.health(d.ID)
 		if now-saved >= k.o.Save || full(s) != told.Full || differ(s.Used, told.Used, s.Size/20) {
 			saved = now
@@ -44,49 +32,6 @@ func full(s disk.Stats) bool { return s.Full || s.MetaFull || s.Free < s.Size/64
 
 // differ reports whether two numbers differ by more than some.
 func differ(a, b, some int64) bool { return a-b > some || b-a > some }
-
-// until tries f until it succeeds or ctx ends.
-func (k *Keeper) until(ctx context.Context, f func() error) {
-	for f() != nil && ctx.Err() == nil {
-		k.pause(ctx, look)
-	}
-}
-
-// pauseFor is pause that ends when the disk fails.
-func (k *Keeper) pauseFor(ctx context.Context, d *Disk, t time.Duration) {
-	over := make(chan struct{})
-	defer k.c.Store.Clock().AfterFunc(t, func() { close(over) })()
-	select {
-	case <-over:
-	case <-d.failing:
-	case <-ctx.Done():
-	}
-}
-
-// tell says in the record of a disk why it has failed, or that it has not: it could be
-// opened again.
-func (k *Keeper) tell(ctx context.Context, d *Disk, failure error) error {
-	text := ""
-	if failure != nil {
-		text = strings.ToValidUTF8(failurePrefix+failure.Error(), "?")
-		text = strings.ToValidUTF8(text[:min(len(text), 500)], "")
-	}
-	key := record.DiskKey(d.ID)
-	return k.change(ctx, key, func(e coord.Entry) (record.Record, error) {
-		if e.Revision == 0 {
-			return nil, nil // it was expelled
-		}
-		r, err := record.Decode[record.Disk](key, e.Value)
-		if err != nil || r.Failed == text || r.Failed != "" && !strings.HasPrefix(r.Failed, failurePrefix) {
-			return nil, err
-		}
-		if text == "" {
-			k.c.Log.Info("a disk that had failed is used again", "disk", d.ID, "failure", r.Failed)
-		}
-		r.Failed = text
-		return r, nil
-	})
-}
 
 // change replaces a record by what f makes of it, unless that is nil, and waits until the
 // copy shows it.
@@ -125,7 +70,7 @@ func (k *Keeper) health(id string) record.Health {
 // save puts what a disk says about itself, with an edit of how far its scrubs are, if
 // that is worth it.
 func (k *Keeper) save(ctx context.Context, d *Disk, edit func(*record.Health)) error {
-	if d.Disk.Err() != nil {
+	if d.Failure() != nil {
 		return nil
 	}
 	key := record.HealthKey(d.ID)
