@@ -220,3 +220,24 @@ func TestJoinIsSeen(t *testing.T) {
 
 // permille is the whole of a join.
 const permille = 1000
+
+// Objects that were written are not marked any more after a while, although the volume is
+// open, and are compared by scrubs then.
+func TestTidyWhileOpen(t *testing.T) {
+	t.Parallel()
+	nodes := severalWith(t, 2, func(_ int, o *Options) { o.Tidy = 50 * time.Millisecond })
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 0, 4<<20, 1)
+	for _, n := range nodes {
+		eventually(t, n, "objects are still marked", func() bool {
+			for range n.disk().disk.Dirty(t.Context(), 0, ^uint64(0)) {
+				return false
+			}
+			return true
+		})
+	}
+	check(t, dev, 0, 4<<20, 1)
+	fill(t, dev, 0, 1<<20, 2)
+	check(t, dev, 0, 1<<20, 2)
+}

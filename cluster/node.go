@@ -142,6 +142,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.work.Go(n.join)
 	n.work.Go(n.tend)
 	n.work.Go(n.growOpen)
+	n.work.Go(n.tidyOpen)
 	n.work.Go(func() { n.keeper.Run(n.ctx) })
 	n.work.Go(n.followVoters)
 	n.work.Go(n.watchDisks)

@@ -70,6 +70,10 @@ type Options struct {
 	// Steward says how fast groups are moved and mended.
 	Steward steward.Options
 
+	// Tidy is how often objects of attached volumes are compared that were written. 0 is
+	// 5 minutes, and less than that never.
+	Tidy time.Duration
+
 	// Upkeep says how often disks are compared and verified.
 	Upkeep upkeep.Options
 
@@ -131,6 +135,7 @@ func (o Options) withDefaults() (_ Options, err error) {
 	}
 	o.Lease = cmp.Or(o.Lease, 10*time.Second)
 	o.Keep = cmp.Or(o.Keep, 10*time.Second)
+	o.Tidy = cmp.Or(o.Tidy, tidyEvery)
 	o.Cache = cmp.Or(o.Cache, 128<<20)
 	o.Version = cmp.Or(o.Version, "unknown")
 	if o.dial == nil {

@@ -23,10 +23,12 @@ const (
 	Digests Kind = "digests"
 	// Data: what is on disks is read and verified.
 	Data Kind = "data"
+	// Tidy: marks of objects that are the same everywhere again are taken back.
+	Tidy Kind = "tidy"
 )
 
 // Kinds are all kinds.
-func Kinds() []Kind { return []Kind{Join, Delete, Clean, Digests, Data} }
+func Kinds() []Kind { return []Kind{Join, Delete, Clean, Digests, Data, Tidy} }
 
 // Urgent jobs rest for three times as long as a step took, others for nine times.
 const (

@@ -39,6 +39,12 @@ func dump(v *View) []string {
 	for k, e := range v.Attachments.All() {
 		add("attachment", k, e)
 	}
+	for k, e := range v.Deletions.All() {
+		add("deletion", k, e)
+	}
+	for k, e := range v.Health.All() {
+		add("health", k, e)
+	}
 	for copies := range 4 {
 		add("needed", copies, v.Needed(copies))
 	}

@@ -319,13 +319,15 @@ func (e *equal) clear() error {
 			return nil
 		}
 	}
-	for i := range e.copies {
-		c := &e.copies[i]
-		err := e.call(c.member, func(p Peer, r *Request) error {
-			_, err := p.Clear(e.v.ctx, r, c.state.State)
+	// The first member is where marks are looked for: it keeps its own for as long as
+	// somebody else has one.
+	for i := len(e.copies) - 1; i >= 0; i-- {
+		c, cleared := &e.copies[i], false
+		err := e.call(c.member, func(p Peer, r *Request) (err error) {
+			cleared, err = p.Clear(e.v.ctx, r, c.state.State)
 			return err
 		})
-		if err != nil {
+		if err != nil || !cleared {
 			return err
 		}
 	}
