@@ -50,26 +50,43 @@ type held struct {
 	kept []uint64 // sorted
 }
 
+// unread stands for all values that nobody reads: which of them it is does not matter.
+const unread = math.MaxUint64
+
+// A step is an operation for the model.
+type step struct {
+	op
+	// back is what a loss brings back of a write: its value, or unread. last: no loss
+	// comes after it, so that nothing has to be kept.
+	back uint64
+	last bool
+}
+
 // oneBlock is a block that loses only what was not flushed, and only when all copies are
 // started anew.
 var oneBlock = porcupine.NondeterministicModel{
 	Init: func() []any { return []any{held{kept: []uint64{0}}} },
-	Step: func(state, input, _ any) []any {
-		c, o := state.(held), input.(op)
+	Step: func(state, input, _ any) (list []any) {
+		h, o := state.(held), input.(step)
+		then := func(now uint64, kept []uint64) {
+			if o.last {
+				kept = nil
+			}
+			list = append(list, held{now, kept})
+		}
 		switch o.kind {
 		case reads:
-			if o.value != c.now {
-				return nil
+			if o.value == h.now {
+				then(h.now, h.kept)
 			}
-			return []any{c}
 		case writes:
-			return []any{held{o.value, add(c.kept, o.value)}}
+			then(o.value, add(h.kept, o.back))
 		case flushes:
-			return []any{held{c.now, []uint64{c.now}}}
-		}
-		var list []any
-		for _, v := range c.kept {
-			list = append(list, held{v, c.kept})
+			then(h.now, []uint64{h.now})
+		case loses:
+			for _, v := range h.kept {
+				then(v, h.kept)
+			}
 		}
 		return list
 	},
@@ -78,7 +95,7 @@ var oneBlock = porcupine.NondeterministicModel{
 		return x.now == y.now && slices.Equal(x.kept, y.kept)
 	},
 	Hash:              func(state any) uint64 { return state.(held).now },
-	DescribeOperation: func(input, _ any) string { return input.(op).String() },
+	DescribeOperation: func(input, _ any) string { return input.(step).String() },
 	DescribeState:     func(state any) string { return fmt.Sprint(state) },
 }
 
@@ -97,12 +114,14 @@ const checkFor = time.Minute
 
 // explain says why a history is not one of oneBlock, "" if it may be.
 func explain(ops []op) string {
-	seen := map[uint64]bool{}
+	seen := map[uint64]int64{} // until when a value is read
 	for _, o := range ops {
-		seen[o.value] = seen[o.value] || o.kind == reads
+		if o.kind == reads {
+			seen[o.value] = max(seen[o.value], o.end)
+		}
 	}
 	// What nobody knows of, and nobody has seen, need not have happened.
-	ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.kind == writes && o.end == never && !seen[o.value] })
+	ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.kind == writes && o.end == never && seen[o.value] == 0 })
 	slices.SortFunc(ops, func(a, b op) int { return cmp.Compare(a.begin, b.begin) })
 	clients := map[string]int{}
 	history := make([]porcupine.Operation, len(ops))
@@ -110,7 +129,7 @@ func explain(ops []op) string {
 		if _, ok := clients[o.who]; !ok {
 			clients[o.who] = len(clients)
 		}
-		history[i] = porcupine.Operation{ClientId: clients[o.who], Input: o, Call: o.begin, Return: o.end}
+		history[i] = porcupine.Operation{ClientId: clients[o.who], Input: prepare(o, ops, seen), Call: o.begin, Return: o.end}
 	}
 	if porcupine.CheckOperationsTimeout(oneBlockModel, history, checkFor) == porcupine.Ok {
 		return ""
@@ -140,6 +159,24 @@ func explain(ops []op) string {
 		fmt.Fprintln(&b, mark, o)
 	}
 	return b.String()
+}
+
+// prepare makes an operation one for the model. Without what it leaves out, there are too
+// many orders that look different.
+func prepare(o op, all []op, seen map[uint64]int64) step {
+	s := step{op: o, back: unread, last: true}
+	for _, l := range all {
+		if l.kind == loses && l.end >= o.begin {
+			s.last = false
+			if seen[o.value] >= l.begin {
+				s.back = o.value
+			}
+		}
+	}
+	if o.kind == writes && seen[o.value] == 0 {
+		s.value = unread
+	}
+	return s
 }
 
 // check checks the histories of all blocks.

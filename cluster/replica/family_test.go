@@ -157,7 +157,7 @@ func TestDeletionDuringJoin(t *testing.T) {
 		look(2, 5, 6)
 		held := s.heldFlush(outside)
 		s.add(groupOfBlock0, outside)
-		<-held.reached
+		held.come(t)
 		must(t, v.WriteAt(t.Context(), content(7), 2*disk.BlockSize, 0))
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)

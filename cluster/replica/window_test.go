@@ -16,7 +16,7 @@ import (
 // A bent is a Peer that somebody looks at.
 type bent struct {
 	Peer
-	write, dirty func()
+	write, dirty func() // before a write, and after an answer about marks
 }
 
 func (b *bent) Write(ctx context.Context, r *Request, p []byte) error {
@@ -27,10 +27,11 @@ func (b *bent) Write(ctx context.Context, r *Request, p []byte) error {
 }
 
 func (b *bent) Dirty(ctx context.Context, to To, from uint64) ([]disk.DirtyObject, bool, error) {
+	list, more, err := b.Peer.Dirty(ctx, to, from)
 	if b.dirty != nil {
 		b.dirty()
 	}
-	return b.Peer.Dirty(ctx, to, from)
+	return list, more, err
 }
 
 // A stop keeps the first one who comes.
@@ -45,6 +46,16 @@ func (s *stop) here() {
 	if s.first.CompareAndSwap(false, true) {
 		close(s.reached)
 		<-s.going
+	}
+}
+
+// come waits until somebody is there.
+func (s *stop) come(t *testing.T) {
+	t.Helper()
+	select {
+	case <-s.reached:
+	case <-time.After(10 * time.Second):
+		t.Fatal("nobody came")
 	}
 }
 
@@ -136,7 +147,7 @@ func TestDoneAtOlderEpoch(t *testing.T) {
 		l.peer, l.starter = &bent{Peer: l.peer, write: late.here}, nil
 		written := make(chan error)
 		go func() { written <- v.WriteAt(t.Context(), content(2), 0, 0) }()
-		<-late.reached
+		late.come(t)
 		time.Sleep(50 * time.Millisecond) // the others have it
 		s.drop(groupOfBlock0, diskName(c))
 		s.add(groupOfBlock0, c)
@@ -154,10 +165,12 @@ func TestDoneAtOlderEpoch(t *testing.T) {
 func TestJoiningIsFlushed(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		_, b, _, outside := s.cast()
-		v := s.clean(b, 1)
+		v, err := s.attach(b)
+		must(t, err)
+		must(t, v.Flush(t.Context())) // of the other group, which the disk has, too
 		held := s.heldFlush(outside)
 		s.add(groupOfBlock0, outside)
-		<-held.reached // it has pulled and flushed
+		held.come(t) // it has pulled and flushed
 		must(t, v.WriteAt(t.Context(), content(2), 0, 0))
 		must(t, v.Flush(t.Context()))
 		close(held.going)
@@ -165,7 +178,7 @@ func TestJoiningIsFlushed(t *testing.T) {
 		s.kill(v)
 		s.blackout(outside)
 		s.needed(1)
-		v, err := s.attach(b)
+		v, err = s.attach(b)
 		must(t, err)
 		expect(t, v, 2)
 	})
@@ -176,10 +189,11 @@ func TestJoiningIsFlushed(t *testing.T) {
 func TestFixesAreMarked(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		a, b, c, outside := s.cast()
-		v := s.clean(outside, 1)
+		v, err := s.attach(outside)
+		must(t, err)
 		s.halfWritten(v, outside, 2, b, c)
 		must(t, s.process(a).disk.Flush(t.Context())) // for another volume
-		v, err := s.attach(outside)
+		v, err = s.attach(outside)
 		must(t, err)
 		if got := s.same(v); got != 2 {
 			t.Errorf("it has %d", got)
@@ -204,7 +218,7 @@ func TestPulledAgainBeforePromotion(t *testing.T) {
 		v := s.clean(outside, 1)
 		held := s.heldFlush(outside)
 		s.add(groupOfBlock0, outside)
-		<-held.reached // it has pulled
+		held.come(t) // it has pulled
 		s.halfWritten(v, outside, 2, a, b, c)
 		v, err := s.attach(b)
 		must(t, err)
@@ -217,27 +231,71 @@ func TestPulledAgainBeforePromotion(t *testing.T) {
 	})
 }
 
+// stale has the disk of the node outside join a group again where block 0 is 2, while it
+// has 1, and keeps it when it is about to replace that.
+func (s *sim) stale(v *Volume, outside int) *stop {
+	s.t.Helper()
+	s.add(groupOfBlock0, outside)
+	s.joined(groupOfBlock0, simCopies+1)
+	s.drop(groupOfBlock0, diskName(outside))
+	must(s.t, v.WriteAt(s.ctx, content(2), 0, 0))
+	held, m := newStop(), s.process(outside).member
+	way := m.c.Peer
+	m.c.Peer = func(r record.Member) Peer { return &bent{Peer: way(r), dirty: held.here} }
+	s.add(groupOfBlock0, outside)
+	held.come(s.t)
+	return held
+}
+
 // What was read at one epoch is not applied at a later one: the disk may have joined anew
 // since, and the same content been written again.
 func TestPulledAtOlderEpoch(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		_, b, _, outside := s.cast()
 		v := s.clean(b, 1)
-		s.add(groupOfBlock0, outside)
-		s.joined(groupOfBlock0, simCopies+1)
-		s.drop(groupOfBlock0, diskName(outside))
-		must(t, v.WriteAt(t.Context(), content(2), 0, 0)) // it still has 1
-		held, m := newStop(), s.process(outside).member
-		way := m.c.Peer
-		m.c.Peer = func(r record.Member) Peer { return &bent{Peer: way(r), dirty: held.here} }
-		s.add(groupOfBlock0, outside)
-		<-held.reached // it has read 2, to replace 1
+		held := s.stale(v, outside)
 		s.drop(groupOfBlock0, diskName(outside))
 		s.add(groupOfBlock0, outside)
 		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
 		if got := s.same(v); got != 1 {
+			t.Errorf("it has %d", got)
+		}
+	})
+}
+
+// What a client has written on a joining disk is not replaced by what was pulled, though
+// it looks like what was to be replaced.
+func TestClientsComeFirst(t *testing.T) {
+	scene(t, func(t *testing.T, s *sim) {
+		_, b, _, outside := s.cast()
+		v := s.clean(b, 1)
+		held := s.stale(v, outside)
+		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
+		close(held.going)
+		s.joined(groupOfBlock0, simCopies+1)
+		if got := s.same(v); got != 1 {
+			t.Errorf("it has %d", got)
+		}
+	})
+}
+
+// A disk is promoted at the epoch at which it has pulled only: it may have been away
+// since.
+func TestPromotedAtOlderEpoch(t *testing.T) {
+	scene(t, func(t *testing.T, s *sim) {
+		_, b, _, outside := s.cast()
+		v := s.clean(b, 1)
+		held := s.heldFlush(outside)
+		s.add(groupOfBlock0, outside)
+		held.come(t) // it has pulled
+		s.drop(groupOfBlock0, diskName(outside))
+		must(t, v.WriteAt(t.Context(), content(2), 0, 0))
+		s.add(groupOfBlock0, outside)
+		close(held.going)
+		s.joined(groupOfBlock0, simCopies+1)
+		if got := s.same(v); got != 2 {
 			t.Errorf("it has %d", got)
 		}
 	})
