@@ -226,14 +226,22 @@ func (p *Peer) Fix(ctx context.Context, r *replica.Request, fixes []disk.Fix) (m
 	}
 }
 
-// Raw is that of replica.Peer.
-func (p *Peer) Raw(ctx context.Context, to replica.To, o disk.Object, version uint64, at uint32, b []byte) (e disk.Entry, err error) {
-	s, err := headTo(&to, o.Family, o.Index, version, uint64(at))
-	if err != nil {
-		return e, err
+// RawBlocks is that of replica.Peer.
+func (p *Peer) RawBlocks(ctx context.Context, to replica.To, o disk.Object, version uint64, from uint32, b []byte) ([]disk.Entry, error) {
+	if len(b)%disk.BlockSize != 0 || len(b) > replica.MaxRaw*disk.BlockSize {
+		return nil, fmt.Errorf("room for %d bytes, expected blocks of %d, %d at most: %w", len(b), disk.BlockSize, replica.MaxRaw, block.ErrInvalid)
 	}
-	err = p.do(ctx, to.Group, s, wire.Call{Op: opRaw, Into: b}, func(in *reader) { e = in.entry() })
-	return e, err
+	s, err := headTo(&to, o.Family, o.Index, version, uint64(from))
+	if err != nil {
+		return nil, err
+	}
+	list := make([]disk.Entry, len(b)/disk.BlockSize)
+	err = p.do(ctx, to.Group, s, wire.Call{Op: opRaw, Into: b}, func(in *reader) {
+		for i := range list {
+			list[i] = disk.Entry{Version: version, Block: from + uint32(i), Kind: disk.Kind(in.u8()), Sum: in.u32()}
+		}
+	})
+	return list, err
 }
 
 // Verify is that of replica.Peer.

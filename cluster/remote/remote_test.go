@@ -101,9 +101,15 @@ func (f *fake) Entries(_ context.Context, to replica.To, o disk.Object, from, n 
 	return f.all, f.note("entries %+v %v %d %d", to, o, from, n)
 }
 
-func (f *fake) Raw(_ context.Context, to replica.To, o disk.Object, version uint64, at uint32, p []byte) (disk.Entry, error) {
+func (f *fake) RawBlocks(_ context.Context, to replica.To, o disk.Object, version uint64, from uint32, p []byte) (list []disk.Entry, err error) {
 	copy(p, bytes.Repeat([]byte{f.data}, len(p)))
-	return f.raw, f.note("raw %+v %v %d %d %d", to, o, version, at, len(p))
+	for i := range uint32(len(p) / disk.BlockSize) {
+		e := f.raw
+		e.Block += i
+		e.Sum += i
+		list = append(list, e)
+	}
+	return list, f.note("raw %+v %v %d %d %d", to, o, version, from, len(p))
 }
 
 // pair is a disk and the way to it through a connection.
@@ -186,9 +192,9 @@ func TestEverythingCrosses(t *testing.T) {
 			return []any{l, err}
 		},
 		"raw": func(p replica.Peer) []any {
-			b := make([]byte, disk.BlockSize)
-			e, err := p.Raw(ctx, testTo, testObject, 6, 4, b)
-			return []any{e, err, b}
+			b := make([]byte, replica.MaxRaw*disk.BlockSize)
+			list, err := p.RawBlocks(ctx, testTo, testObject, 6, 4, b)
+			return []any{list, err, b}
 		},
 	} {
 		f.calls, direct.calls = nil, nil
@@ -368,7 +374,7 @@ func FuzzAnswers(f *testing.F) {
 		p.List(ctx, testTo, 0)
 		p.Dirty(ctx, testTo, 0)
 		p.Entries(ctx, testTo, testObject, 0, 1)
-		p.Raw(ctx, testTo, testObject, 1, 1, make([]byte, 10))
+		p.RawBlocks(ctx, testTo, testObject, 1, 1, make([]byte, 3*disk.BlockSize))
 		p.Map(ctx, r, 1<<20, 1)
 		s.Close()
 	})

@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -246,23 +247,28 @@ func (s *server) entries(ctx context.Context, r *wire.Request) error {
 
 func (s *server) raw(ctx context.Context, r *wire.Request) error {
 	var o disk.Object
-	var version, at uint64
-	p, to, err := s.asked(r, &o.Family, &o.Index, &version, &at)
+	var version, from uint64
+	p, to, err := s.asked(r, &o.Family, &o.Index, &version, &from)
 	if err != nil {
 		return err
 	}
-	if at >= 1<<32 {
-		return fmt.Errorf("block %d: %w", at, block.ErrInvalid)
+	if from >= 1<<32 {
+		return fmt.Errorf("block %d: %w", from, block.ErrInvalid)
 	}
 	data, err := r.Buffer(r.Room())
 	if err != nil {
 		return err
 	}
-	e, err := p.Raw(ctx, to, o, version, uint32(at), data)
+	list, err := p.RawBlocks(ctx, to, o, version, uint32(from), data)
 	if err != nil {
 		return answer(r, err)
 	}
-	return r.SetHead(appendEntry([]byte{replyResult}, e))
+	// Their versions and numbers are known.
+	head := append(make([]byte, 0, 1+5*len(list)), replyResult)
+	for _, e := range list {
+		head = binary.BigEndian.AppendUint32(append(head, byte(e.Kind)), e.Sum)
+	}
+	return r.SetHead(head)
 }
 
 // maxElement is more than the longest element of a list takes.

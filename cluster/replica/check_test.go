@@ -23,12 +23,14 @@ const (
 	loses // all copies were started anew
 )
 
-// An op is an operation on one block. Begin and end are moments; an op whose outcome is
-// unknown, or that has failed, may happen at any later one, or never.
+// An op is an operation on one block, done between two moments. If its outcome is unknown,
+// or it has failed, it may have been done or not; end is when the volume was attached
+// anew, which decides that, and never before that.
 type op struct {
 	kind       kind
 	value      uint64
 	begin, end int64
+	maybe      bool
 	who        string
 }
 
@@ -38,7 +40,10 @@ func (o op) String() string {
 	name := [...]string{"read", "write", "flush", "loss"}[o.kind]
 	end := fmt.Sprint(o.end)
 	if o.end == never {
-		end = "?"
+		end = "never"
+	}
+	if o.maybe {
+		end += "?"
 	}
 	return fmt.Sprintf("%6d-%-6s %-5s %d  (%s)", o.begin, end, name, o.value, o.who)
 }
@@ -80,6 +85,9 @@ var oneBlock = porcupine.NondeterministicModel{
 				then(h.now, h.kept)
 			}
 		case writes:
+			if o.maybe {
+				then(h.now, h.kept)
+			}
 			then(o.value, add(h.kept, o.back))
 		case flushes:
 			then(h.now, []uint64{h.now})
@@ -121,7 +129,7 @@ func explain(ops []op) string {
 		}
 	}
 	// What nobody knows of, and nobody has seen, need not have happened.
-	ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.kind == writes && o.end == never && seen[o.value] == 0 })
+	ops = slices.DeleteFunc(slices.Clone(ops), func(o op) bool { return o.kind == writes && o.maybe && seen[o.value] == 0 })
 	slices.SortFunc(ops, func(a, b op) int { return cmp.Compare(a.begin, b.begin) })
 	clients := map[string]int{}
 	history := make([]porcupine.Operation, len(ops))
@@ -196,6 +204,9 @@ func TestChecker(t *testing.T) {
 	t.Parallel()
 	r := func(v uint64, begin, end int64) op { return op{kind: reads, value: v, begin: begin, end: end} }
 	w := func(v uint64, begin, end int64) op { return op{kind: writes, value: v, begin: begin, end: end} }
+	m := func(v uint64, begin, end int64) op {
+		return op{kind: writes, value: v, begin: begin, end: end, maybe: true}
+	}
 	f := func(begin, end int64) op { return op{kind: flushes, begin: begin, end: end} }
 	l := func(begin, end int64) op { return op{kind: loses, begin: begin, end: end} }
 	for _, tt := range []struct {
@@ -210,8 +221,10 @@ func TestChecker(t *testing.T) {
 		{"a write under way is read, and then not", []op{w(1, 1, 9), r(1, 2, 3), r(0, 4, 5)}, true},
 		{"two writes under way, either is last", []op{w(1, 1, 4), w(2, 1, 4), r(1, 5, 6), r(1, 7, 8)}, false},
 		{"two writes under way, both are last", []op{w(1, 1, 4), w(2, 1, 4), r(1, 5, 6), r(2, 7, 8)}, true},
-		{"a write that failed happens later", []op{w(1, 1, never), r(0, 3, 4), r(1, 5, 6)}, false},
-		{"and then not", []op{w(1, 1, never), r(0, 3, 4), r(1, 5, 6), r(0, 7, 8)}, true},
+		{"a write that failed happens later", []op{m(1, 1, never), r(0, 3, 4), r(1, 5, 6)}, false},
+		{"and then not", []op{m(1, 1, never), r(0, 3, 4), r(1, 5, 6), r(0, 7, 8)}, true},
+		{"a write that failed never happens", []op{m(1, 1, 2), r(0, 3, 4)}, false},
+		{"a write that failed happens after that was decided", []op{m(1, 1, 4), r(0, 5, 6), r(1, 7, 8)}, true},
 		{"a loss undoes what was not flushed", []op{w(1, 1, 2), l(3, 5), r(0, 6, 7)}, false},
 		{"a loss need not undo anything", []op{w(1, 1, 2), l(3, 5), r(1, 6, 7)}, false},
 		{"a loss undoes what was flushed", []op{w(1, 1, 2), f(3, 4), l(5, 6), r(0, 7, 8)}, true},

@@ -228,7 +228,7 @@ func (e *equal) content(source *replica, b uint32, p []byte) error {
 		return fmt.Errorf("block %d of object %d is damaged on all members: %w", b, e.index, disk.ErrRot)
 	}
 	return e.call(source.member, func(peer Peer, r *Request) error {
-		_, err := peer.Raw(e.v.ctx, r.To, r.Object(), r.Version, b, p)
+		_, err := peer.RawBlocks(e.v.ctx, r.To, r.Object(), r.Version, b, p)
 		return err
 	})
 }

@@ -40,7 +40,11 @@ func (s *sim) attachBy(p *process, l *coord.Lease, volume int, near func(record.
 	c := s.config(p)
 	c.Lease, c.Generation, c.Near = l, generation, near
 	c.Head, c.Tree = headOf(h)
-	return Attach(p.ctx, c)
+	attached, err := Attach(p.ctx, c)
+	if err == nil {
+		s.decided(volume)
+	}
+	return attached, err
 }
 
 // ensure lets groups go on that can.
@@ -265,9 +269,7 @@ func (s *sim) outcome(what string, err error) {
 }
 
 func (s *sim) sawChange(p *process, volume int, o op, err error, blocks []int) {
-	if err != nil || p.ctx.Err() != nil {
-		o.end = never
-	}
+	o.maybe = err != nil || p.ctx.Err() != nil
 	s.record(volume, o, blocks...)
 }
 

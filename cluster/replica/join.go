@@ -1,17 +1,23 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"slices"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
 )
 
-// batch is how many blocks are moved at a time.
-const batch = 256
+// batch is how many blocks are moved at a time, and fetchers how many requests are made
+// for them at the same time.
+const (
+	batch    = MaxRaw
+	fetchers = 8
+)
 
 // Join makes the disk, which is in the record of a group as a joining one, a member.
 // It goes on through changes of the record, and returns nil when the disk is a member.
@@ -204,13 +210,10 @@ func (m *Member) pull(ctx context.Context, j *joining, s source, o disk.Object) 
 	fixes := j.left(o, compare(mine, theirs, bad))
 	for again := true; again; again = len(fixes) > 0 {
 		n := min(len(fixes), batch)
-		for i := range fixes[:n] {
-			if fixes[i].Kind == disk.Data {
-				if err := m.fetch(ctx, s, o, &fixes[i]); err != nil {
-					return moved, err
-				}
-				moved += disk.BlockSize
-			}
+		k, err := m.fetch(ctx, s, o, fixes[:n])
+		moved += k
+		if err != nil {
+			return moved, err
 		}
 		if err := m.apply(ctx, j, s, o, fixes[:n]); err != nil {
 			return moved, err
@@ -275,26 +278,63 @@ func isDirty(ctx context.Context, s source, o disk.Object) (bool, error) {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// fetch gets the content of a fix, as it is at the source now.
-func (m *Member) fetch(ctx context.Context, s source, o disk.Object, f *disk.Fix) error {
-	p := make([]byte, disk.BlockSize)
-	e, err := s.peer.Raw(ctx, s.to, o, f.Was.Version, f.Was.Block, p)
+// fetch gets the content of fixes, as it is at the source now, and returns how many bytes
+// that were.
+func (m *Member) fetch(ctx context.Context, s source, o disk.Object, fixes []disk.Fix) (moved int64, err error) {
+	slices.SortFunc(fixes, func(a, b disk.Fix) int {
+		return cmp.Or(cmp.Compare(a.Was.Version, b.Was.Version), cmp.Compare(a.Was.Block, b.Was.Block))
+	})
+	var runs [][]disk.Fix
+	for len(fixes) > 0 {
+		n := 1
+		for first := fixes[0].Was; fixes[0].Kind == disk.Data && n < len(fixes); n++ {
+			f := &fixes[n]
+			if f.Kind != disk.Data || f.Was.Version != first.Version || f.Was.Block != first.Block+uint32(n) {
+				break
+			}
+		}
+		if fixes[0].Kind == disk.Data {
+			runs = append(runs, fixes[:n])
+			moved += int64(n) * disk.BlockSize
+		}
+		fixes = fixes[n:]
+	}
+	return moved, each(len(runs), fetchers, func(i int) error { return m.fetchRun(ctx, s, o, runs[i]) })
+}
+
+// fetchRun gets the content of blocks that follow each other.
+func (m *Member) fetchRun(ctx context.Context, s source, o disk.Object, run []disk.Fix) error {
+	p := make([]byte, len(run)*disk.BlockSize)
+	list, err := s.peer.RawBlocks(ctx, s.to, o, run[0].Was.Version, run[0].Was.Block, p)
 	if err != nil {
 		return err
 	}
-	f.Kind, f.Data = e.Kind, nil
-	if e.Kind != disk.Data {
-		return nil
+	if len(list) != len(run) {
+		return fmt.Errorf("disk %s has sent %d blocks, expected %d: %w", s.member.Disk, len(list), len(run), block.ErrIO)
 	}
-	f.Data = p
-	if crc32.Checksum(p, castagnoli) == e.Sum {
-		return nil
+	for i, e := range list {
+		f := &run[i]
+		if f.Kind, f.Data = e.Kind, nil; e.Kind != disk.Data {
+			continue
+		}
+		f.Data = p[i*disk.BlockSize : (i+1)*disk.BlockSize]
+		if crc32.Checksum(f.Data, castagnoli) == e.Sum {
+			continue
+		}
+		if err := m.fetchElsewhere(ctx, s, o, f, e); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// fetchElsewhere gets the content of a block that the source has lost.
+func (m *Member) fetchElsewhere(ctx context.Context, s source, o disk.Object, f *disk.Fix, want disk.Entry) error {
 	for _, other := range s.others {
 		q := make([]byte, disk.BlockSize)
 		to := To{other.Disk, other.Incarnation, s.to.Group, s.to.Epoch}
-		oe, err := m.c.Peer(other).Raw(ctx, to, o, f.Was.Version, f.Was.Block, q)
-		if err == nil && oe == e && crc32.Checksum(q, castagnoli) == e.Sum {
+		list, err := m.c.Peer(other).RawBlocks(ctx, to, o, f.Was.Version, f.Was.Block, q)
+		if err == nil && len(list) == 1 && list[0] == want && crc32.Checksum(q, castagnoli) == want.Sum {
 			f.Data = q
 			return nil
 		}

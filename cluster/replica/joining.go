@@ -57,12 +57,18 @@ func newJoining(as record.Member) *joining {
 	return &joining{as: as, written: map[versioned]*bitmap{}, pulled: map[disk.Object]bool{}, redo: map[disk.Object]bool{}}
 }
 
-// change notes that a client changes n bytes, and keeps pulls of the object away until
-// that is done.
-func (j *joining) change(ctx context.Context, r *Request, n int64) (*rangelock.Range, error) {
+// change carries out a change of n bytes by a client, which keeps pulls of the object away,
+// and notes it. What has failed is not noted: whoever writes does it again, or makes the
+// copies equal, but if nobody has done anything of it, nobody knows that it is missing
+// here.
+func (j *joining) change(ctx context.Context, r *Request, n int64, do func() error) error {
 	lock, err := j.locks.RLock(ctx, place(r.Object()), 1)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	defer lock.Unlock()
+	if err := do(); err != nil {
+		return err
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -73,7 +79,7 @@ func (j *joining) change(ctx context.Context, r *Request, n int64) (*rangelock.R
 		j.written[key] = b
 	}
 	b.set(uint32(r.Off/disk.BlockSize), uint32(n/disk.BlockSize))
-	return lock, nil
+	return nil
 }
 
 // place is where an object is locked. Two that are at the same place wait for each

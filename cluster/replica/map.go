@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"sync"
+	"slices"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
@@ -22,7 +22,6 @@ const MaxExtents = 4096
 const (
 	maxSurvey      = 64
 	maxSurveyBytes = 256 << 20
-	surveyors      = 16
 )
 
 // Map is that of Peer.
@@ -147,41 +146,16 @@ func (v *Volume) survey(off, n int64, ask func(off, n int64) ([]block.Extent, er
 
 // mapRange asks about all objects of a range, several at the same time.
 func (v *Volume) mapRange(ctx context.Context, off, n int64, ask func(index uint64, at, n int64) ([]block.Extent, error)) ([]block.Extent, error) {
-	type part struct {
-		index uint64
-		at, n int64
-		list  []block.Extent
-		err   error
-	}
-	var parts []*part
-	_ = v.pieces(off, n, func(index uint64, at, _, n int64) error {
-		parts = append(parts, &part{index: index, at: at, n: n})
-		return nil
+	first := off / v.c.ObjectSize
+	parts := make([][]block.Extent, (off+n-1)/v.c.ObjectSize-first+1)
+	err := v.pieces(off, n, func(index uint64, at, _, n int64) (err error) {
+		parts[int64(index)-first], err = v.mapObject(ctx, index, at, n, ask)
+		return err
 	})
-	next := make(chan *part)
-	var all sync.WaitGroup
-	work := func(p *part) { p.list, p.err = v.mapObject(ctx, p.index, p.at, p.n, ask) }
-	for range min(surveyors, len(parts)-1) {
-		all.Go(func() {
-			for p := range next {
-				work(p)
-			}
-		})
+	if err != nil {
+		return nil, err
 	}
-	for _, p := range parts[1:] {
-		next <- p
-	}
-	close(next)
-	work(parts[0])
-	all.Wait()
-	var list []block.Extent
-	for _, p := range parts {
-		if p.err != nil {
-			return nil, p.err
-		}
-		list = append(list, p.list...)
-	}
-	return list, nil
+	return slices.Concat(parts...), nil
 }
 
 // mapObject asks about a range of one object until all of it is known. The extents are

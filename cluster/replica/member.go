@@ -25,7 +25,7 @@ type Disk interface {
 	State(ctx context.Context, o disk.Object) (disk.State, error)
 	List(ctx context.Context, from, to uint64) iter.Seq2[disk.Summary, error]
 	Entries(ctx context.Context, o disk.Object) iter.Seq2[disk.Entry, error]
-	Raw(ctx context.Context, o disk.Object, version uint64, at uint32, p []byte) (disk.Entry, error)
+	RawBlocks(ctx context.Context, o disk.Object, version uint64, from uint32, p []byte, list []disk.Entry) ([]disk.Entry, error)
 	Verify(ctx context.Context, o disk.Object, report func(*disk.BlockError) (more bool)) error
 	Repair(ctx context.Context, o disk.Object, revision uint64, fixes []disk.Fix) (made int, err error)
 	Dirty(ctx context.Context, from, to uint64) iter.Seq2[disk.DirtyObject, error]

@@ -351,15 +351,20 @@ func (c cell) entry(k entryKey) disk.Entry {
 	return disk.Entry{Version: k.version, Block: k.block, Kind: c.kind, Sum: c.sum}
 }
 
-func (d *modelDisk) Raw(_ context.Context, o disk.Object, version uint64, at uint32, p []byte) (e disk.Entry, err error) {
-	err = d.do(func() {
-		k := entryKey{version, at}
-		c := d.p.now[o][k]
-		if e = c.entry(k); c.kind == disk.Data {
-			copy(p, c.data[:])
+func (d *modelDisk) RawBlocks(_ context.Context, o disk.Object, version uint64, from uint32, p []byte, list []disk.Entry) ([]disk.Entry, error) {
+	for i := 0; i < len(p); i += disk.BlockSize {
+		err := d.do(func() {
+			k := entryKey{version, from + uint32(i/disk.BlockSize)}
+			c := d.p.now[o][k]
+			if list = append(list, c.entry(k)); c.kind == disk.Data {
+				copy(p[i:], c.data[:])
+			}
+		})
+		if err != nil {
+			return list, err
 		}
-	})
-	return e, err
+	}
+	return list, nil
 }
 
 func (d *modelDisk) Verify(_ context.Context, o disk.Object, report func(*disk.BlockError) bool) error {

@@ -181,18 +181,19 @@ func (w *wire) Entries(ctx context.Context, to To, o disk.Object, from, n uint32
 	return call(ctx, w, func(ctx context.Context, m *Member) ([]disk.Entry, error) { return m.Entries(ctx, to, o, from, n) })
 }
 
-func (w *wire) Raw(ctx context.Context, to To, o disk.Object, version uint64, at uint32, p []byte) (disk.Entry, error) {
+func (w *wire) RawBlocks(ctx context.Context, to To, o disk.Object, version uint64, from uint32, p []byte) ([]disk.Entry, error) {
 	type raw struct {
-		e disk.Entry
-		p []byte
+		list []disk.Entry
+		p    []byte
 	}
+	n := len(p)
 	r, err := call(ctx, w, func(ctx context.Context, m *Member) (raw, error) {
-		b := make([]byte, disk.BlockSize)
-		e, err := m.Raw(ctx, to, o, version, at, b)
-		return raw{e, b}, err
+		b := make([]byte, n)
+		list, err := m.RawBlocks(ctx, to, o, version, from, b)
+		return raw{list, b}, err
 	})
 	copy(p, r.p)
-	return r.e, err
+	return r.list, err
 }
 
 var _ Peer = (*wire)(nil)

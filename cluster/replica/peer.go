@@ -102,8 +102,9 @@ type Peer interface {
 	// Entries returns what all versions of an object have in the n blocks from one
 	// on.
 	Entries(ctx context.Context, to To, o disk.Object, from, n uint32) ([]disk.Entry, error)
-	// Raw reads one block as it is, see disk.Disk.Raw.
-	Raw(ctx context.Context, to To, o disk.Object, version uint64, at uint32, p []byte) (disk.Entry, error)
+	// RawBlocks reads blocks as they are, up to MaxRaw of them, and returns an entry
+	// for each, see disk.Disk.RawBlocks.
+	RawBlocks(ctx context.Context, to To, o disk.Object, version uint64, from uint32, p []byte) ([]disk.Entry, error)
 }
 
 // A Starter is a Peer that can begin a write and let the caller do something else
@@ -119,6 +120,9 @@ type Starter interface {
 type Pending interface {
 	Wait(ctx context.Context) error
 }
+
+// MaxRaw bounds how many blocks RawBlocks reads.
+const MaxRaw = 256
 
 // MaxList bounds what List and Dirty return at a time, but for objects with the
 // same hash. MaxEntries bounds what Entries returns.

@@ -136,7 +136,28 @@ func (p *realStore) open(s *sim, trees disk.Trees) Disk {
 		s.t.Fatal(err)
 	}
 	p.d = d
+	p.examine()
 	return d
+}
+
+// examine looks for damage: after a power loss there may be some, but only in objects
+// whose marks say so.
+func (p *realStore) examine() {
+	ctx := context.Background()
+	unsettled := map[disk.Object]bool{}
+	for o, err := range p.d.Dirty(ctx, 0, 1<<64-1) {
+		must(p.s.t, err)
+		unsettled[o.Object] = o.Unsettled
+	}
+	for o, err := range p.d.List(ctx, 0, 1<<64-1) {
+		must(p.s.t, err)
+		must(p.s.t, p.d.Verify(ctx, o.Object, func(b *disk.BlockError) bool {
+			if !unsettled[o.Object] {
+				p.s.t.Errorf("after a power loss, with marks %v: %v", unsettled, b)
+			}
+			return true
+		}))
+	}
 }
 
 func (p *realStore) crash() {

@@ -140,11 +140,7 @@ func (m *Member) Write(ctx context.Context, r *Request, p []byte) error {
 	}
 	defer v.end()
 	if v.role == joins {
-		lock, err := v.joining.change(ctx, r, int64(len(p)))
-		if err != nil {
-			return err
-		}
-		defer lock.Unlock()
+		return v.joining.change(ctx, r, int64(len(p)), func() error { return m.c.Disk.Write(ctx, r.at(), p, r.Off) })
 	}
 	return m.c.Disk.Write(ctx, r.at(), p, r.Off)
 }
@@ -164,11 +160,7 @@ func (m *Member) Zero(ctx context.Context, r *Request, n int64) error {
 		if err := m.pullFirst(ctx, &v.pass, r); err != nil {
 			return err
 		}
-		lock, err := v.joining.change(ctx, r, n)
-		if err != nil {
-			return err
-		}
-		defer lock.Unlock()
+		return v.joining.change(ctx, r, n, func() error { return m.c.Disk.Zero(ctx, r.at(), r.Off, n) })
 	}
 	return m.c.Disk.Zero(ctx, r.at(), r.Off, n)
 }

@@ -1,14 +1,15 @@
 package replica
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
-	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -107,16 +108,17 @@ func (v *Volume) objects(size int64) uint64 {
 	return (uint64(size) + uint64(v.c.ObjectSize) - 1) / uint64(v.c.ObjectSize)
 }
 
+// maxPrepare is how many groups are made ready at the same time.
+const maxPrepare = 16
+
 // prepareObjects makes all groups ready that objects from one up to another are in, but
 // for those that are.
 func (v *Volume) prepareObjects(first, end uint64) error {
 	groups := v.newParts(first, end)
-	for _, g := range groups {
-		if err := v.steady(g, func(rec record.Group, epoch coord.Revision) error { return v.prepare(g, rec, epoch) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return each(len(groups), maxPrepare, func(i int) error {
+		g := groups[i]
+		return v.steady(g, func(rec record.Group, epoch coord.Revision) error { return v.prepare(g, rec, epoch) })
+	})
 }
 
 // newParts notes the groups of objects, and returns those that were not known.
@@ -138,8 +140,26 @@ func (v *Volume) newParts(first, end uint64) (groups []int) {
 // prepare makes a group ready: its disks refuse other gateways, and what the head
 // reads is the same on all of them.
 func (v *Volume) prepare(group int, rec record.Group, epoch coord.Revision) error {
-	dirty := map[uint64]bool{}
-	for _, m := range slices.Concat(rec.Members, rec.Joining) {
+	dirty, err := v.marked(group, rec, epoch)
+	if err != nil {
+		return err
+	}
+	for _, index := range dirty {
+		e := equal{v: v, group: group, epoch: epoch, rec: rec, index: index}
+		if err := e.run(record.Member{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// marked returns the objects of the volume's family that are dirty on any disk of a
+// group.
+func (v *Volume) marked(group int, rec record.Group, epoch coord.Revision) ([]uint64, error) {
+	disks := slices.Concat(rec.Members, rec.Joining)
+	lists := make([][]uint64, len(disks))
+	err := each(len(disks), len(disks), func(i int) error {
+		m := disks[i]
 		to := To{m.Disk, m.Incarnation, group, epoch}
 		err := v.call(m, func(p Peer, _ *Writer) error {
 			for from, more := uint64(0), true; more; {
@@ -149,7 +169,7 @@ func (v *Volume) prepare(group int, rec record.Group, epoch coord.Revision) erro
 				}
 				for _, d := range list {
 					if d.Family == v.c.Head.Family {
-						dirty[d.Index] = true
+						lists[i] = append(lists[i], d.Index)
 					}
 				}
 				if more = again; more {
@@ -161,14 +181,11 @@ func (v *Volume) prepare(group int, rec record.Group, epoch coord.Revision) erro
 		if err != nil {
 			return &fault{group: group, member: m, err: err}
 		}
-	}
-	for index := range dirty {
-		e := equal{v: v, group: group, epoch: epoch, rec: rec, index: index}
-		if err := e.run(record.Member{}); err != nil {
-			return err
-		}
-	}
-	return nil
+		return nil
+	})
+	all := slices.Concat(lists...)
+	slices.Sort(all)
+	return slices.Compact(all), err
 }
 
 // call makes a call to a disk in a session.
@@ -184,27 +201,29 @@ func (v *Volume) call(m record.Member, f func(Peer, *Writer) error) error {
 
 // Tidy takes back the marks of objects that are the same on all disks, and returns
 // how many it has found marked. Call it after a flush, now and then: what is marked
-// is compared when the head is attached again.
+// is compared when the head is attached again. Groups of which a disk does not answer
+// are left as they are; then it returns an error, too, and has done the others.
 func (v *Volume) Tidy(ctx context.Context) (marked int, err error) {
 	if err := v.serve(ctx); err != nil {
 		return 0, err
 	}
 	defer v.gate.Leave()
 	v.mu.Lock()
-	var groups []int
-	for g := range v.parts {
-		groups = append(groups, g)
-	}
+	groups := slices.Sorted(maps.Keys(v.parts))
 	v.mu.Unlock()
-	slices.Sort(groups)
+	var left error
 	for _, g := range groups {
 		n, err := v.tidyGroup(ctx, g)
 		marked += n
-		if err != nil {
+		var bad *fault
+		switch {
+		case errors.As(err, &bad):
+			left = cmp.Or(left, err)
+		case err != nil:
 			return marked, err
 		}
 	}
-	return marked, nil
+	return marked, left
 }
 
 func (v *Volume) tidyGroup(ctx context.Context, group int) (marked int, err error) {
@@ -212,27 +231,16 @@ func (v *Volume) tidyGroup(ctx context.Context, group int) (marked int, err erro
 	if err != nil {
 		return 0, err
 	}
-	to := To{rec.Members[0].Disk, rec.Members[0].Incarnation, group, epoch}
-	for from, more := uint64(0), true; more; {
-		var list []disk.DirtyObject
-		err := v.call(rec.Members[0], func(p Peer, _ *Writer) (err error) {
-			list, more, err = p.Dirty(v.ctx, to, from)
-			return err
-		})
-		if err != nil {
-			return marked, err
-		}
-		for _, d := range list {
-			if from = d.Hash() + 1; d.Family != v.c.Head.Family {
-				continue
-			}
-			marked++
-			if err := v.tidy(ctx, d.Index, equal{v: v, group: group, epoch: epoch, rec: rec, index: d.Index}); err != nil {
-				return marked, err
-			}
+	dirty, err := v.marked(group, rec, epoch)
+	if err != nil {
+		return 0, err
+	}
+	for _, index := range dirty {
+		if err := v.tidy(ctx, index, equal{v: v, group: group, epoch: epoch, rec: rec, index: index}); err != nil {
+			return len(dirty), err
 		}
 	}
-	return marked, nil
+	return len(dirty), nil
 }
 
 // tidy takes back the marks of one object, while no change of it is under way.

@@ -71,6 +71,7 @@ type sim struct {
 	mu     sync.Mutex
 	nodes  [simNodes]*simNode
 	ops    [len(simVolumes)][simBlocks][]op
+	open   [len(simVolumes)][][2]int // those of unknown outcome: block and place
 	clock  int64
 	next   uint64
 	stats  map[string]int
@@ -146,13 +147,27 @@ func (s *sim) count(what string) {
 func (s *sim) record(volume int, o op, blocks ...int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o.end != never {
-		s.clock++
-		o.end = s.clock
-	}
+	s.clock++
+	o.end = s.clock
 	for _, b := range blocks {
+		if o.maybe {
+			o.end = never
+			s.open[volume] = append(s.open[volume], [2]int{b, len(s.ops[volume][b])})
+		}
 		s.ops[volume][b] = append(s.ops[volume][b], o)
 	}
+}
+
+// decided notes that a volume has been attached: what its gateways before may have done is
+// done by now, or never will be.
+func (s *sim) decided(volume int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clock++
+	for _, at := range s.open[volume] {
+		s.ops[volume][at[0]][at[1]].end = s.clock
+	}
+	s.open[volume] = nil
 }
 
 // process returns what runs on a node, nil if nothing does.

@@ -69,12 +69,15 @@ func (m *Member) entries(ctx context.Context, o disk.Object, from, n uint32) (li
 	return list, nil
 }
 
-// Raw is that of Peer.
-func (m *Member) Raw(ctx context.Context, to To, o disk.Object, version uint64, at uint32, b []byte) (disk.Entry, error) {
+// RawBlocks is that of Peer.
+func (m *Member) RawBlocks(ctx context.Context, to To, o disk.Object, version uint64, from uint32, b []byte) ([]disk.Entry, error) {
+	if len(b) > MaxRaw*disk.BlockSize {
+		return nil, fmt.Errorf("%d bytes of an object as they are, expected %d at most: %w", len(b), MaxRaw*disk.BlockSize, block.ErrInvalid)
+	}
 	p, err := m.admit(ctx, &to)
 	if err != nil {
-		return disk.Entry{}, err
+		return nil, err
 	}
 	defer p.leave()
-	return m.c.Disk.Raw(ctx, o, version, at, b)
+	return m.c.Disk.RawBlocks(ctx, o, version, from, b, make([]disk.Entry, 0, len(b)/disk.BlockSize))
 }

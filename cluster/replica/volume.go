@@ -246,18 +246,25 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64, flags block.Fl
 	})
 }
 
-// pieces calls f for the part of a range in each object: at is where it begins there,
-// from where it begins in the range.
+// maxSpread is how many objects a request is about at the same time.
+const maxSpread = 8
+
+// pieces calls f for the part of a range in each object, several at the same time: at is
+// where it begins there, from where it begins in the range.
 func (v *Volume) pieces(off, n int64, f func(index uint64, at, from, n int64) error) error {
-	for from := int64(0); from < n; {
-		at := (off + from) & (v.c.ObjectSize - 1)
-		k := min(n-from, v.c.ObjectSize-at)
-		if err := f(uint64((off+from)/v.c.ObjectSize), at, from, k); err != nil {
-			return err
+	size := v.c.ObjectSize
+	first := off / size
+	if at := off - first*size; n <= size-at {
+		if n == 0 {
+			return nil
 		}
-		from += k
+		return f(uint64(first), at, 0, n)
 	}
-	return nil
+	return each(int((off+n-1)/size-first)+1, maxSpread, func(i int) error {
+		begin := max(off, (first+int64(i))*size)
+		end := min(off+n, (first+int64(i)+1)*size)
+		return f(uint64(first)+uint64(i), begin%size, begin-off, end-begin)
+	})
 }
 
 // readPart reads from one object.

@@ -300,3 +300,27 @@ func TestPromotedAtOlderEpoch(t *testing.T) {
 		}
 	})
 }
+
+// What a client has tried to write on a joining disk, and nobody has executed, does not
+// keep the disk from pulling what is there.
+func TestFailedWriteIsPulled(t *testing.T) {
+	scene(t, func(t *testing.T, s *sim) {
+		_, b, _, outside := s.cast()
+		v := s.clean(b, 1)
+		held := s.stale(v, outside)
+		rec, epoch := s.state.Group(groupOfBlock0)
+		w, err := v.link(rec.Joining[0]).session(t.Context())
+		must(t, err)
+		r := Request{To: To{rec.Joining[0].Disk, rec.Joining[0].Incarnation, groupOfBlock0, epoch}, Writer: *w, Tree: 1 << 40}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		if err := s.process(outside).member.Write(ctx, &r, content(9)); err == nil {
+			t.Error("it knows a tree of the future")
+		}
+		close(held.going)
+		s.joined(groupOfBlock0, simCopies+1)
+		if got := s.same(v); got != 2 {
+			t.Errorf("it has %d", got)
+		}
+	})
+}

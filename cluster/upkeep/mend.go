@@ -88,8 +88,9 @@ func (k *Keeper) content(ctx context.Context, d *Disk, bad *disk.BlockError) ([]
 // another version's.
 func (k *Keeper) contentOf(ctx context.Context, peer replica.Peer, to replica.To, bad *disk.BlockError, p []byte) (bool, error) {
 	get := func(version uint64) (bool, error) {
-		e, err := peer.Raw(ctx, to, bad.Object, version, bad.Block, p)
-		return err == nil && e.Kind == disk.Data && e.Sum == bad.Sum && crc32.Checksum(p, castagnoli) == bad.Sum, err
+		list, err := peer.RawBlocks(ctx, to, bad.Object, version, bad.Block, p)
+		found := err == nil && len(list) == 1 && list[0].Kind == disk.Data && list[0].Sum == bad.Sum
+		return found && crc32.Checksum(p, castagnoli) == bad.Sum, err
 	}
 	found, err := get(bad.Version)
 	if found || err != nil {
