@@ -201,7 +201,7 @@ func (s *Steward) act(ctx context.Context, lead *coord.Leadership, v *record.Vie
 	}
 	b.under.Wait()
 	if len(b.kinds) > 0 {
-		s.c.Log.Info("changed placement groups", "changes", fmt.Sprint(b.kinds), "example", b.example)
+		s.c.Log.Debug("changed placement groups", "changes", fmt.Sprint(b.kinds), "example", b.example)
 	}
 	if b.failure != nil && ctx.Err() == nil {
 		s.c.Log.Warn("changes of placement groups have to wait", "error", b.failure)

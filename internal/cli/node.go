@@ -77,7 +77,7 @@ func (e *Env) node() *cobra.Command {
 	f.StringVar(&c.Zone, "zone", "", "`NAME` of what fails together with the node, such as its rack (default the node alone)")
 	f.StringVar(&s.diskSize, "disk-size", "", "`SIZE` of its disk when it is made (default nine tenths of what is free)")
 	f.StringVar(&s.cache, "cache", "", "`SIZE` of the memory for its disk (default 128M)")
-	f.IntVar(&c.Groups, "groups", 0, "`NUMBER` of placement groups of a cluster that is made, a power of two (default 256)")
+	f.IntVar(&c.Groups, "groups", 0, "`NUMBER` of placement groups of a cluster that is made, a power of two (default 16384)")
 	f.StringArrayVar(&s.listen, "listen", nil, "`ADDRESS` for NBD clients: tcp://HOST:PORT, unix:///PATH?mode=0660, vsock://CID:PORT, systemd:NAME (repeatable; default "+listen.Default.String()+")")
 	tlsFlags(f, &s.tls)
 	f.StringVar(&s.limits, "limits", "", "bounds of what NBD clients can make the node use, as for limits() in a configuration: 'conns=1000, bytes=\"2G\"'")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/record"
 )
 
 // A Recovery is how far the copying of placement groups to disks has come that are to
@@ -60,13 +61,17 @@ func (r *recovery) now(now time.Time) *Recovery {
 	return s
 }
 
-// lookEvery is how often the node looks how much has to be copied, where something has
-// changed.
-const lookEvery = time.Second
+// lookEvery is how often the node looks how the cluster is, where something has changed,
+// and lookShare how many times as long as that took it does not.
+const (
+	lookEvery = time.Second
+	lookShare = 50
+)
 
-// watch is the goroutine that follows recovery until ctx ends.
+// watch is the goroutine that follows what becomes of the cluster until ctx ends.
 func (n *Node) watch(ctx context.Context) {
-	t := time.NewTicker(lookEvery)
+	story := chronicle{log: n.log}
+	t := time.NewTimer(lookEvery)
 	defer t.Stop()
 	for last := coord.Revision(-1); ; {
 		select {
@@ -74,17 +79,27 @@ func (n *Node) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		v := n.cluster.View()
-		if v.Revision == last {
-			continue
-		}
-		if report, err := n.cluster.Status(); err == nil {
+		began := time.Now()
+		if v := n.cluster.View(); v.Revision != last && n.look(v, &story, began) {
 			last = v.Revision
-			n.recovery.see(time.Now(), report.Joining+report.Due)
 		}
-		n.ledger.Keep(func(export string) bool {
-			_, there := exportOf(v, export)
-			return there
-		})
+		t.Reset(max(lookEvery, lookShare*time.Since(began)))
 	}
+}
+
+// look is one look, and reports whether there was anything to see.
+func (n *Node) look(v *record.View, story *chronicle, now time.Time) bool {
+	n.ledger.Keep(func(export string) bool {
+		_, there := exportOf(v, export)
+		return there
+	})
+	report, err := n.cluster.Status()
+	if err != nil {
+		return false
+	}
+	d := newDescriber(v, n.uri)
+	n.recovery.see(now, report.Joining+report.Due)
+	story.nodes(d, n.cluster.ID())
+	story.groups(report, d.words(), now)
+	return true
 }
