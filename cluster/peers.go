@@ -51,6 +51,7 @@ func (n *Node) openPeers(context.Context) (err error) {
 		})),
 	}
 	n.wire.Operations[opAsk] = wire.Operation{Handler: n.answerAsked}
+	n.wire.Operations[opWork] = wire.Operation{Handler: n.answerOrder}
 	n.work.Go(func() {
 		if err := n.wire.Serve(n.listener); err != nil {
 			n.o.Log.Error("this node does not listen to others any more", "error", err)

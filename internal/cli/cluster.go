@@ -18,7 +18,7 @@ func (e *Env) cluster() *cobra.Command {
 		GroupID: groupCluster,
 	}
 	onlyCommands(cmd)
-	cmd.AddCommand(e.clusterStatus(), e.clusterToken())
+	cmd.AddCommand(e.clusterStatus(), e.clusterJobs(), e.clusterToken(), e.clusterScrub(), e.clusterSuspend(), e.clusterResume())
 	return cmd
 }
 

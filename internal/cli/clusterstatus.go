@@ -74,6 +74,7 @@ func writeCluster(w io.Writer, st *node.ClusterStatus) {
 	fmt.Fprintf(w, "cluster %s is %s: %s, %s, %s, %s\n", st.Cluster, st.State, countOf(len(st.Nodes), "node"),
 		countOf(len(st.Disks), "disk"), countOf(st.Groups, "placement group"), countOf(st.Volumes, "volume"))
 	writeGroups(w, st)
+	writeWork(w, st)
 	for _, text := range st.Risks {
 		fmt.Fprintf(w, "! %s\n", text)
 	}
@@ -91,7 +92,7 @@ func writeCluster(w io.Writer, st *node.ClusterStatus) {
 	fmt.Fprintln(t, "\nDISK\tNODE\tSTATE\tSIZE\tUSED\tWEIGHT\tGROUPS\tJOINING")
 	for i := range st.Disks {
 		d := &st.Disks[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", d.ID[:min(len(d.ID), 8)], d.Node.Label, diskState(d),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", shortID(d.ID), d.Node.Label, diskState(d),
 			units.Bytes(d.Size), used(d), weight(d), d.Groups, d.Joining)
 	}
 	t.Flush()
@@ -118,6 +119,38 @@ func writeGroups(w io.Writer, st *node.ClusterStatus) {
 		fmt.Fprintf(w, ", %.1f/s, %s left", r.PerSecond, units.Clock(left))
 	}
 	fmt.Fprintf(w, ", for %s now\n", units.Clock(st.Time.Sub(r.Since)))
+}
+
+// writeWork says what is done in the background.
+func writeWork(w io.Writer, st *node.ClusterStatus) {
+	names := map[string]string{
+		"join": "copying", "delete": "freeing what was deleted", "clean": "removing what is elsewhere now",
+		"digests": "comparing copies", "data": "reading and verifying",
+	}
+	for i := range st.Work {
+		k := &st.Work[i]
+		line := fmt.Sprintf("%s (%s): ", names[k.Kind], k.Kind)
+		if k.Jobs > 0 {
+			j := node.JobStatus{Done: k.Done, Total: k.Total}
+			j.Unit = k.Unit
+			line += fmt.Sprintf("%s on %s, %s", countOf(k.Jobs, "job"), countOf(k.Disks, "disk"), doneOf(&j))
+			if k.Unit == "bytes" {
+				line += ", " + units.Rate(k.PerSecond)
+			} else if k.PerSecond > 0 {
+				line += fmt.Sprintf(", %s/s", units.Count(k.PerSecond))
+			}
+			if k.SecondsLeft != nil {
+				line += ", " + left(k.SecondsLeft) + " left"
+			}
+		}
+		if k.Suspended {
+			line += " suspended"
+		}
+		fmt.Fprintln(w, line)
+	}
+	if st.Silent != "" {
+		fmt.Fprintf(w, "! Not all nodes told what they do: %s\n", st.Silent)
+	}
 }
 
 // countOf says how many of something there are.

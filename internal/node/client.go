@@ -37,6 +37,26 @@ func (c *Client) Token(ctx context.Context, valid time.Duration) (*Token, error)
 	return t, c.Post(ctx, "/v1/cluster/token", TokenRequest{int64(valid / time.Second)}, t)
 }
 
+// Jobs describes the background work of all nodes.
+func (c *Client) Jobs(ctx context.Context) (*JobList, error) {
+	l := new(JobList)
+	return l, c.Get(ctx, "/v1/jobs", l)
+}
+
+// SuspendJobs lets jobs of a kind wait, or go on.
+func (c *Client) SuspendJobs(ctx context.Context, kind string, wait bool) error {
+	verb := "resume"
+	if wait {
+		verb = "suspend"
+	}
+	return c.Post(ctx, "/v1/jobs/"+verb, KindRequest{kind}, new(done))
+}
+
+// Scrub begins a scrub.
+func (c *Client) Scrub(ctx context.Context, q ScrubRequest) error {
+	return c.Post(ctx, "/v1/jobs/scrub", q, new(done))
+}
+
 // Volumes lists the volumes of the cluster.
 func (c *Client) Volumes(ctx context.Context) ([]Volume, error) {
 	var l VolumeList

@@ -21,6 +21,7 @@ import (
 //	POST /v1/cluster/token   makes a Token from a TokenRequest
 //	GET  /metrics            for Prometheus
 //	     /v1/volumes/...     see volumeRoutes and transferRoutes
+//	     /v1/jobs/...        see jobRoutes
 //
 // Answers are JSON, but for the metrics. One that is no success is a control.Problem.
 func (n *Node) controlHandler() http.Handler {
@@ -28,7 +29,7 @@ func (n *Node) controlHandler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
 		control.Answer(w, http.StatusOK, n.Status())
 	})
-	mux.HandleFunc("GET /v1/cluster", func(w http.ResponseWriter, r *http.Request) { reply(w)(n.ClusterStatus()) })
+	mux.HandleFunc("GET /v1/cluster", func(w http.ResponseWriter, r *http.Request) { reply(w)(n.ClusterStatus(r.Context())) })
 	mux.HandleFunc("POST /v1/stop", func(w http.ResponseWriter, r *http.Request) {
 		n.Stop()
 		select {
@@ -39,6 +40,7 @@ func (n *Node) controlHandler() http.Handler {
 	})
 	post(mux, "/v1/cluster/token", n.makeToken)
 	n.volumeRoutes(mux)
+	n.jobRoutes(mux)
 	mux.Handle("GET /metrics", metricsHandler(n))
 	n.transferRoutes(mux)
 	return mux

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/internal/ledger"
 	"github.com/strata-storage/strata/nbd"
@@ -46,6 +47,10 @@ var (
 	diskGroupsDesc = prometheus.NewDesc("strata_disk_groups", "Placement groups on the disk, or being copied to it.", []string{"disk", "role"}, nil)
 	flushesDesc    = prometheus.NewDesc("strata_disk_flushes_total", "Barriers on the disk.", byDisk, nil)
 	rotDesc        = prometheus.NewDesc("strata_disk_rot_total", "Times that a block did not have its checksum.", byDisk, nil)
+	jobsDesc       = prometheus.NewDesc("strata_jobs", "Background jobs of this node.", []string{"kind", "state"}, nil)
+	movedDesc      = prometheus.NewDesc("strata_jobs_moved_bytes", "What the jobs that are under way have moved or read.", []string{"kind"}, nil)
+	scrubbedDesc   = prometheus.NewDesc("strata_disk_scrubbed_timestamp_seconds", "When the last scrub of the disk has ended, 0 if there was none.", []string{"disk", "kind"}, nil)
+	scrubBadDesc   = prometheus.NewDesc("strata_disk_scrub_bad", "What the last scrub of the disk found that was not as it should be.", []string{"disk", "kind"}, nil)
 	repairedDesc   = prometheus.NewDesc("strata_disk_repaired_total", "Entries that were replaced by those of another copy.", byDisk, nil)
 )
 
@@ -53,6 +58,7 @@ func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		infoDesc, nodesDesc, groupsDesc, copiesDesc, volumesDesc, badDesc, sizeDesc, snapshotDesc, attachedDesc,
 		diskSizeDesc, diskUsedDesc, diskFreeDesc, diskFullDesc, diskDirtyDesc, diskGroupsDesc, flushesDesc, rotDesc, repairedDesc,
+		jobsDesc, movedDesc, scrubbedDesc, scrubBadDesc,
 	} {
 		ch <- d
 	}
@@ -102,11 +108,43 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	c.cluster(s)
 	c.disks(s)
+	c.jobs(s, d)
+}
+
+// jobs tells of the background work of the node.
+func (c collector) jobs(s send, d *describer) {
+	own := c.node.cluster.ID()
+	count, moved := map[[2]string]int{}, map[job.Kind]int64{}
+	for _, k := range job.Kinds() {
+		count[[2]string{string(k), "running"}], moved[k] = 0, 0
+	}
+	for _, j := range c.node.cluster.Jobs() {
+		x := d.job(own, j)
+		count[[2]string{string(x.Kind), x.State}]++
+		moved[x.Kind] += x.Moved
+	}
+	for key, n := range count {
+		s.gauge(jobsDesc, float64(n), key[0], key[1])
+	}
+	for kind, n := range moved {
+		s.gauge(movedDesc, float64(n), string(kind))
+	}
+	for _, x := range d.scrubs() {
+		if x.Node.ID != own {
+			continue
+		}
+		ended := 0.0
+		if x.Ended != nil {
+			ended = float64(x.Ended.Unix())
+		}
+		s.gauge(scrubbedDesc, ended, x.Disk, x.Kind)
+		s.gauge(scrubBadDesc, float64(x.Bad), x.Disk, x.Kind)
+	}
 }
 
 // cluster tells how the cluster is.
 func (c collector) cluster(s send) {
-	st, err := c.node.ClusterStatus()
+	st, err := c.node.clusterStatus()
 	if err != nil {
 		return
 	}

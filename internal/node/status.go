@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
@@ -115,6 +116,10 @@ type ClusterStatus struct {
 	Attached []Attached `json:"attached"`
 	// Recovery is how far the copying of groups has come, null if there is none.
 	Recovery *Recovery `json:"recovery"`
+	// Work is what is done in the background. Absent are kinds of which nothing is.
+	Work []WorkStatus `json:"work"`
+	// Silent says which nodes did not tell what they do, and why.
+	Silent string `json:"silent,omitempty"`
 	// Risks is what an operator should know, in sentences, the worst first.
 	Risks []string `json:"risks"`
 }
@@ -140,7 +145,7 @@ type DiskStatus struct {
 	Node   NodeName `json:"node"`
 	Size   int64    `json:"size"`
 	Weight int64    `json:"weight"`
-	// Used is absent if the node that was asked does not know.
+	// Used is what the node last said, absent if it never did.
 	Used *int64 `json:"used,omitempty"`
 	Full bool   `json:"full,omitempty"`
 	// Failed says why nothing is read from it any more.
@@ -166,8 +171,19 @@ type Attached struct {
 // maxUnwell bounds the groups that are told of one by one.
 const maxUnwell = 100
 
-// ClusterStatus describes the cluster at this moment.
-func (n *Node) ClusterStatus() (*ClusterStatus, error) {
+// ClusterStatus describes the cluster at this moment, with what nodes do in the background.
+func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
+	st, err := n.clusterStatus()
+	if err != nil {
+		return nil, err
+	}
+	jobs := n.Jobs(ctx)
+	st.Work, st.Silent = jobs.sum(), jobs.Problem
+	return st, nil
+}
+
+// clusterStatus is what this node knows by itself.
+func (n *Node) clusterStatus() (*ClusterStatus, error) {
 	report, err := n.cluster.Status()
 	if err != nil {
 		return nil, err
@@ -175,7 +191,7 @@ func (n *Node) ClusterStatus() (*ClusterStatus, error) {
 	d := n.describe()
 	st := &ClusterStatus{
 		Cluster: n.cluster.Cluster(), Time: time.Now(), Asked: d.node(n.cluster.ID()), State: steward.Healthy.String(),
-		Groups: report.Groups, States: map[string]int{}, Volumes: d.Names.Len(), Attached: []Attached{}, Risks: []string{},
+		Groups: report.Groups, States: map[string]int{}, Volumes: d.Names.Len(), Attached: []Attached{}, Work: []WorkStatus{}, Risks: []string{},
 	}
 	for state, count := range report.States {
 		if count > 0 {
@@ -265,6 +281,8 @@ func (d *describer) disk(id string, r record.Disk, own map[string]disk.Stats) Di
 	s := DiskStatus{ID: id, Node: d.node(r.Node), Size: r.Size, Weight: r.Weight, Failed: r.Failed}
 	if stats, ok := own[id]; ok {
 		s.Used, s.Full = &stats.Used, stats.Full || stats.MetaFull
+	} else if h, ok := d.Health.Get(id); ok {
+		s.Used, s.Full = &h.Record.Used, h.Record.Full
 	}
 	return s
 }
