@@ -4,12 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,13 +16,8 @@ import (
 	"github.com/strata-storage/strata/internal/daemon"
 	"github.com/strata-storage/strata/internal/listen"
 	"github.com/strata-storage/strata/internal/node"
-	"github.com/strata-storage/strata/internal/units"
 	"github.com/strata-storage/strata/nbd"
 )
-
-// clusterPort is where nodes join unless they are told another port. The ports after it
-// are for nodes that have joined.
-const clusterPort = 10810
 
 // A noding is one run of the command node.
 type noding struct {
@@ -35,6 +27,8 @@ type noding struct {
 	clusterListen string
 	tls           config.TLS
 	limits        string
+	disks         []string
+	weight        string
 	diskSize      string
 	cache         string
 	demo          bool
@@ -75,13 +69,17 @@ func (e *Env) node() *cobra.Command {
 	f.StringVar(&c.Token, "token", "", "`TOKEN` to join with, from 'strata cluster token' (default $STRATA_TOKEN)")
 	f.StringVar(&c.Name, "name", "", "`NAME` of the node for people (default that of the machine)")
 	f.StringVar(&c.Zone, "zone", "", "`NAME` of what fails together with the node, such as its rack (default the node alone)")
-	f.StringVar(&s.diskSize, "disk-size", "", "`SIZE` of its disk when it is made (default nine tenths of what is free)")
-	f.StringVar(&s.cache, "cache", "", "`SIZE` of the memory for its disk (default 128M)")
+	f.StringArrayVar(&s.disks, "disk", nil, "`PATH`[,size=SIZE][,weight=SIZE][,overwrite] of a disk: a block device, a file, which is made, or a directory for all of it (repeatable; default one in the data directory)")
+	f.StringVar(&s.diskSize, "disk-size", "", "`SIZE` of the one in the data directory when it is made (default nine tenths of what is free)")
+	f.StringVar(&s.weight, "weight", "", "`SIZE` that its disks count as, which decides how much they get (default their size)")
+	f.BoolVar(&c.GatewayOnly, "gateway-only", false, "have no disk, and only serve volumes")
+	f.StringVar(&s.cache, "cache", "", "`SIZE` of the memory for each disk (default 128M)")
 	f.IntVar(&c.Groups, "groups", 0, "`NUMBER` of placement groups of a cluster that is made, a power of two (default 16384)")
 	f.StringArrayVar(&s.listen, "listen", nil, "`ADDRESS` for NBD clients: tcp://HOST:PORT, unix:///PATH?mode=0660, vsock://CID:PORT, systemd:NAME (repeatable; default "+listen.Default.String()+")")
 	tlsFlags(f, &s.tls)
 	f.StringVar(&s.limits, "limits", "", "bounds of what NBD clients can make the node use, as for limits() in a configuration: 'conns=1000, bytes=\"2G\"'")
-	f.StringVar(&s.clusterListen, "cluster-listen", "", "`HOST:PORT` for nodes that join, and the two ports after it for those that have (default port 10810 of the address by which the machine reaches others)")
+	f.StringVar(&s.clusterListen, "cluster-listen", "", "`HOST:PORT` where nodes join; the three ports after it are for those that have (default port 10810 of the address by which the machine reaches others)")
+	f.StringVar(&c.Advertise, "advertise", "", "`HOST` by which other nodes find this one, if that is another one")
 	f.DurationVar(&c.Lease, "lease", 0, "how long a node may not be heard of until others do without it (default 10s)")
 	f.BoolVar(&s.demo, "demo", false, "make a cluster in a fresh temporary directory, with a volume to try things out; it is gone at the end")
 	f.StringVar(&s.o.Control, "control", "", "`PATH` of the control socket (default control.sock in the data directory)")
@@ -122,16 +120,8 @@ func (s *noding) check(ctx context.Context) (err error) {
 	if s.o.Grace < 0 {
 		return usagef("--grace %v: want a duration that is not negative", s.o.Grace)
 	}
-	for flag, size := range map[string]struct {
-		text string
-		into *int64
-	}{"disk-size": {s.diskSize, &c.DiskSize}, "cache": {s.cache, &c.Cache}} {
-		if size.text == "" {
-			continue
-		}
-		if *size.into, err = units.ParseBytes(size.text); err != nil {
-			return usagef("--%s: %w", flag, err)
-		}
+	if err := s.checkDisks(); err != nil {
+		return err
 	}
 	if len(s.listen) == 0 {
 		s.listen = []string{listen.Default.String()}
@@ -184,52 +174,6 @@ func (s *noding) checkLimits(ctx context.Context) error {
 	}
 	s.o.Limits = cfg.Limits.Server()
 	return nil
-}
-
-// withPort is an address with the port where nodes join if it has none.
-func withPort(address string) (string, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		host, port = address, strconv.Itoa(clusterPort)
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
-		return "", fmt.Errorf("%s: want HOST or HOST:PORT, an IPv6 address in brackets", address)
-	}
-	return net.JoinHostPort(host, port), nil
-}
-
-// places decides at which addresses the node is there for others.
-func (s *noding) places() error {
-	c := &s.o.Cluster
-	if s.clusterListen == "" {
-		s.clusterListen = net.JoinHostPort(ownHost(c.Join), strconv.Itoa(clusterPort))
-	}
-	host, port, err := net.SplitHostPort(s.clusterListen)
-	n, portErr := strconv.ParseUint(port, 10, 16)
-	if err != nil || portErr != nil || n == 0 || n > 65532 || host == "" {
-		return usagef("--cluster-listen %s: want HOST:PORT, with a port from 1 to 65532 and a host that other nodes can reach", s.clusterListen)
-	}
-	at := func(i uint64) string { return net.JoinHostPort(host, strconv.FormatUint(n+i, 10)) }
-	c.Door, c.Listen, c.Agreed, c.Votes = at(0), at(1), at(2), at(3)
-	return nil
-}
-
-// ownHost is the address by which this machine reaches another one, or most others.
-func ownHost(other string) string {
-	for _, to := range []string{other, "192.0.2.1:9", "[2001:db8::1]:9"} { // the last two are nobody's
-		if to == "" {
-			continue
-		}
-		c, err := net.Dial("udp", to) // sends nothing
-		if err != nil {
-			continue
-		}
-		defer c.Close()
-		if a, ok := c.LocalAddr().(*net.UDPAddr); ok && !a.IP.IsUnspecified() {
-			return a.IP.String()
-		}
-	}
-	return "127.0.0.1"
 }
 
 func (s *noding) logger() *slog.Logger {

@@ -36,7 +36,7 @@ func (s *noding) banner(w io.Writer, n *node.Node) {
 			first = cmp.Or(first, uri)
 		}
 	}
-	fmt.Fprintf(w, "  other nodes join at %s\n\nTry:\n", c.Door)
+	fmt.Fprintf(w, "  other nodes join at %s\n\nTry:\n", s.o.Join)
 	data := ""
 	if c.Dir != s.env.dataDir() {
 		data = " --data " + quoted(c.Dir)

@@ -109,5 +109,5 @@ func (n *Node) makeToken(ctx context.Context, q TokenRequest) (*Token, error) {
 	}
 	valid := time.Duration(q.Seconds) * time.Second
 	text, err := n.cluster.Token(ctx, valid)
-	return &Token{Token: text, Join: n.o.Cluster.Door, Expires: time.Now().Add(valid)}, err
+	return &Token{Token: text, Join: n.o.Join, Expires: time.Now().Add(valid)}, err
 }

@@ -25,6 +25,8 @@ import (
 type Options struct {
 	// Cluster is how the node takes part. Its log is that of everything.
 	Cluster cluster.Options
+	// Join is what nodes are told that want to join at Cluster.Door.
+	Join string
 	// Listen is where NBD clients come.
 	Listen []listen.Address
 	// Limits and TLS are as for nbd.Server.

@@ -49,7 +49,7 @@ type ExportStatus struct {
 func (n *Node) Status() *Status {
 	st := &Status{
 		Version: n.o.Cluster.Version, PID: os.Getpid(), Started: n.started, Cluster: n.cluster.Cluster(),
-		Node: n.describe().node(n.cluster.ID()), Data: n.o.Cluster.Dir, Join: n.o.Cluster.Door, Listeners: []string{},
+		Node: n.describe().node(n.cluster.ID()), Data: n.o.Cluster.Dir, Join: n.o.Join, Listeners: []string{},
 		TLS: n.tlsMode(),
 	}
 	for _, a := range n.addresses {
