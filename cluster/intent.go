@@ -8,6 +8,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/place"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/units"
 )
 
 // An Intent is what an operator wants to do with a node or a disk.
@@ -279,7 +280,7 @@ func (s *sight) tell() {
 	}
 	say("%s is in %d of %d placement groups.", what, s.Held, s.v.Groups.Len())
 	if s.Copies > 0 {
-		say("%d copies of groups are made elsewhere, about %d bytes.", s.Copies, s.Bytes)
+		say("%d copies of groups are made elsewhere, about %s.", s.Copies, units.Bytes(s.Bytes))
 	}
 	if len(s.Stuck) > 0 {
 		say("%d groups will have a copy less, as there is no other node for it.", len(s.Stuck))

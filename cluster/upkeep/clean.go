@@ -120,7 +120,7 @@ func (k *Keeper) cleanAll(ctx context.Context, d *Disk) (left int, err error) {
 	if c.removed == 0 {
 		return c.left, nil
 	}
-	k.c.Log.Info("objects were removed that a disk should not have", "disk", d.ID, "objects", c.removed)
+	k.c.Log.Debug("objects were removed that a disk should not have", "disk", d.ID, "objects", c.removed)
 	return c.left, c.job.Step(ctx, func() error { return d.Disk.Flush(ctx) })
 }
 

@@ -2,9 +2,13 @@ package cli
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net"
+	"path/filepath"
 	"strconv"
+
+	"github.com/strata-storage/strata/cluster"
 )
 
 // clusterPort is where nodes join unless they are told another port. The ports after it
@@ -62,4 +66,17 @@ func ownHost(other string) string {
 		}
 	}
 	return "127.0.0.1"
+}
+
+// offline is how the cluster goes on with what the node knows that has a control socket, if
+// it does not run.
+func (s *noding) offline(socket string) (func(ctx context.Context, really bool) ([]string, error), error) {
+	c := &s.o.Cluster
+	c.Dir, c.Log = filepath.Dir(socket), s.logger()
+	if err := s.places(); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, really bool) ([]string, error) {
+		return cluster.RecoverQuorum(ctx, *c, really)
+	}, nil
 }

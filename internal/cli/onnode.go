@@ -71,12 +71,18 @@ func yesFlag(cmd *cobra.Command) *bool {
 
 var errNotDone = errors.New("nothing was done")
 
+// onTerminal reports whether somebody can be asked.
+func (e *Env) onTerminal() bool { return e.Stdin != nil && term.IsTerminal(int(e.Stdin.Fd())) }
+
 // confirm says what is about to be done, and asks on a terminal whether it should be.
 func (e *Env) confirm(yes bool, text string) error {
-	if yes || e.Stdin == nil || !term.IsTerminal(int(e.Stdin.Fd())) {
+	if yes || !e.onTerminal() {
 		return nil
 	}
-	fmt.Fprintf(e.Stderr, "%s\nGo on? [y/N] ", text)
+	if text != "" {
+		text += "\n"
+	}
+	fmt.Fprintf(e.Stderr, "%sGo on? [y/N] ", text)
 	answer, _ := bufio.NewReader(e.Stdin).ReadString('\n')
 	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
 		return errNotDone
@@ -98,10 +104,15 @@ func age(now, then time.Time) string {
 	return fmt.Sprintf("%d s", d/time.Second)
 }
 
+// isNobody reports whether no node is there.
+func isNobody(err error) bool {
+	var nobody *control.NobodyError
+	return errors.As(err, &nobody)
+}
+
 // explain adds to an error that no node is there what can be done.
 func (e *Env) explain(err error) error {
-	var nobody *control.NobodyError
-	if errors.As(err, &nobody) {
+	if isNobody(err) {
 		return fmt.Errorf("%w: is one running on this machine? 'strata node' starts one, and --data DIR or $STRATA_DATA says where it is", err)
 	}
 	return err

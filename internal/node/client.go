@@ -31,10 +31,41 @@ func (c *Client) Stop(ctx context.Context) error {
 	return c.Post(ctx, "/v1/stop", nil, new(done))
 }
 
-// Token makes a token by which nodes can join for that long.
-func (c *Client) Token(ctx context.Context, valid time.Duration) (*Token, error) {
+// Token makes a token by which nodes can join for that long, or one node.
+func (c *Client) Token(ctx context.Context, valid time.Duration, once bool) (*Token, error) {
 	t := new(Token)
-	return t, c.Post(ctx, "/v1/cluster/token", TokenRequest{int64(valid / time.Second)}, t)
+	return t, c.Post(ctx, "/v1/cluster/token", TokenRequest{int64(valid / time.Second), once}, t)
+}
+
+// Tokens lists the tokens that are valid.
+func (c *Client) Tokens(ctx context.Context) ([]TokenStatus, error) {
+	var l TokenList
+	err := c.Get(ctx, "/v1/cluster/tokens", &l)
+	return l.Tokens, err
+}
+
+// Withdraw ends the token whose digest begins so.
+func (c *Client) Withdraw(ctx context.Context, digest string) error {
+	return c.Post(ctx, "/v1/cluster/withdraw", TokenName{digest}, new(done))
+}
+
+// Foresee returns what an order would do.
+func (c *Client) Foresee(ctx context.Context, q Order) (*Foresight, error) {
+	f := new(Foresight)
+	return f, c.Post(ctx, "/v1/cluster/foresee", q, f)
+}
+
+// Carry carries an order out. It does not wait for what follows from it.
+func (c *Client) Carry(ctx context.Context, q Order) (*Foresight, error) {
+	f := new(Foresight)
+	return f, c.Post(ctx, "/v1/cluster/carry", q, f)
+}
+
+// RecoverQuorum lets the cluster go on with what the node knows, or tells what that means.
+func (c *Client) RecoverQuorum(ctx context.Context, really bool) ([]string, error) {
+	var t Texts
+	err := c.Post(ctx, "/v1/cluster/recover-quorum", RecoveryRequest{really}, &t)
+	return t.Texts, err
 }
 
 // Jobs describes the background work of all nodes.

@@ -3,9 +3,7 @@ package node
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
@@ -18,7 +16,7 @@ import (
 //	GET  /v1/status          the node, a Status
 //	GET  /v1/cluster         the cluster, a ClusterStatus
 //	POST /v1/stop            ends the node; answers when nothing is served any more
-//	POST /v1/cluster/token   makes a Token from a TokenRequest
+//	     /v1/cluster/...     see memberRoutes
 //	GET  /metrics            for Prometheus
 //	     /v1/volumes/...     see volumeRoutes and transferRoutes
 //	     /v1/jobs/...        see jobRoutes
@@ -38,7 +36,7 @@ func (n *Node) controlHandler() http.Handler {
 		case <-r.Context().Done():
 		}
 	})
-	post(mux, "/v1/cluster/token", n.makeToken)
+	n.memberRoutes(mux)
 	n.volumeRoutes(mux)
 	n.jobRoutes(mux)
 	mux.Handle("GET /metrics", metricsHandler(n))
@@ -73,7 +71,7 @@ func codeOf(err error) int {
 	switch {
 	case errors.Is(err, record.ErrNotFound):
 		return http.StatusNotFound
-	case errors.Is(err, record.ErrExists), errors.Is(err, record.ErrInUse), errors.Is(err, record.ErrConflict):
+	case errors.Is(err, record.ErrExists), errors.Is(err, record.ErrInUse), errors.Is(err, record.ErrConflict), refused(err):
 		return http.StatusConflict
 	case errors.Is(err, record.ErrInvalid), errors.Is(err, block.ErrInvalid), errors.Is(err, errRequest):
 		return http.StatusUnprocessableEntity
@@ -85,29 +83,3 @@ func codeOf(err error) int {
 
 // errRequest is wrapped by the errors of requests that cannot be carried out.
 var errRequest = errors.New("invalid request")
-
-// A TokenRequest asks for a Token.
-type TokenRequest struct {
-	// Seconds is how long it is valid.
-	Seconds int64 `json:"seconds"`
-}
-
-// A Token lets nodes join.
-type Token struct {
-	Token string `json:"token"`
-	// Join is what the nodes are told that join: the address of this one.
-	Join    string    `json:"join"`
-	Expires time.Time `json:"expires"`
-}
-
-func (n *Node) makeToken(ctx context.Context, q TokenRequest) (*Token, error) {
-	if q.Seconds <= 0 {
-		return nil, fmt.Errorf("a token for %d seconds, expected a positive number: %w", q.Seconds, errRequest)
-	}
-	if n.o.Cluster.Door == "" {
-		return nil, fmt.Errorf("this node has no address at which others can join, see --cluster-listen: %w", errRequest)
-	}
-	valid := time.Duration(q.Seconds) * time.Second
-	text, err := n.cluster.Token(ctx, valid)
-	return &Token{Token: text, Join: n.o.Join, Expires: time.Now().Add(valid)}, err
-}
