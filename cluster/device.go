@@ -16,9 +16,10 @@ const retryLimit = 30 * time.Second
 
 // A device is a volume that somebody has opened.
 type device struct {
-	hold *hold
-	info block.Info
-	gate block.Gate
+	hold    *hold
+	info    block.Info
+	gate    block.Gate
+	session Session
 }
 
 var _ block.Device = (*device)(nil)
@@ -26,10 +27,15 @@ var _ block.Device = (*device)(nil)
 // Open opens a volume for reading and writing, which attaches it to this node if it is
 // not. All that have it open at the same time share what they write.
 func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
+	return n.openAs(ctx, name, Session{})
+}
+
+func (n *Node) openAs(ctx context.Context, name string, s Session) (block.Device, error) {
 	d, err := n.lazy(name)
 	if err != nil {
 		return nil, err
 	}
+	d.session = s
 	a, err := d.hold.use(ctx)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -95,6 +101,20 @@ func (t *turn) again(ctx context.Context, n *Node) bool {
 	return now < t.until && n.pause(ctx, findPause)
 }
 
+// enter lets a change pass the fence, which is where the volume is attached.
+func (t *turn) enter(ctx context.Context, d *device) error {
+	if t.volume.own == nil {
+		return nil
+	}
+	return d.hold.fence.enter(ctx, d.session)
+}
+
+func (t *turn) leave(d *device) {
+	if t.volume.own != nil {
+		d.hold.fence.leave(d.session)
+	}
+}
+
 // ReadAt is that of block.Device.
 func (d *device) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if err := d.gate.Enter(); err != nil {
@@ -126,7 +146,10 @@ func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.F
 	}
 	var t turn
 	for t.next(ctx, d) {
-		t.err = t.volume.WriteAt(ctx, p, off, flags)
+		if t.err = t.enter(ctx, d); t.err == nil {
+			t.err = t.volume.WriteAt(d.session.in(ctx), p, off, flags)
+			t.leave(d)
+		}
 	}
 	return t.err
 }
@@ -139,7 +162,10 @@ func (d *device) Zero(ctx context.Context, off, n int64, flags block.Flags) erro
 	defer d.gate.Leave()
 	var t turn
 	for t.next(ctx, d) {
-		t.err = t.volume.Zero(ctx, off, n, flags)
+		if t.err = t.enter(ctx, d); t.err == nil {
+			t.err = t.volume.Zero(d.session.in(ctx), off, n, flags)
+			t.leave(d)
+		}
 	}
 	return t.err
 }
@@ -152,7 +178,10 @@ func (d *device) Trim(ctx context.Context, off, n int64, flags block.Flags) erro
 	defer d.gate.Leave()
 	var t turn
 	for t.next(ctx, d) {
-		t.err = t.volume.Trim(ctx, off, n, flags)
+		if t.err = t.enter(ctx, d); t.err == nil {
+			t.err = t.volume.Trim(d.session.in(ctx), off, n, flags)
+			t.leave(d)
+		}
 	}
 	return t.err
 }

@@ -17,8 +17,8 @@ import (
 )
 
 // Operations on volumes that another node has attached. Their heads are family and
-// line, offset and length, each of 8 bytes, and flags of 4; that of opSnapshot ends with
-// the name, that of opMap with a version of 8 bytes.
+// line, offset and length, each of 8 bytes, flags of 4, and the session of who asks; that
+// of opSnapshot ends with the name, that of opMap with a version of 8 bytes.
 const (
 	opOpen wire.Op = 256 + iota
 	opRead
@@ -35,7 +35,7 @@ const (
 	opLeave
 )
 
-const farHead = 36
+const farHead = 36 + sessionLen
 
 // errNotHere: the node has not attached the volume, or has just given it up for whoever
 // has asked.
@@ -97,7 +97,7 @@ func (f *far) do(ctx context.Context, call wire.Call, off, n int64, flags block.
 // known ends the session.
 func (f *far) ask(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, more ...byte) ([]byte, error) {
 	// Nothing may be under way there when this returns.
-	reply, err := f.client.Do(context.WithoutCancel(ctx), f.call(call, off, n, flags, more...))
+	reply, err := f.client.Do(context.WithoutCancel(ctx), f.call(ctx, call, off, n, flags, more...))
 	var answer *wire.RemoteError
 	switch {
 	case err == nil:
@@ -111,12 +111,12 @@ func (f *far) ask(ctx context.Context, call wire.Call, off, n int64, flags block
 }
 
 // call gives a request its head.
-func (f *far) call(call wire.Call, off, n int64, flags block.Flags, more ...byte) wire.Call {
+func (f *far) call(ctx context.Context, call wire.Call, off, n int64, flags block.Flags, more ...byte) wire.Call {
 	call.Head = binary.BigEndian.AppendUint64(make([]byte, 0, farHead+len(more)), f.line.Family)
 	for _, x := range []uint64{f.line.Line, uint64(off), uint64(n)} {
 		call.Head = binary.BigEndian.AppendUint64(call.Head, x)
 	}
-	call.Head = append(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), more...)
+	call.Head = append(appendSession(binary.BigEndian.AppendUint32(call.Head, uint32(flags)), ctx), more...)
 	return call
 }
 
@@ -261,7 +261,7 @@ func (f *far) Close() error {
 	if f.adopted && f.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 		defer cancel()
-		_, _ = f.client.Do(ctx, f.call(wire.Call{Op: opLeave}, 0, 0, 0))
+		_, _ = f.client.Do(ctx, f.call(ctx, wire.Call{Op: opLeave}, 0, 0, 0))
 	}
 	f.fail(block.ErrClosed)
 	return nil
@@ -329,6 +329,14 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 // or has opened for that one.
 func (h *hold) serve(ctx context.Context, v *active, r *wire.Request) error {
 	off, length, flags := farArgs(r.Head())
+	switch r.Op() {
+	case opWrite, opZero, opTrim:
+		s := sessionOf(r.Head()[farHead-sessionLen:])
+		if err := h.fence.enter(ctx, s); err != nil {
+			return err
+		}
+		defer h.fence.leave(s)
+	}
 	switch r.Op() {
 	case opRead:
 		p, err := r.Buffer(r.Room())

@@ -56,6 +56,7 @@ type hold struct {
 	// called is what the volume was called when somebody last looked.
 	called atomic.Pointer[string]
 	lost   error // why no device may go on
+	fence  fence
 }
 
 // findLimit is how long a volume is looked for that a node has attached that does not
