@@ -16,6 +16,7 @@ func Builtin() *Registry {
 	AddSource(r, "null", source.Null)
 	AddSource(r, "pattern", source.Pattern)
 	AddSource(r, "nbd", source.NBD)
+	AddSource(r, "volume", source.Volume)
 	AddSource(r, "exec", source.Exec, Private)
 
 	AddLayers(r, "concat", layer.Concat)

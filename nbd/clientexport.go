@@ -150,6 +150,16 @@ func (e *changedError) Error() string {
 
 func (e *changedError) Unwrap() error { return block.ErrIO }
 
+// sameDisk says what is wrong with a connection that leads to o.
+func (c *Client) sameDisk(o *ExportInfo) error {
+	if c.target.Grows && o.Size > c.export.Size {
+		larger := *o
+		larger.Size = c.export.Size
+		o = &larger
+	}
+	return c.export.sameDisk(o)
+}
+
 // sameDisk returns nil if a connection to the export o can go on with what was
 // begun on e: it is the same disk as far as can be told and can do no less.
 func (e *ExportInfo) sameDisk(o *ExportInfo) error {

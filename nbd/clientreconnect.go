@@ -63,7 +63,7 @@ func (l *lane) redial(o *outage, cause error) *wire {
 			cause = err
 			continue
 		}
-		if err := c.export.sameDisk(w.export); err != nil {
+		if err := c.sameDisk(w.export); err != nil {
 			w.nc.Close()
 			c.target.log.Error("nbd: not the same disk any more", "server", c.target.name, "err", err)
 			c.giveUp(err)

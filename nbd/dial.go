@@ -89,6 +89,10 @@ type Dialer struct {
 	// requests are in flight, a connection counts as lost.
 	Silence time.Duration
 
+	// Grows: the disk may have become larger when it is connected to anew. The
+	// client goes on with the size that it had.
+	Grows bool
+
 	// Connect, if not nil, makes the connections in place of what the URI
 	// says about the address. It is called for every new connection.
 	Connect func(ctx context.Context) (net.Conn, error)
@@ -165,7 +169,7 @@ func (c *Client) widen(ctx context.Context, n int) error {
 	wg.Wait()
 	for i, w := range wires {
 		if w != nil {
-			if errs[i] = c.export.sameDisk(w.export); errs[i] != nil {
+			if errs[i] = c.sameDisk(w.export); errs[i] != nil {
 				w.nc.Close()
 				wires[i] = nil
 			}

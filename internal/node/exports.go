@@ -10,12 +10,14 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/exportname"
 	"github.com/strata-storage/strata/nbd"
 )
 
 // Exports finds the volumes of a cluster for an NBD server: NAME is a volume, and
 // NAME@SNAPSHOT a snapshot, which is read-only. All connections to a volume share what
-// they write. There is no default export.
+// they write. There is no default export. A client that goes from node to node says who it
+// is, see package exportname.
 type Exports struct{ Node *cluster.Node }
 
 var _ nbd.Resolver = Exports{}
@@ -34,14 +36,18 @@ func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export
 }
 
 func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {
+	name, client, number, err := exportname.Parse(r.Name)
+	if err != nil {
+		return nil, err
+	}
 	// No name has an @ in it.
-	if volume, snapshot, ok := strings.Cut(r.Name, "@"); ok {
+	if volume, snapshot, ok := strings.Cut(name, "@"); ok {
 		return e.Node.OpenSnapshot(ctx, volume, snapshot)
 	}
 	if r.Probe {
-		return e.Node.OpenLater(r.Name)
+		return e.Node.OpenLater(name)
 	}
-	return e.Node.Open(ctx, r.Name)
+	return e.Node.OpenSession(ctx, name, cluster.Session{Client: client, Number: number})
 }
 
 // List is that of nbd.Resolver.
