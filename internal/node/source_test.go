@@ -1,0 +1,101 @@
+package node
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/config"
+	"github.com/strata-storage/strata/internal/copy"
+	"github.com/strata-storage/strata/snapshot"
+)
+
+// evaluated opens what an expression says.
+func evaluated(t *testing.T, format string, args ...any) block.Device {
+	t.Helper()
+	l := new(config.Loader)
+	spec, err := l.Eval(t.Context(), fmt.Sprintf(format, args...))
+	must(t, err)
+	dev, err := spec.Open(t.Context())
+	must(t, err)
+	t.Cleanup(func() { _ = dev.Close() })
+	return dev
+}
+
+// snapshotsOf opens an origin with its store.
+func snapshotsOf(t *testing.T, expr string) *snapshot.Set {
+	t.Helper()
+	spec, err := new(config.Loader).Eval(t.Context(), expr)
+	must(t, err)
+	devices, closeAll, err := spec.OpenAll(t.Context())
+	must(t, err)
+	t.Cleanup(func() { must(t, closeAll()) })
+	s, err := config.Snapshots(devices)
+	must(t, err)
+	return s
+}
+
+// Layers and snapshots stack on volumes, and copies keep holes.
+func TestVolumeAsSource(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	ctx := t.Context()
+	address := strings.TrimSuffix(strings.TrimPrefix(l.uri, "nbd://"), "/")
+	for _, name := range []string{"vm1", "vm2", "vm3"} {
+		_, err := l.CreateVolume(ctx, VolumeSpec{Name: name, Size: 8 << 20})
+		must(t, err)
+	}
+	vm1 := evaluated(t, `volume("vm1", cluster = %q)`, address)
+	put(t, vm1, 1<<20, 1<<20, 1)
+	l.snapshot(t, "vm1", "monday")
+	put(t, vm1, 1<<20, 4096, 2)
+
+	// A difference over a snapshot.
+	cow := evaluated(t, `cow(volume("vm1", snapshot = "monday", cluster = %q), %q)`, address, filepath.Join(t.TempDir(), "vm1.cow"))
+	put(t, cow, 2<<20, 4096, 3)
+	same(t, cow, 1<<20, 1<<20, 1)
+	same(t, cow, 2<<20, 4096, 3)
+	same(t, vm1, 1<<20, 4096, 2)
+
+	// Snapshots of another kind of a volume.
+	s := snapshotsOf(t, fmt.Sprintf(`snapshots(volume("vm2", cluster = %q), mem("16M"))`, address))
+	origin := s.Origin()
+	put(t, origin, 0, 4096, 4)
+	must(t, s.Create(ctx, "tuesday", snapshot.CreateOptions{}))
+	put(t, origin, 0, 4096, 5)
+	view, err := s.Open(ctx, "tuesday", snapshot.OpenOptions{})
+	must(t, err)
+	defer view.Close()
+	same(t, view, 0, 4096, 4)
+	same(t, origin, 0, 4096, 5)
+
+	// From a volume to a volume.
+	vm3 := evaluated(t, `volume("vm3", cluster = %q)`, address)
+	must(t, copy.Devices(ctx, vm3, cow, copy.Options{}))
+	same(t, vm3, 1<<20, 1<<20, 1)
+	data := int64(0)
+	for e, err := range vm3.Extents(ctx, block.Allocation, 0, 8<<20) {
+		must(t, err)
+		if e.Status&block.Hole == 0 {
+			data += e.Len
+		}
+	}
+	if data != 1<<20+4096 {
+		t.Errorf("the copy has %d bytes of data", data)
+	}
+}
+
+// same verifies that dev has what put has written.
+func same(t *testing.T, dev block.Device, off int64, n int, seed uint64) {
+	t.Helper()
+	other := block.FromBytes(make([]byte, dev.Info().Size))
+	put(t, other, off, n, seed)
+	want, got := make([]byte, n), make([]byte, n)
+	must(t, other.ReadAt(t.Context(), want, off, 0))
+	must(t, dev.ReadAt(t.Context(), got, off, 0))
+	if string(want) != string(got) {
+		t.Errorf("the %d bytes at %d are not those of seed %d", n, off, seed)
+	}
+}
