@@ -160,6 +160,35 @@ func TestScrubCannotMend(t *testing.T) {
 	check(t, dev, 0, 1<<20, 2)
 }
 
+// What a disk has of a version that does not exist is reported.
+func TestOrphans(t *testing.T) {
+	t.Parallel()
+	n := start(t, small(tempDir(t)))
+	ctx := t.Context()
+	must(t, n.Create(ctx, "vm1", record.Spec{Size: 1 << 20}))
+	fill(t, open(t, n, "vm1"), 0, 8192, 1)
+	must(t, n.Snapshot(ctx, "vm1", "monday"))
+	must(t, n.Clone(ctx, "vm1", "monday", "vm2"))
+	dev := open(t, n, "vm2")
+	fill(t, dev, 0, 4096, 2)
+	must(t, dev.Close())
+	must(t, n.letGo(ctx, "vm2"))
+	h, _ := n.View().Head("vm2")
+	volume, err := record.Encode(record.VolumeKey(h.Line().Family), h.Volume.Record)
+	must(t, err)
+	r, err := n.store.Txn(ctx, coord.Txn{Then: []coord.Op{
+		coord.Delete(record.NameKey("vm2")), coord.Delete(record.VersionKey(h.Line().Family, h.Name.Record.Head)),
+		coord.Put(record.VolumeKey(h.Line().Family), volume),
+	}})
+	must(t, err)
+	must(t, n.seen(ctx, r.Revision, nil))
+	found, err := n.Check(ctx, "vm1", upkeep.CheckOptions{Data: true, Mend: true})
+	must(t, err)
+	if found.Bad != 1 || len(found.Findings) != 1 || !strings.Contains(found.Findings[0], "has version 3, which does not exist") {
+		t.Errorf("the check has found %+v", found)
+	}
+}
+
 // A copy that differs although nobody has written is found by its digest, and joins again.
 func TestCopiesDiffer(t *testing.T) {
 	t.Parallel()

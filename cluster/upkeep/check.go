@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -18,6 +19,8 @@ const (
 	// it.
 	maxFindings = 100
 	checkTime   = time.Second
+	// maxAllFindings bounds the sentences of a check.
+	maxAllFindings = 10_000
 	// checkTries is how often a group is tried whose record has changed meanwhile.
 	checkTries = 20
 )
@@ -49,7 +52,7 @@ type Found struct {
 
 func (f *Found) add(g *Found) {
 	f.Objects, f.Bytes, f.Bad, f.Mended = f.Objects+g.Objects, f.Bytes+g.Bytes, f.Bad+g.Bad, f.Mended+g.Mended
-	f.Findings = append(f.Findings, g.Findings...)
+	f.Findings = append(f.Findings, g.Findings[:min(len(g.Findings), max(0, maxAllFindings-len(f.Findings)))]...)
 }
 
 // CheckOptions say what Check does. The zero value compares digests, and changes nothing.
@@ -212,6 +215,50 @@ func (k *Keeper) checkData(ctx context.Context, d *Disk, j *job.Job, q *askCheck
 		if err := k.verify(ctx, d, j, s, pass, q.Mend, report); err != nil {
 			return err
 		}
+		orphans, err := k.orphans(ctx, d, s.Object)
+		if err != nil {
+			return err
+		}
+		for _, version := range orphans {
+			pass.Bad++
+			report(fmt.Errorf("object %v has version %d, which does not exist", s.Object, version))
+		}
 	}
 	return nil
+}
+
+// orphans returns the versions of which a disk has something of an object and that are not
+// in the family's tree.
+func (k *Keeper) orphans(ctx context.Context, d *Disk, o disk.Object) ([]uint64, error) {
+	list, err := versionsOf(ctx, d, o)
+	if err != nil {
+		return nil, err
+	}
+	// A version that a disk has is in a tree of the same time or later, until no disk
+	// has it any more.
+	known := func(version uint64) bool {
+		f, ok := k.c.State.View().Families.Get(o.Family)
+		if ok {
+			_, ok = f.Versions.Get(version)
+		}
+		return ok
+	}
+	if list = slices.DeleteFunc(list, known); len(list) == 0 {
+		return nil, nil
+	}
+	now, err := versionsOf(ctx, d, o)
+	return slices.DeleteFunc(list, func(version uint64) bool { return !slices.Contains(now, version) }), err
+}
+
+// versionsOf returns the versions of an object of which a disk has something.
+func versionsOf(ctx context.Context, d *Disk, o disk.Object) (list []uint64, err error) {
+	for e, err := range d.Entries(ctx, o) {
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(list, e.Version) {
+			list = append(list, e.Version)
+		}
+	}
+	return list, nil
 }

@@ -25,7 +25,7 @@ func (e *Env) volume() *cobra.Command {
 		e.volumeCreate(), e.volumeList(), e.volumeShow(), e.volumeTree(),
 		e.volumeSnapshot(), e.volumeClone(), e.volumeRollback(),
 		e.volumeResize(), e.volumeRename(), e.volumeRemove(),
-		e.volumeExport(), e.volumeImport(),
+		e.volumeExport(), e.volumeImport(), e.volumeCheck(),
 	)
 	return cmd
 }

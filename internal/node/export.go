@@ -13,19 +13,22 @@ import (
 	"github.com/strata-storage/strata/snapshot/stream"
 )
 
-// transferRoutes adds what carries the content of volumes:
+// transferRoutes adds what reads or carries the content of volumes:
 //
 //	GET  /v1/volumes/export?volume=&snapshot=&since=   a stream, see package stream, of a
 //	     snapshot, or of what differs from the snapshot since
 //	POST /v1/volumes/import?q=   takes a stream, the body; q is an ImportRequest. The
 //	     answer is lines of JSON, each a Transfer, while the body is read; the last one
 //	     says how it ended
+//	POST /v1/volumes/check   does what a CheckRequest says; the answer is lines of JSON,
+//	     each a CheckStep
 func (n *Node) transferRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/volumes/export", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		n.export(w, r, q.Get("volume"), q.Get("snapshot"), q.Get("since"))
 	})
 	mux.HandleFunc("POST /v1/volumes/import", n.importStream)
+	mux.HandleFunc("POST /v1/volumes/check", n.check)
 }
 
 // untilAbort is the context of a request that may take long: the node need not wait for

@@ -31,8 +31,9 @@ func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export
 	if err != nil {
 		return nil, err
 	}
-	x, _ := exportOf(e.Node.View(), r.Name)
-	return &nbd.Export{Name: r.Name, Description: x.Device, Device: dev, Release: func() { _ = dev.Close() }}, nil
+	name, _, _, _ := exportname.Parse(r.Name) // counters are those of the volume
+	x, _ := exportOf(e.Node.View(), name)
+	return &nbd.Export{Name: name, Description: x.Device, Device: dev, Release: func() { _ = dev.Close() }}, nil
 }
 
 func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {
