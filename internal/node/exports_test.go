@@ -30,14 +30,18 @@ type lab struct {
 }
 
 // start starts a node that costs little.
-func start(t testing.TB) *lab {
+func start(t testing.TB) *lab { return startWith(t, func(*cluster.Options) {}) }
+
+func startWith(t testing.TB, edit func(*cluster.Options)) *lab {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "node") // short enough for sockets
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	control := filepath.Join(dir, "control.sock")
+	o := cluster.Options{Dir: dir, DiskSize: 256 << 20, Groups: 8, Cache: 4 << 20}
+	edit(&o)
 	n, err := Start(t.Context(), Options{
-		Cluster: cluster.Options{Dir: dir, DiskSize: 256 << 20, Groups: 8, Cache: 4 << 20},
+		Cluster: o,
 		Listen:  []listen.Address{{Kind: listen.TCP, Host: "127.0.0.1"}},
 		Control: control, Grace: 10 * time.Second,
 	})

@@ -1,15 +1,23 @@
 package node
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
+	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/copy"
+	"github.com/strata-storage/strata/nbd"
 	"github.com/strata-storage/strata/snapshot"
+	"github.com/strata-storage/strata/source"
 )
 
 // evaluated opens what an expression says.
@@ -97,5 +105,92 @@ func same(t *testing.T, dev block.Device, off int64, n int, seed uint64) {
 	must(t, dev.ReadAt(t.Context(), got, off, 0))
 	if string(want) != string(got) {
 		t.Errorf("the %d bytes at %d are not those of seed %d", n, off, seed)
+	}
+}
+
+// A volume of three nodes is written while the node in use stops, and is what it should be.
+func TestVolumeMovesBetweenNodes(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	nodes := startThree(t)
+	_, err := nodes[0].CreateVolume(ctx, VolumeSpec{Name: "vm1", Size: 8 << 20, ObjectSize: 64 << 10})
+	must(t, err)
+	var addresses []string
+	for _, l := range []*lab{nodes[1], nodes[2], nodes[0]} {
+		addresses = append(addresses, strings.TrimSuffix(strings.TrimPrefix(l.uri, "nbd://"), "/"))
+	}
+	must(t, nodes[1].waitFor(ctx, "vm1"))
+	must(t, nodes[2].waitFor(ctx, "vm1"))
+	dev, err := source.Volume(ctx, source.VolumeOptions{Name: "vm1", Cluster: strings.Join(addresses, ",")})
+	must(t, err)
+	defer dev.Close()
+	const part, writers = 32 << 10, 4
+	var all sync.WaitGroup
+	halfway := make(chan struct{}, writers)
+	for w := range writers {
+		all.Go(func() {
+			p := make([]byte, part)
+			for seed := range uint64(3) { // each place is written again and again
+				for off := int64(w * part); off < 8<<20; off += writers * part {
+					if seed == 1 && off > 4<<20 && off <= 4<<20+writers*part {
+						halfway <- struct{}{}
+					}
+					blocktest.Fill(p, off, seed)
+					if err := dev.WriteAt(ctx, p, off, 0); err != nil {
+						t.Errorf("writing at %d: %v", off, err)
+						return
+					}
+				}
+			}
+		})
+	}
+	<-halfway
+	nodes[1].Node.Stop()
+	all.Wait()
+	must(t, dev.Flush(ctx))
+	same(t, dev, 0, 8<<20, 2)
+	if n := dev.(*nbd.Client).Losses(); n == 0 {
+		t.Error("no connection was lost")
+	}
+}
+
+// startThree starts a cluster of three nodes.
+func startThree(t *testing.T) (nodes []*lab) {
+	t.Helper()
+	free := func() string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		return l.Addr().String()
+	}
+	token, door := "", ""
+	for range 3 {
+		nodes = append(nodes, startWith(t, func(o *cluster.Options) {
+			o.Listen, o.Agreed, o.Votes, o.Door, o.Lease = free(), free(), free(), free(), 2*time.Second
+			o.Join, o.Token = door, token
+			if door == "" {
+				door = o.Door
+			}
+		}))
+		if token == "" {
+			x, err := nodes[0].Token(t.Context(), time.Minute)
+			must(t, err)
+			token = x.Token
+		}
+	}
+	return nodes
+}
+
+// waitFor waits until a node has heard of a volume.
+func (l *lab) waitFor(ctx context.Context, volume string) error {
+	for {
+		if _, ok := l.cluster.View().Head(volume); ok {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
