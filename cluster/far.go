@@ -336,6 +336,7 @@ func (h *hold) serve(ctx context.Context, v *active, r *wire.Request) error {
 			return err
 		}
 		defer h.fence.leave(s)
+		ctx = s.in(ctx) // it may go on to another node
 	}
 	switch r.Op() {
 	case opRead:
