@@ -108,7 +108,11 @@ func Open(ctx context.Context, cfg Config) (d *Disk, err error) {
 	if d.meta, err = openMeta(&cfg, metaUse, d.fail); err != nil {
 		return nil, errors.Join(d.failed(), err)
 	}
-	if err := d.start(); err != nil {
+	err = d.start()
+	if err == nil {
+		err = mendSuper(ctx, cfg.Slab, s)
+	}
+	if err != nil {
 		return nil, errors.Join(err, d.meta.db.Close())
 	}
 	return d, nil

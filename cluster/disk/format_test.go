@@ -66,7 +66,12 @@ func TestFormat(t *testing.T) {
 		t.Error("another disk")
 	}
 	l.shut()
-	l.bytes[5]--
+	// It was mended, and so is the copy.
+	l.checked(true)
+	l.bytes[len(l.bytes)-1]++
+	l.open()
+	l.shut()
+	l.checked(true)
 	l.bytes = append(l.bytes, make([]byte, 1<<20)...)
 	l.open()
 	l.want(at(0, 1), 0, fill(1, 1))

@@ -150,6 +150,18 @@ func Identify(ctx context.Context, slab block.Device) (id UUID, is bool, err err
 	return s.id, err == nil, err
 }
 
+// mendSuper writes the superblock, or its copy, where it is not what it should be.
+func mendSuper(ctx context.Context, slab block.Device, s super) error {
+	want, b := s.encode(), make([]byte, BlockSize)
+	for _, off := range []int64{s.copyAt(), 0} {
+		// What cannot be read may be so after it is written.
+		if err := slab.ReadAt(ctx, b, off, 0); err != nil || !bytes.Equal(b, want) {
+			return writeSuper(ctx, slab, s)
+		}
+	}
+	return nil
+}
+
 // writeSuper makes the superblock and its copy durable.
 func writeSuper(ctx context.Context, slab block.Device, s super) error {
 	b := s.encode()

@@ -29,7 +29,12 @@ const sceneSize = 32 << 20
 
 func newScene(t testing.TB) *scene {
 	t.Helper()
-	s := &scene{lab: newLab(t, 3)}
+	return newSceneWith(t, func(*node) {})
+}
+
+func newSceneWith(t testing.TB, prepare func(*node)) *scene {
+	t.Helper()
+	s := &scene{lab: newLab(t, 3, prepare)}
 	s.nodes[1].order("create", "vm1", "32M")
 	s.nodes[2].order("create", "vm2", "32M")
 	s.a, s.b = s.open("vm1", 1), s.open("vm2", 2)

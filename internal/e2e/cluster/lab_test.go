@@ -24,12 +24,16 @@ type lab struct {
 	nodes []*node
 }
 
-// newLab starts a cluster of so many nodes.
-func newLab(t testing.TB, count int) *lab {
+// newLab starts a cluster of so many nodes, which prepare may change before.
+func newLab(t testing.TB, count int, prepare ...func(*node)) *lab {
 	t.Helper()
 	l := &lab{t: t, net: newNetwork(t, count)}
 	for i, h := range l.net.hosts {
-		l.nodes = append(l.nodes, newNode(t, fmt.Sprintf("node%d", i), h))
+		n := newNode(t, fmt.Sprintf("node%d", i), h)
+		for _, f := range prepare {
+			f(n)
+		}
+		l.nodes = append(l.nodes, n)
 	}
 	l.nodes[0].start()
 	token := l.nodes[0].order("token")

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/strata-storage/strata/block"
 )
 
+// Units of a ledger.
 const (
 	ledgerBlock  = 4096
 	ledgerSector = 512
@@ -22,10 +24,12 @@ type ledger struct {
 	number  uint64 // of writes
 	flushes int
 	blocks  []entry
-	// What happens without anybody noticing.
-	stop chan struct{}
-	done sync.WaitGroup
-	errs []error
+	stop    chan struct{}
+	done    sync.WaitGroup
+	errs    []error
+	// mayBeFull says that writes may be refused for want of space; refused were.
+	mayBeFull bool
+	refused   int
 }
 
 // An entry is what is known of a block: writes to it that have begun, the last that
@@ -33,6 +37,8 @@ type ledger struct {
 type entry struct {
 	begun          []uint64
 	acked, durable uint64
+	// failed: a write has failed, which may have been done or not.
+	failed bool
 }
 
 func newLedger(size int64) *ledger {
@@ -102,15 +108,20 @@ func (l *ledger) write(ctx context.Context, dev block.Device, at, n int) error {
 	for i := 0; i < len(p); i += ledgerSector {
 		stamp(p[i:i+ledgerSector], number, at*ledgerBlock+i)
 	}
-	if err := dev.WriteAt(ctx, p, int64(at)*ledgerBlock, 0); err != nil {
-		return err
-	}
+	err := dev.WriteAt(ctx, p, int64(at)*ledgerBlock, 0)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range n {
-		l.blocks[at+i].acked = number
+		e := &l.blocks[at+i]
+		if e.failed = err != nil; err == nil {
+			e.acked = number
+		}
 	}
-	return nil
+	if err != nil && l.mayBeFull && errors.Is(err, block.ErrNoSpace) {
+		l.refused++
+		return nil
+	}
+	return err
 }
 
 // stamp fills a sector with what says which write it is of, and where it belongs.
@@ -170,7 +181,7 @@ func (l *ledger) read(ctx context.Context, dev block.Device, at, n int, all bool
 
 // allows reports whether a block may have what a write has made, 0 being none.
 func (e *entry) allows(number uint64, all bool) error {
-	if all && number != e.acked {
+	if all && number != e.acked && !e.failed {
 		return fmt.Errorf("it has write %d, expected %d, the last of %v", number, e.acked, e.begun)
 	}
 	if number < e.durable {
@@ -202,15 +213,22 @@ func (l *ledger) verify(t testing.TB, dev block.Device, all bool) {
 	t.Logf("%d writes, %d flushes; %d blocks of %d were flushed, %d reads found what is wrong", l.number, l.flushes, durable, len(l.blocks), wrong)
 }
 
+// again lets work be called again.
+func (l *ledger) again() {
+	l.stop, l.errs = make(chan struct{}), nil
+}
+
 // known accepts what is there now as what must be there, after a crash.
 func (l *ledger) known(t testing.TB, dev block.Device) {
 	t.Helper()
-	p := make([]byte, ledgerBlock)
+	const step = 64
+	p := make([]byte, step*ledgerBlock)
 	for i := range l.blocks {
-		must(t, dev.ReadAt(t.Context(), p, int64(i)*ledgerBlock, 0))
-		number := binary.LittleEndian.Uint64(p)
+		if i%step == 0 {
+			must(t, dev.ReadAt(t.Context(), p, int64(i)*ledgerBlock, 0))
+		}
+		number := binary.LittleEndian.Uint64(p[i%step*ledgerBlock:])
 		l.blocks[i] = entry{begun: []uint64{number}, acked: number, durable: l.blocks[i].durable}
 	}
-	l.stop = make(chan struct{})
-	l.errs = nil
+	l.again()
 }

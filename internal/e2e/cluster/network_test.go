@@ -2,11 +2,16 @@ package cluster
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/strata-storage/strata/internal/peer"
 )
@@ -80,6 +85,31 @@ func (h *namespace) port() string { return fmt.Sprintf("port%d", h.number) }
 // enter are the words before those of a command in the namespace.
 func (h *namespace) enter() []string {
 	return []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", h.pid), "--"}
+}
+
+// dial connects from there.
+func (h *namespace) dial(address string) (net.Conn, error) {
+	type result struct {
+		conn net.Conn
+		err  error
+	}
+	done := make(chan result)
+	go func() {
+		// The thread is of no use afterwards, and ends with the goroutine.
+		runtime.LockOSThread()
+		f, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", h.pid))
+		if err == nil {
+			defer f.Close()
+			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
+		}
+		var conn net.Conn
+		if err == nil {
+			conn, err = net.DialTimeout("tcp", address, 5*time.Second)
+		}
+		done <- result{conn, err}
+	}()
+	r := <-done
+	return r.conn, r.err
 }
 
 // ip carries out commands of ip(8) there.

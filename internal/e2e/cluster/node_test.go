@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-storage/strata/cluster"
+	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/internal/peer"
 )
 
@@ -53,7 +54,9 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 	n.config = agentConfig{
 		Options: cluster.Options{
 			Dir: filepath.Join(n.dir, "data"), Name: name, DiskSize: 1 << 30, Groups: 16, Lease: lease, Keep: lease,
-			Listen: a + peersPort, Agreed: a + agreedPort, Door: a + doorPort, Cache: 32 << 20,
+			// A disk that could not join may try again soon.
+			Steward: steward.Options{Hold: lease},
+			Listen:  a + peersPort, Agreed: a + agreedPort, Door: a + doorPort, Cache: 32 << 20,
 		},
 		Sockets: n.sockets, NBD: a + nbdPort,
 	}
