@@ -25,6 +25,7 @@ type client struct {
 
 	mu     sync.Mutex
 	at     int // index of the node
+	was    int // the same when pause was called last
 	conn   net.Conn
 	next   int                      // what the next request is called
 	flying map[int]time.Time        // since when requests are under way
@@ -145,7 +146,7 @@ func (c *client) pause(t testing.TB, what string, allowed time.Duration) {
 		t.Errorf("%s: %d requests to %s have failed: %s", what, len(c.wrong), c.volume, c.wrong[0])
 	}
 	clear(c.slow)
-	c.wrong = nil
+	c.wrong, c.was = nil, c.at
 }
 
 // ReadAt is that of block.Device, and so are the next ones.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -42,13 +43,25 @@ func newLab(t testing.TB, count int, prepare ...func(*node)) *lab {
 		n.start()
 	}
 	l.see()
+	if count >= 3 {
+		for _, n := range l.nodes {
+			until(t, "three nodes to vote", func() bool { return n.voters() == 3 })
+		}
+	}
 	return l
+}
+
+// voters is how many nodes vote on what the cluster agrees on, as a node knows that.
+func (n *node) voters() int {
+	n.t.Helper()
+	text, err := os.ReadFile(filepath.Join(n.config.Dir, "node"))
+	must(n.t, err)
+	return strings.Count(string(text), "https://")
 }
 
 // joins prepares a node that is started for the first time.
 func (n *node) joins(other *node, token string) {
 	n.config.Join, n.config.Token = other.host.address()+doorPort, token
-	n.config.Agreed, n.config.Door = "", ""
 }
 
 // see waits until all nodes that run see each other.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/cluster/steward"
+	daemon "github.com/strata-storage/strata/internal/node"
 	"github.com/strata-storage/strata/internal/peer"
 )
 
@@ -24,6 +25,7 @@ const (
 	peersPort  = ":7001"
 	agreedPort = ":7002"
 	doorPort   = ":7003"
+	votesPort  = ":7004"
 	nbdPort    = ":10809"
 )
 
@@ -56,7 +58,8 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 			Dir: filepath.Join(n.dir, "data"), Name: name, DiskSize: 1 << 30, Groups: 16, Lease: lease, Keep: lease,
 			// A disk that could not join may try again soon.
 			Steward: steward.Options{Hold: lease},
-			Listen:  a + peersPort, Agreed: a + agreedPort, Door: a + doorPort, Cache: 32 << 20,
+			Listen:  a + peersPort, Agreed: a + agreedPort, Votes: a + votesPort, Door: a + doorPort,
+			Cache: 32 << 20, VoterGrace: 2 * lease,
 		},
 		Sockets: n.sockets, NBD: a + nbdPort,
 	}
@@ -237,6 +240,9 @@ func (n *node) call(method string, arg, reply any) error {
 	defer c.Close()
 	return c.Call("Orders."+method, arg, reply)
 }
+
+// control is a client of the control socket.
+func (n *node) control() *daemon.Client { return daemon.NewClient(filepath.Join(n.sockets, "control")) }
 
 // ask gives an order, and returns the reply.
 func (n *node) ask(words ...string) (reply string, err error) {
