@@ -16,26 +16,46 @@ const retryLimit = 30 * time.Second
 
 // A device is a volume that somebody has opened.
 type device struct {
-	hold    *hold
-	info    block.Info
-	gate    block.Gate
+	hold *hold
+	info block.Info
+	gate block.Gate
+	// session is of whom the changes are, see Session.
 	session Session
+	// If end is not nil, changes are carried out by route alone, and when that is over end
+	// is called.
+	end   func()
+	route *active
 }
+
+// ErrMoved: the volume is attached anew since the connection was opened that a change came
+// by.
+var ErrMoved = errors.New("the volume was attached anew, this connection is over")
 
 var _ block.Device = (*device)(nil)
 
 // Open opens a volume for reading and writing, which attaches it to this node if it is
 // not. All that have it open at the same time share what they write.
 func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
-	return n.openAs(ctx, name, Session{})
+	return n.openAs(ctx, name, Session{}, nil)
 }
 
-func (n *Node) openAs(ctx context.Context, name string, s Session) (block.Device, error) {
+// OpenFor is Open for a client at the other end of a connection, which end cuts at once,
+// and which may say which session it is of.
+// A client that has lost its connection sends what was not answered again, by another
+// node perhaps, and later changes after that. So what has come by a connection must not
+// be carried out when all that is done: it is by the attachment that the connection was
+// opened with, which others are kept out by, or else end is called, and it fails with
+// ErrMoved, which the client does not hear. One that is still there sends it again.
+func (n *Node) OpenFor(ctx context.Context, name string, s Session, end func()) (block.Device, error) {
+	return n.openAs(ctx, name, s, end)
+}
+
+func (n *Node) openAs(ctx context.Context, name string, s Session, end func()) (block.Device, error) {
 	d, err := n.lazy(name)
 	if err != nil {
 		return nil, err
 	}
-	d.session = s
+	d.session, d.end = s, end
 	a, err := d.hold.use(ctx)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
@@ -46,6 +66,7 @@ func (n *Node) openAs(ctx context.Context, name string, s Session) (block.Device
 	named := d.info.Contexts
 	d.info = a.Info()
 	d.info.Contexts = named
+	d.route = a
 	return d, nil
 }
 
@@ -70,6 +91,8 @@ func (d *device) Info() block.Info { return d.info }
 // A turn is the attempts of a request.
 type turn struct {
 	volume *active
+	// change: it is not harmless when it is late.
+	change bool
 	n      int
 	until  time.Duration // on the clock of the node, once the first attempt has failed
 	err    error
@@ -85,6 +108,11 @@ func (t *turn) next(ctx context.Context, d *device) bool {
 	v, err := d.hold.use(ctx)
 	if err != nil {
 		t.err = err
+		return false
+	}
+	if t.change && d.end != nil && v != d.route {
+		d.end()
+		t.err = ErrMoved
 		return false
 	}
 	t.volume = v
@@ -144,7 +172,7 @@ func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.F
 	if flags&block.NoWait != 0 {
 		return block.ErrWouldBlock
 	}
-	var t turn
+	t := turn{change: true}
 	for t.next(ctx, d) {
 		if t.err = t.enter(ctx, d); t.err == nil {
 			t.err = t.volume.WriteAt(d.session.in(ctx), p, off, flags)
@@ -160,7 +188,7 @@ func (d *device) Zero(ctx context.Context, off, n int64, flags block.Flags) erro
 		return err
 	}
 	defer d.gate.Leave()
-	var t turn
+	t := turn{change: true}
 	for t.next(ctx, d) {
 		if t.err = t.enter(ctx, d); t.err == nil {
 			t.err = t.volume.Zero(d.session.in(ctx), off, n, flags)
@@ -176,7 +204,7 @@ func (d *device) Trim(ctx context.Context, off, n int64, flags block.Flags) erro
 		return err
 	}
 	defer d.gate.Leave()
-	var t turn
+	t := turn{change: true}
 	for t.next(ctx, d) {
 		if t.err = t.enter(ctx, d); t.err == nil {
 			t.err = t.volume.Trim(d.session.in(ctx), off, n, flags)

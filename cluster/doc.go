@@ -58,6 +58,12 @@
 // its requests as above. The same is done when the node that has attached a volume
 // cannot be reached.
 //
+// A client at the other end of a connection is different: it may have gone to another node
+// meanwhile, and have sent there again what had no answer, and more after that. What it
+// has sent before must not be carried out then. So a change that has come by a connection
+// is carried out by the attachment that the connection was opened with, or not at all:
+// the connection is cut, and a client that is still there comes again (OpenFor).
+//
 // A snapshot of a volume that is attached is made between two requests: everything is
 // flushed, one transaction makes another version the head, and the volume goes on
 // there.

@@ -98,3 +98,36 @@ func TestTakeOver(t *testing.T) {
 		})
 	}
 }
+
+// What a client has sent before it went to another node is not carried out after what it
+// has sent there.
+func TestLateDuplicate(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	must(t, nodes[1].Create(t.Context(), "vm1", record.Spec{Size: 4 << 20, ObjectSize: record.MinObjectSize, MinCopies: 1}))
+	ended := 0
+	before, err := nodes[1].OpenFor(t.Context(), "vm1", Session{}, func() { ended++ })
+	must(t, err)
+	defer before.Close()
+	fill(t, before, 0, 8192, 1)
+	must(t, nodes[0].seenAll(t.Context(), nil))
+	must(t, nodes[0].store.Revoke(t.Context(), nodes[1].run.current().ID()))
+	after := open(t, nodes[0], "vm1")
+	fill(t, after, 0, 8192, 2)
+	p := make([]byte, 4096)
+	for what, err := range map[string]error{
+		"write": before.WriteAt(t.Context(), p, 0, 0),
+		"zero":  before.Zero(t.Context(), 0, 4096, 0),
+		"trim":  before.Trim(t.Context(), 0, 4096, 0),
+	} {
+		if !errors.Is(err, ErrMoved) {
+			t.Errorf("a late %s: %v", what, err)
+		}
+	}
+	if ended != 3 {
+		t.Errorf("the connection was cut %d times", ended)
+	}
+	check(t, after, 0, 8192, 2)
+	check(t, before, 0, 8192, 2)
+	must(t, before.Flush(t.Context()))
+}

@@ -20,11 +20,6 @@ type Session struct {
 	Number uint64
 }
 
-// OpenSession is Open for a client that may go from node to node.
-func (n *Node) OpenSession(ctx context.Context, name string, s Session) (block.Device, error) {
-	return n.openAs(ctx, name, s)
-}
-
 // errOld: the client has a later connection.
 var errOld error = &meaning{"the client has connected anew, this is left of an older connection", block.ErrIO}
 

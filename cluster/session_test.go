@@ -92,7 +92,7 @@ func TestSessions(t *testing.T) {
 	near, _ := shared(t, nodes, 1, 0)
 	defer near.Close()
 	openAs := func(n *Node, s Session) block.Device {
-		dev, err := n.OpenSession(t.Context(), "vm1", s)
+		dev, err := n.OpenFor(t.Context(), "vm1", s, nil)
 		must(t, err)
 		t.Cleanup(func() { _ = dev.Close() })
 		return dev

@@ -48,7 +48,16 @@ func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, 
 	if r.Probe {
 		return e.Node.OpenLater(name)
 	}
-	return e.Node.OpenSession(ctx, name, cluster.Session{Client: client, Number: number})
+	end, _ := ctx.Value(endKey{}).(func())
+	return e.Node.OpenFor(ctx, name, cluster.Session{Client: client, Number: number}, end)
+}
+
+// endKey is of what cuts the connection that a context is of.
+type endKey struct{}
+
+// withEnd returns the context of a connection that can be cut.
+func withEnd(ctx context.Context, end func()) context.Context {
+	return context.WithValue(ctx, endKey{}, end)
 }
 
 // List is that of nbd.Resolver.

@@ -202,7 +202,8 @@ func (n *Node) serve(conn net.Conn) bool {
 		return false
 	}
 	n.serving.Go(func() {
-		n.server.ServeConn(n.aborted, socket.New(conn)) // logs its end itself
+		c := socket.New(conn)
+		n.server.ServeConn(withEnd(n.aborted, func() { c.Close() }), c) // logs its end itself
 	})
 	return true
 }

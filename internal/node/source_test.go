@@ -173,7 +173,7 @@ func startThree(t *testing.T) (nodes []*lab) {
 			}
 		}))
 		if token == "" {
-			x, err := nodes[0].Token(t.Context(), time.Minute)
+			x, err := nodes[0].Token(t.Context(), time.Minute, false)
 			must(t, err)
 			token = x.Token
 		}
