@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
 # Other people's programs that the tests and benchmarks talk to.
 PEERS = nbdkit libnbd-bin python3-libnbd qemu-utils qemu-system-x86 nbd-server nbd-client \
-        fio gnutls-bin openssl e2fsprogs fdisk parted gdisk util-linux cpio busybox-static dmsetup gcc libc6-dev
+        fio gnutls-bin openssl e2fsprogs fdisk parted gdisk util-linux iproute2 cpio busybox-static dmsetup gcc libc6-dev
 
 # Pinned linters; they are no part of the module.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
