@@ -24,8 +24,8 @@ func TestAllKilled(t *testing.T) {
 			all.Go(n.kill)
 		}
 		all.Wait()
+		ledger.crash()
 		must(t, c.Close())
-		ledger.end()
 		began := time.Now()
 		for i := range l.nodes { // in another order each time
 			l.nodes[(i+round)%3].begin()

@@ -27,6 +27,9 @@ type ledger struct {
 	stop    chan struct{}
 	done    sync.WaitGroup
 	errs    []error
+	// ctx is that of requests.
+	ctx    context.Context
+	cancel context.CancelFunc
 	// mayBeFull says that writes may be refused for want of space; refused were.
 	mayBeFull bool
 	refused   int
@@ -42,7 +45,9 @@ type entry struct {
 }
 
 func newLedger(size int64) *ledger {
-	return &ledger{blocks: make([]entry, size/ledgerBlock), stop: make(chan struct{})}
+	l := &ledger{blocks: make([]entry, size/ledgerBlock)}
+	l.again()
+	return l
 }
 
 // work writes, reads and flushes until end is called or something fails.
@@ -73,7 +78,7 @@ func (l *ledger) work(dev block.Device, seed uint64) {
 func (l *ledger) step(dev block.Device, rnd *rand.Rand, first, count int) error {
 	n := rnd.IntN(8) + 1
 	at := first + rnd.IntN(count-n)
-	ctx := context.Background()
+	ctx := l.ctx
 	switch rnd.IntN(16) {
 	case 0:
 		return l.flush(ctx, dev)
@@ -94,6 +99,12 @@ func (l *ledger) end() []error {
 	l.mu.Unlock()
 	l.done.Wait()
 	return l.errs
+}
+
+// crash ends work and what is under way.
+func (l *ledger) crash() {
+	l.cancel()
+	l.end()
 }
 
 func (l *ledger) write(ctx context.Context, dev block.Device, at, n int) error {
@@ -216,6 +227,7 @@ func (l *ledger) verify(t testing.TB, dev block.Device, all bool) {
 // again lets work be called again.
 func (l *ledger) again() {
 	l.stop, l.errs = make(chan struct{}), nil
+	l.ctx, l.cancel = context.WithCancel(context.Background())
 }
 
 // known accepts what is there now as what must be there, after a crash.
