@@ -32,7 +32,7 @@ var program = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// A daemon is "strata node" on a host.
+// A process is "strata node" on a host.
 type process struct {
 	t      testing.TB
 	path   string
@@ -112,6 +112,12 @@ func TestCommands(t *testing.T) {
 		out, _ := nodes[0].try("cluster", "status", "--json")
 		return strings.Count(out, `"state": "up"`) == 3
 	})
+	for _, p := range nodes {
+		until(t, "three nodes to vote", func() bool {
+			text, err := os.ReadFile(filepath.Join(p.data, "node"))
+			return err == nil && strings.Count(string(text), "https://") == 3
+		})
+	}
 	nodes[1].run("volume", "create", "vm1", "32M")
 	says(t, nodes[1].run("volume", "show", "vm1"), "vm1", "32 MiB")
 	fio := func(n *process, args ...string) {

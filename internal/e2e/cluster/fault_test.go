@@ -3,18 +3,27 @@ package cluster
 import (
 	"testing"
 	"time"
+
+	"github.com/strata-storage/strata/internal/race"
 )
 
 // What clients may notice of faults.
-const (
+var (
 	// afterKill: the processes of a machine are killed, so that their connections
 	// end; slack is for a machine that is busy with other tests.
 	afterKill = time.Second + slack
 	// afterSilence: nothing is heard any more, or a volume has to wait for the lease of
 	// its gateway to end.
 	afterSilence = lease + 2*time.Second + slack
-	slack        = 3 * time.Second
+	slack        = busy()
 )
+
+func busy() time.Duration {
+	if race.Enabled {
+		return 10 * time.Second // everything is many times slower
+	}
+	return 3 * time.Second
+}
 
 // A scene has a cluster of three nodes with a volume that fio uses at the second
 // node, and one that a ledger uses at the third.
