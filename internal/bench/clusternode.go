@@ -60,6 +60,9 @@ func (l *lab) openCluster(ctx context.Context, name string, nodes int) (*cluster
 			return nil, err
 		}
 	}
+	if nodes == 1 {
+		return b, nil // there is nothing to wait for
+	}
 	return b, b.settle(ctx)
 }
 
@@ -154,15 +157,25 @@ func (s *clusterState) well(nodes int) bool {
 	return up == nodes && s.States["healthy"] == s.Groups
 }
 
-// settle waits until all groups have what they should, and all nodes run.
+// settleCalm is for how long a cluster must have been well to say that it is.
+const settleCalm = time.Second
+
+// settle waits until all nodes run, and all groups have had what they should for a while:
+// a node that was just started is not missed at once.
 func (b *clusterBed) settle(ctx context.Context) error {
 	var s clusterState
+	well := time.Time{}
 	for begin := time.Now(); time.Since(begin) < clusterPatience; {
 		s = clusterState{}
 		if err := b.nodes[0].control.Get(ctx, "/v1/cluster", &s); err != nil {
 			return fmt.Errorf("%s: %w", b.name, err)
 		}
-		if s.well(len(b.nodes)) {
+		switch {
+		case !s.well(len(b.nodes)):
+			well = time.Time{}
+		case well.IsZero():
+			well = time.Now()
+		case time.Since(well) >= settleCalm:
 			return nil
 		}
 		select {

@@ -58,7 +58,7 @@ func (l *clusterLab) startOnce(ctx context.Context, b *clusterBed) (*clusterBed,
 	begin, isNew := time.Now(), b == nil
 	var err error
 	if isNew {
-		if b, err = l.openClusterOf1(ctx); err == nil {
+		if b, err = l.openCluster(ctx, "1 node", 1); err == nil {
 			err = b.volume(ctx, "vm1", 1, false)
 		}
 	} else {
@@ -74,14 +74,6 @@ func (l *clusterLab) startOnce(ctx context.Context, b *clusterBed) (*clusterBed,
 	}
 	err = c.ReadAt(ctx, make([]byte, 1), 0, 0)
 	return b, time.Since(begin), errors.Join(err, c.Close())
-}
-
-// openClusterOf1 does not wait until it is well, which is asked for less often than it
-// matters here.
-func (l *clusterLab) openClusterOf1(ctx context.Context) (*clusterBed, error) {
-	ctx, cancel := context.WithTimeout(ctx, clusterPatience)
-	defer cancel()
-	return l.openCluster(ctx, "1 node", 1)
 }
 
 // measureUsual measures what is special of the usual cluster.
@@ -294,7 +286,7 @@ func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, busy bool) (too
 		return 0, f, err
 	}
 	settled := make(chan error, 1)
-	go func() { err := b.settle(ctx); took = time.Since(begin); settled <- err }()
+	go func() { err := b.settle(ctx); took = time.Since(begin) - settleCalm; settled <- err }()
 	if busy {
 		f, _, err = l.fio(ctx, b.serving("", "vm1"), load{"randwrite", chunk, 1, 1})
 	}
