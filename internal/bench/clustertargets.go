@@ -32,7 +32,13 @@ var clusterTargets = slices.Concat(
 )
 
 // kills are what is done to nodes.
-var kills = []string{"kill a node with copies", "kill the gateway", "kill the node that founded the cluster"}
+var kills = []string{killMember, killGateway, killFounder}
+
+const (
+	killMember  = "kill a node with copies"
+	killGateway = "kill the gateway"
+	killFounder = "kill the node that founded the cluster"
+)
 
 // rowTargets are the two numbers of a row in memory: against a raw file, and against
 // what Sheepdog did.
@@ -107,7 +113,11 @@ func timeOf(of func([]time.Duration) time.Duration, names ...string) func(*repor
 		for _, name := range names {
 			for _, site := range []string{onTmpfs, onDisk} {
 				if list := r.cluster.times[site+": "+name]; len(list) > 0 {
-					all = append(all, outcome{where: site + ": " + name, value: math.Round(millis(of(list))*10) / 10})
+					o := outcome{where: site + ": " + name, value: math.Round(millis(of(list))*10) / 10}
+					if name == killGateway {
+						o.bounds = []string{fmt.Sprintf("the lease of the dead gateway, %d s, has to end before another node may write", leaseSeconds)}
+					}
+					all = append(all, o)
 				}
 			}
 		}

@@ -221,9 +221,9 @@ func (l *clusterLab) measureKills(ctx context.Context, b *clusterBed) error {
 			node int
 			uris []string
 		}{
-			{"kill a node with copies", memberNode, []string{b.uri(gatewayNode, "vm1")}},
-			{"kill the gateway", gatewayNode, []string{b.uri(gatewayNode, "vm1"), b.uri(memberNode, "vm1")}},
-			{"kill the node that founded the cluster", firstNode, []string{b.uri(gatewayNode, "vm1")}},
+			{killMember, memberNode, []string{b.uri(gatewayNode, "vm1")}},
+			{killGateway, gatewayNode, []string{b.uri(gatewayNode, "vm1"), b.uri(memberNode, "vm1")}},
+			{killFounder, firstNode, []string{b.uri(gatewayNode, "vm1")}},
 		} {
 			took, err := stall(ctx, func() error { return b.kill(k.node) }, k.uris...)
 			if err != nil && !errors.Is(err, errStopped) {

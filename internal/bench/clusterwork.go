@@ -134,7 +134,7 @@ func steadily(ctx context.Context, uris []string, wrote func()) {
 	data := make([]byte, chunk)
 	r := rand.New(rand.NewPCG(1, 4))
 	for i := 0; ctx.Err() == nil; i++ {
-		c, err := (&nbd.Dialer{}).Dial(ctx, uris[i%len(uris)])
+		c, err := (&nbd.Dialer{Reconnect: nbd.Reconnect{Off: true}}).Dial(ctx, uris[i%len(uris)])
 		if err != nil {
 			time.Sleep(5 * time.Millisecond)
 			continue
