@@ -130,21 +130,26 @@ func (d *Disk) WriteNow(at At, p []byte, off int64) (done bool, err error) {
 	return true, err
 }
 
-// changeNow is what beginChange, ownBlocks and takePlaces do, if all that they need is
-// in memory.
+// changeNow is what beginChange, ownBlocks and takePlaces do, if what they need is in
+// memory.
 func (r *request) changeNow(pl *plan, first uint32, n int) bool {
 	if v, _ := r.tree.Version(r.at.Version); v.Doomed || !r.tree.Leaf(r.at.Version) || !r.o.mu.TryLock() {
 		return false
 	}
 	defer r.o.mu.Unlock()
 	o := r.o
-	if !o.loaded || !r.d.marked(o) || o.tallies[r.at.Version] == nil {
+	if !o.loaded || !r.d.marked(o) {
+		return false
+	}
+	// What a version has for the first time is looked for in the metadata, whose filters
+	// tell from memory that it is not there.
+	if _, err := r.d.tally(o, r.at.Version); err != nil {
 		return false
 	}
 	for k := 0; k < n; {
 		piece, i := pieceOf(first + uint32(k))
-		v := o.cached(piece, r.at.Version)
-		if v == nil || v.version != r.at.Version {
+		v, err := r.d.view(o, piece, r.at.Version)
+		if err != nil {
 			return false
 		}
 		for ; i < pieceBlocks && k < n; k, i = k+1, i+1 {

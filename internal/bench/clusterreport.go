@@ -94,8 +94,10 @@ func (r *report) writeCluster(dir string) error {
 	if err := writePage(dir, "benchmarks-cluster", b.Bytes()); err != nil {
 		return err
 	}
-	if err := draw(filepath.Join(dir, "benchmarks-cluster.svg"), "Throughput over that of a raw file", c.bars()); err != nil {
-		return err
+	if bars := c.bars(); len(bars) > 0 {
+		if err := draw(filepath.Join(dir, "benchmarks-cluster.svg"), "Throughput over that of a raw file", bars); err != nil {
+			return err
+		}
 	}
 	return r.writeScaling(dir)
 }

@@ -86,6 +86,9 @@ func (r clusterRow) bounds(wanted float64) []string {
 	text := fmt.Sprintf("processors: client %.0f %%, nodes %.0f %% (system calls %.0f %%), idle %.0f %%", client*100, nodes*100,
 		nodes*quotient(float64(f.sys), float64(f.cpu))*100, max(1-client-nodes, 0)*100)
 	all := []string{text}
+	if raw := r.figures[rawName].iops; r.site == onDisk && raw > 0 && raw/float64(usual.copies) < wanted {
+		all = append(all, fmt.Sprintf("all copies lie on one disk, which flushes %.0f writes/s of a raw file: %.0f/s for each of %d", raw, raw/float64(usual.copies), usual.copies))
+	}
 	if each := f.cpu.Seconds() + quotient(f.busy, f.iops); each > 0 && float64(cores)/each < wanted {
 		all = append(all, fmt.Sprintf("at %s of all nodes for a request %d processors give %.0f/s at most, %.0f/s are wanted", micros(f.cpu), cores, float64(cores)/each, wanted))
 	}
