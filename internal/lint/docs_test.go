@@ -1,6 +1,7 @@
 package lint
 
 import (
+	"go/ast"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -157,6 +158,29 @@ func TestMisused(t *testing.T) {
 	} {
 		if got := misused(known, line); len(got) != want {
 			t.Errorf("%s: %q, want %d complaints", line, got, want)
+		}
+	}
+}
+
+var testName = regexp.MustCompile("`(Test[A-Z][A-Za-z0-9]*)`")
+
+// Tests that documents name are there.
+func TestNamedTests(t *testing.T) {
+	t.Parallel()
+	_, all := files(t)
+	there := map[string]bool{}
+	for _, f := range all {
+		for _, d := range f.tree.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && f.test && fn.Recv == nil {
+				there[fn.Name.Name] = true
+			}
+		}
+	}
+	for page, text := range pages(t) {
+		for _, m := range testName.FindAllStringSubmatch(text, -1) {
+			if !there[m[1]] {
+				t.Errorf("%s names %s, which no file has", page, m[1])
+			}
 		}
 	}
 }
