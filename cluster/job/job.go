@@ -117,8 +117,10 @@ func (j *Job) Step(ctx context.Context, f func() error) error {
 // how much work, between the two bounds, fits into the step, in whatever units. It must
 // be called by one goroutine at a time.
 func (j *Job) Run(ctx context.Context, least, most int, f func(ctx context.Context, n int) (more bool, err error)) error {
-	j.idle = pace.Pace{Time: idleStep, Min: least, Max: most}
-	j.busy = pace.Pace{Time: busyStep, Min: least, Max: most}
+	if j.idle.Min != least || j.idle.Max != most { // else what has been learnt holds
+		j.idle = pace.Pace{Time: idleStep, Min: least, Max: most}
+		j.busy = pace.Pace{Time: busyStep, Min: least, Max: most}
+	}
 	for more := true; more; {
 		err := j.Step(ctx, func() (err error) {
 			p := &j.idle
