@@ -241,3 +241,51 @@ func TestTidyWhileOpen(t *testing.T) {
 	fill(t, dev, 0, 1<<20, 2)
 	check(t, dev, 0, 1<<20, 2)
 }
+
+// Nothing is taken apart in groups with joining disks, which people can see, and it goes on
+// when they have joined.
+func TestDeleteWaitsForJoins(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	n := nodes[0]
+	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, n, "vm1")
+	fill(t, dev, 0, 4<<20, 1)
+	must(t, n.Snapshot(t.Context(), "vm1", "monday"))
+	fill(t, dev, 0, 2<<20, 2)
+	must(t, dev.Flush(t.Context()))
+	nodes[2].crash()
+	fill(t, dev, 0, 4096, 3)
+	o := nodes[2].o
+	o.board = job.NewBoard()
+	o.board.Suspend(job.Join)
+	nodes[2] = start(t, o)
+	until(t, n, "nothing joins", func(v *record.View) bool {
+		for _, g := range v.Groups.All() {
+			for _, m := range g.Record.Joining {
+				if m.Incarnation == nodes[2].incarnation {
+					return true
+				}
+			}
+		}
+		return false
+	})
+	must(t, n.DeleteSnapshot(t.Context(), "vm1", "monday"))
+	eventually(t, n, "no deletion waits", func() bool {
+		for _, j := range n.Jobs() {
+			if j.Kind == job.Delete && j.Waiting && j.Err != "" {
+				return true
+			}
+		}
+		return false
+	})
+	if f, _ := n.View().Families.Get(1); f.Versions.Len() != 2 {
+		t.Errorf("there are %d versions", f.Versions.Len())
+	}
+	nodes[2].Resume(job.Join)
+	settled(t, n, 0)
+	healthy(t, n, nodes[2].incarnation)
+	check(t, dev, 4096, 2<<20-4096, 2)
+	check(t, dev, 2<<20, 2<<20, 1)
+	wantBlocks(t, nodes, 4*mib)
+}
