@@ -8,7 +8,7 @@
 //
 // A data directory (package home) that is empty becomes a cluster of one: a name of
 // a cluster, an authority, a certificate (package identity), a member of etcd alone,
-// the record of the pool, and one disk. Nothing is told to anybody before the
+// the record of the pool, and its disks. Nothing is told to anybody before the
 // directory says that it is finished, so that a start that was killed is repeated
 // from the beginning.
 //
@@ -19,6 +19,10 @@
 // of the lease is over. The process gets an incarnation of its own. It follows the
 // agreed records (record.State), opens its disks, tells by a leased Run where it can
 // be reached, and is a member of groups from then on.
+//
+// Which nodes vote on what is agreed is for the keeper of voters (package voters), for
+// which all nodes stand that may vote. The others are clients of those. A node that votes
+// asks its own member, which no other node can take away, as long as that is well.
 //
 // A disk in a new incarnation is in no record of a group. When no process of a
 // group's members lives any more, which of a cluster of one is so after each start,
@@ -75,6 +79,15 @@
 //
 // A volume grows while it is open: the node that has attached it prepares the groups of
 // what is new, and serves it from then on; devices that were opened before keep their size.
+//
+// # Members
+//
+// A node joins by a token, at the door of any node that has one. It keeps its disks until
+// they are forgotten; new ones are made where nothing else is. What an operator wants to
+// do with nodes and disks is an Intent, of which Foresee says what it does and costs
+// before Carry does it. A node that was forgotten is refused by its name and by its
+// certificate; certificates do not expire otherwise. RecoverQuorum is for a cluster that
+// has lost most of those who vote.
 //
 // # Stopping
 //

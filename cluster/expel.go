@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -163,13 +162,7 @@ func (n *Node) askPeers(ctx context.Context) error {
 	errs := make([]error, len(is.Peers))
 	for i, p := range is.Peers {
 		asking.Go(func() {
-			c, err := wire.Connect(ctx, wire.Options{
-				Self: n.self(), Node: p.Node, TLS: n.identity.Client(p.Node, nil), Verify: n.verify, Errors: farErrors(),
-				Dial: func(ctx context.Context) (net.Conn, error) {
-					var d net.Dialer
-					return d.DialContext(ctx, "tcp", p.Address)
-				},
-			})
+			c, err := n.connectTo(ctx, p.Node, p.Address)
 			if err == nil {
 				_ = c.Close()
 			} else if errors.Is(err, identity.ErrExpelled) {

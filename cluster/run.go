@@ -10,6 +10,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/wire"
 )
 
 // run is how this process lets others know that it lives.
@@ -68,8 +69,12 @@ func (r *run) current() *coord.Lease {
 
 // appear lets others know of this process.
 func (n *Node) appear(ctx context.Context) error {
-	// The process before is dead, as the directory was not locked.
+	// The process before is dead, as the directory was not locked, unless this directory is
+	// a copy of another one.
 	old, _, err := n.store.Get(ctx, record.RunKey(n.is.Node))
+	if err == nil && old.Lease != 0 {
+		err = n.only(ctx, old)
+	}
 	if err != nil {
 		return err
 	}
@@ -84,6 +89,39 @@ func (n *Node) appear(ctx context.Context) error {
 	n.later(func() error { n.run.leave(context.Background()); return nil })
 	n.work.Go(n.keepAlive)
 	return nil
+}
+
+// ErrCopy: another process is the same node.
+var ErrCopy = errors.New("the node runs already")
+
+// only refuses to be a node that another process is, too.
+func (n *Node) only(ctx context.Context, run coord.Entry) error {
+	r, err := record.Decode[record.Run](run.Key, run.Value)
+	if err != nil || r.Peers == "" {
+		return nil // it cannot be asked
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	c, err := n.connectTo(ctx, n.is.Node, r.Peers)
+	if err != nil {
+		return nil // nobody is there
+	}
+	defer c.Close()
+	if c.Peer().Incarnation == n.incarnation {
+		return nil // we are, at the same address
+	}
+	return fmt.Errorf("node %s is another process at %s: the data directory %s is a copy of that of another node: %w", n.is.Node, r.Peers, n.home.Dir(), ErrCopy)
+}
+
+// connectTo connects to a node at an address.
+func (n *Node) connectTo(ctx context.Context, node, address string) (*wire.Client, error) {
+	return wire.Connect(ctx, wire.Options{
+		Self: n.self(), Node: node, TLS: n.identity.Client(node, nil), Verify: n.verify, Errors: farErrors(),
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", address)
+		},
+	})
 }
 
 // live gets a lease, and puts the record of the process.

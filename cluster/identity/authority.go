@@ -18,7 +18,7 @@ import (
 
 // Certificates are valid for all times that clocks may show.
 var (
-	notBefore = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	notBefore = time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC)
 	notAfter  = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) // which means never
 )
 
