@@ -23,7 +23,13 @@ type cell struct {
 	kind disk.Kind
 	sum  uint32
 	data *[disk.BlockSize]byte // not changed any more
+	// place is where data are: blocks that are written again stay in their places, what
+	// repairs them gets new ones.
+	place *spot
 }
+
+// A spot is a place of a disk, with what was written there last.
+type spot struct{ data *[disk.BlockSize]byte }
 
 // things is the content of a disk.
 type things map[disk.Object]map[entryKey]cell
@@ -62,7 +68,7 @@ func newPlatter(r *chance) *platter {
 	return &platter{rand: r, now: things{}, durable: things{}, counters: map[disk.Object]uint64{}, marks: map[disk.Object]bool{}, room: 1 << 30}
 }
 
-// crash loses what was not flushed, block by block: what was being overwritten may be
+// crash loses what was not flushed, block by block: what was overwritten in its place may be
 // new, with the checksum of the old.
 func (p *platter) crash() {
 	p.mu.Lock()
@@ -71,9 +77,11 @@ func (p *platter) crash() {
 	next := things{}
 	for o, cells := range p.durable {
 		for k, old := range cells {
-			now := p.now[o][k]
-			if old.kind == disk.Data && now.kind == disk.Data && now.data != old.data && p.rand.n(2) == 0 {
-				old.data = now.data
+			if old.kind == disk.Data {
+				if old.place.data != old.data && p.rand.n(2) == 0 {
+					old.data = old.place.data
+				}
+				old.place = &spot{old.data}
 			}
 			next.set(o, k, old)
 		}
@@ -219,6 +227,10 @@ func (d *modelDisk) change(ctx context.Context, at disk.At, off, n int64, f func
 				return
 			}
 			d.p.marks[at.Object] = d.p.marks[at.Object] || false
+			if was := d.p.now[at.Object][entryKey{at.Version, b}]; was.kind == disk.Data && c.kind == disk.Data {
+				c.place = was.place
+				c.place.data = c.data
+			}
 			d.p.now.set(at.Object, entryKey{at.Version, b}, c)
 			d.p.counters[at.Object]++
 		})
@@ -242,6 +254,7 @@ func (p *platter) cells() (n int) {
 func dataCell(p []byte) cell {
 	c := cell{kind: disk.Data, sum: crc32.Checksum(p, castagnoli), data: new([disk.BlockSize]byte)}
 	copy(c.data[:], p)
+	c.place = &spot{c.data}
 	return c
 }
 

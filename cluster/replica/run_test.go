@@ -23,7 +23,7 @@ func times() int {
 var keptSeeds = []uint64{0, 1, 2, 3}
 
 // budget bounds how long new seeds are begun, times as long if there are to be more.
-const budget = 20 * time.Second
+const budget = 30 * time.Second
 
 func model(r *chance) store { return newPlatter(r) }
 
@@ -35,7 +35,7 @@ func model(r *chance) store { return newPlatter(r) }
 // some attempts: REPLICA_SEEDS=10 makes ten.
 func TestSimulation(t *testing.T) {
 	t.Parallel()
-	histories(t, 10, keptSeeds, model)
+	histories(t, 30, keptSeeds, model)
 }
 
 // histories tries the histories of kept seeds, and of so many new ones.
