@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"testing"
@@ -54,6 +55,43 @@ func TestTwoHeads(t *testing.T) {
 		}
 		if got := s.same(w); got != value {
 			t.Errorf("the clone has %d, it had %d", got, value)
+		}
+	})
+}
+
+// A power loss has left an unfinished write of one head. The mark of its object stays
+// until a gateway of that head has finished it, whatever one of another head does.
+func TestUnfinishedOfAnotherHead(t *testing.T) {
+	scene(t, func(t *testing.T, s *sim) {
+		_, b, _, outside := s.cast()
+		v := s.clean(outside, 1)
+		w, err := s.attachTo(b, 1)
+		must(t, err)
+		must(t, w.WriteAt(t.Context(), content(11), 0, 0))
+		must(t, w.Flush(t.Context()))
+		o, k := disk.Object{Family: simFamily}, entryKey{w.c.Head.Version, 0}
+		s.kill(w)
+		p := s.nodes[b].store.(*platter)
+		p.mu.Lock()
+		torn := p.now[o][k]
+		torn.data = new([disk.BlockSize]byte)
+		p.now[o][k], p.durable[o][k], p.marks[o] = torn, torn, true
+		p.mu.Unlock()
+		for range 2 {
+			if n, err := v.Tidy(t.Context()); n != 1 || err != nil {
+				t.Errorf("%d objects are marked, %v", n, err)
+			}
+		}
+		s.blackout(nodeOfBlock0, b)
+		w, err = s.attachTo(outside, 1)
+		must(t, err)
+		p.mu.Lock()
+		if got := p.now[o][k]; !bytes.Equal(got.data[:], content(11)) {
+			t.Error("it is still unfinished")
+		}
+		p.mu.Unlock()
+		if got := s.same(w); got != 11 {
+			t.Errorf("it has %d", got)
 		}
 	})
 }

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 
@@ -263,13 +262,11 @@ func (m *Member) Clear(ctx context.Context, r *Request, s disk.State) (cleared b
 	}
 	defer v.end()
 	_, unsettled, err := m.dirty(ctx, r.Object())
+	unfinished := false
 	if err == nil && unsettled {
-		err = m.c.Disk.Verify(ctx, r.Object(), func(b *disk.BlockError) bool { err = b; return false })
+		err = m.c.Disk.Verify(ctx, r.Object(), func(*disk.BlockError) bool { unfinished = true; return false })
 	}
-	if bad := (*disk.BlockError)(nil); errors.As(err, &bad) {
-		return false, nil
-	}
-	if err != nil {
+	if err != nil || unfinished {
 		return false, err
 	}
 	return m.c.Disk.Clear(ctx, r.Object(), s)
