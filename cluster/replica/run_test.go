@@ -20,7 +20,7 @@ func times() int {
 }
 
 // keptSeeds are tried each time: one of each climate, and those that have failed once.
-var keptSeeds = []uint64{0, 1, 2, 3, 9519687255764422815}
+var keptSeeds = []uint64{0, 1, 2, 3, 9519687255764422815, 14378953254736813167, 14378953254736813192, 14378953254736813206}
 
 // budget bounds how long new seeds are begun, times as long if there are to be more.
 const budget = 30 * time.Second
