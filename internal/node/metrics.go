@@ -39,6 +39,8 @@ var (
 	snapshotDesc = prometheus.NewDesc("strata_volume_snapshots", "Snapshots of the volume.", byVolume, nil)
 	attachedDesc = prometheus.NewDesc("strata_volume_attached", "Whether this node serves the volume for the whole cluster.", byVolume, nil)
 
+	sessionsDesc = prometheus.NewDesc("strata_wire_sessions", "Sessions with other nodes.", []string{"direction"}, nil)
+
 	diskSizeDesc   = prometheus.NewDesc("strata_disk_size_bytes", "Room of the disk for blocks.", byDisk, nil)
 	diskUsedDesc   = prometheus.NewDesc("strata_disk_used_bytes", "What is taken of it.", byDisk, nil)
 	diskFreeDesc   = prometheus.NewDesc("strata_disk_free_bytes", "What can be written before writes fail.", byDisk, nil)
@@ -56,7 +58,7 @@ var (
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		infoDesc, nodesDesc, groupsDesc, copiesDesc, volumesDesc, badDesc, sizeDesc, snapshotDesc, attachedDesc,
+		infoDesc, sessionsDesc, nodesDesc, groupsDesc, copiesDesc, volumesDesc, badDesc, sizeDesc, snapshotDesc, attachedDesc,
 		diskSizeDesc, diskUsedDesc, diskFreeDesc, diskFullDesc, diskDirtyDesc, diskGroupsDesc, flushesDesc, rotDesc, repairedDesc,
 		jobsDesc, movedDesc, scrubbedDesc, scrubBadDesc,
 	} {
@@ -101,6 +103,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 		s.gauge(snapshotDesc, float64(h.Name.Record.Snapshots), name)
 		s.yes(attachedDesc, a.Node == own.ID, name)
 	}
+	in, out := n.cluster.Sessions()
+	s.gauge(sessionsDesc, float64(in), "in")
+	s.gauge(sessionsDesc, float64(out), "out")
 	connections, sums := n.ledger.Read([]*nbd.Server{n.server})
 	open := ledger.Collect(ch, connections)
 	for name, counters := range sums {
