@@ -166,11 +166,12 @@ func startThree(t *testing.T) (nodes []*lab) {
 	token, door := "", ""
 	for range 3 {
 		nodes = append(nodes, startWith(t, func(o *cluster.Options) {
-			o.Listen, o.Agreed, o.Votes, o.Door, o.Lease = free(), free(), free(), free(), 2*time.Second
-			o.Join, o.Token = door, token
-			if door == "" {
-				door = o.Door
+			o.Listen, o.Lease = free(), 2*time.Second
+			if o.Join, o.Token = door, token; door != "" {
+				return // only the first one votes: another one may stop at any time
 			}
+			o.Agreed, o.Votes, o.Door = free(), free(), free()
+			door = o.Door
 		}))
 		if token == "" {
 			x, err := nodes[0].Token(t.Context(), time.Minute, false)
