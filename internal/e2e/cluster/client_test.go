@@ -21,7 +21,6 @@ type client struct {
 	block.Pass
 	l      *lab
 	volume string
-	log    logBuffer
 
 	mu     sync.Mutex
 	at     int // index of the node
