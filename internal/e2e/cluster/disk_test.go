@@ -154,6 +154,9 @@ func TestFullCluster(t *testing.T) {
 		t.Fatalf("full after %d bytes of %d", full, 96<<20)
 	}
 	must(t, c.Flush(t.Context()))
+	// Whoever looks at what was refused has the copies made equal, at the latest the next
+	// who attaches the volume.
+	must(t, c.ReadAt(t.Context(), p, full, 0))
 	for off := int64(0); off < full; off += 1 << 20 {
 		must(t, c.ReadAt(t.Context(), p, off, 0))
 		if p[0] != byte(off>>20) || p[len(p)-1] != p[0] {
