@@ -199,6 +199,8 @@ func parseBool(s string) (bool, error) {
 	return false, strconv.ErrSyntax
 }
 
+const zoneCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~"
+
 func (u *URI) setAddress(raw *url.URL) error {
 	host, port := raw.Hostname(), raw.Port()
 	if u.Transport == Unix {
@@ -232,6 +234,10 @@ func (u *URI) setAddress(raw *url.URL) error {
 		host = "localhost"
 	case strings.Contains(host, ":") && !strings.HasPrefix(raw.Host, "["):
 		return fmt.Errorf("host %q: an IPv6 address stands in brackets", host)
+	}
+	// A zone has nothing else in a URI, escaped or not.
+	if _, zone, _ := strings.Cut(host, "%"); strings.ContainsFunc(zone, func(r rune) bool { return !strings.ContainsRune(zoneCharacters, r) }) {
+		return fmt.Errorf("zone %q of an IPv6 address: it is the name of an interface, of letters, digits and any of -._~", zone)
 	}
 	u.Host = host
 	return nil

@@ -63,6 +63,7 @@ func TestParseURIErrors(t *testing.T) {
 		"nbd://host:99999/":                `port "99999" is not a number below 65536`,
 		"nbd://host:x/":                    "invalid port",
 		"nbd://::":                         `host ":": an IPv6 address stands in brackets`,
+		"nbd://[::1%25\xf2]/":              "the name of an interface",
 		"nbd+unix:///vm":                   "needs the parameter socket=PATH",
 		"nbd+unix:///vm?socket=":           "is empty",
 		"nbd+unix:///vm?socket=%00":        "is empty",
