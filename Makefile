@@ -12,7 +12,7 @@ PEERS = nbdkit libnbd-bin python3-libnbd qemu-utils qemu-system-x86 nbd-server n
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK = golang.org/x/vuln/cmd/govulncheck@v1.8.0
 
-.PHONY: build run test quick lint fuzz nightly bench docs peers clean
+.PHONY: build run test lab quick lint fuzz nightly bench docs peers clean
 
 build:
 	$(GO) build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(BIN) ./cmd/strata
@@ -30,7 +30,10 @@ test: peers
 	$(GO) vet ./...
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vxF "$$($(GO) list $(NODES) $(LAB))")
 	$(GO) test -race -p 1 -timeout 15m $(NODES)
-	$(GO) test -timeout 15m $(LAB)
+
+# Clusters of processes in network namespaces, and what befalls them. Needs root.
+lab: peers
+	$(GO) test -count 1 -timeout 15m $(LAB)
 
 # The tests without the race detector and without waiting for packages.
 quick:
