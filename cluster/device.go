@@ -36,7 +36,7 @@ var _ block.Device = (*device)(nil)
 // Open opens a volume for reading and writing, which attaches it to this node if it is
 // not. All that have it open at the same time share what they write.
 func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
-	return n.openAs(ctx, name, Session{}, nil)
+	return n.OpenFor(ctx, name, Session{}, nil)
 }
 
 // OpenFor is Open for a client at the other end of a connection, which end cuts at once,
@@ -47,10 +47,6 @@ func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
 // opened with, which others are kept out by, or else end is called, and it fails with
 // ErrMoved, which the client does not hear. One that is still there sends it again.
 func (n *Node) OpenFor(ctx context.Context, name string, s Session, end func()) (block.Device, error) {
-	return n.openAs(ctx, name, s, end)
-}
-
-func (n *Node) openAs(ctx context.Context, name string, s Session, end func()) (block.Device, error) {
 	d, err := n.lazy(name)
 	if err != nil {
 		return nil, err
@@ -129,20 +125,6 @@ func (t *turn) again(ctx context.Context, n *Node) bool {
 	return now < t.until && n.pause(ctx, findPause)
 }
 
-// enter lets a change pass the fence, which is where the volume is attached.
-func (t *turn) enter(ctx context.Context, d *device) error {
-	if t.volume.own == nil {
-		return nil
-	}
-	return d.hold.fence.enter(ctx, d.session)
-}
-
-func (t *turn) leave(d *device) {
-	if t.volume.own != nil {
-		d.hold.fence.leave(d.session)
-	}
-}
-
 // ReadAt is that of block.Device.
 func (d *device) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
 	if err := d.gate.Enter(); err != nil {
@@ -163,55 +145,41 @@ func (d *device) ReadAt(ctx context.Context, p []byte, off int64, flags block.Fl
 	return t.err
 }
 
-// WriteAt is that of block.Device.
-func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+// change carries out a change. Where the volume is attached it passes the fence; to
+// another node it goes with the session, for the fence there.
+func (d *device) change(ctx context.Context, do func(context.Context, *active) error) error {
 	if err := d.gate.Enter(); err != nil {
 		return err
 	}
 	defer d.gate.Leave()
-	if flags&block.NoWait != 0 {
-		return block.ErrWouldBlock
-	}
 	t := turn{change: true}
 	for t.next(ctx, d) {
-		if t.err = t.enter(ctx, d); t.err == nil {
-			t.err = t.volume.WriteAt(d.session.in(ctx), p, off, flags)
-			t.leave(d)
+		if t.volume.own == nil {
+			t.err = do(d.session.in(ctx), t.volume)
+		} else if t.err = d.hold.fence.enter(ctx, d.session); t.err == nil {
+			t.err = do(ctx, t.volume)
+			d.hold.fence.leave(d.session)
 		}
 	}
 	return t.err
+}
+
+// WriteAt is that of block.Device.
+func (d *device) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if flags&block.NoWait != 0 {
+		return block.ErrWouldBlock
+	}
+	return d.change(ctx, func(ctx context.Context, v *active) error { return v.WriteAt(ctx, p, off, flags) })
 }
 
 // Zero is that of block.Device.
 func (d *device) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := d.gate.Enter(); err != nil {
-		return err
-	}
-	defer d.gate.Leave()
-	t := turn{change: true}
-	for t.next(ctx, d) {
-		if t.err = t.enter(ctx, d); t.err == nil {
-			t.err = t.volume.Zero(d.session.in(ctx), off, n, flags)
-			t.leave(d)
-		}
-	}
-	return t.err
+	return d.change(ctx, func(ctx context.Context, v *active) error { return v.Zero(ctx, off, n, flags) })
 }
 
 // Trim is that of block.Device.
 func (d *device) Trim(ctx context.Context, off, n int64, flags block.Flags) error {
-	if err := d.gate.Enter(); err != nil {
-		return err
-	}
-	defer d.gate.Leave()
-	t := turn{change: true}
-	for t.next(ctx, d) {
-		if t.err = t.enter(ctx, d); t.err == nil {
-			t.err = t.volume.Trim(d.session.in(ctx), off, n, flags)
-			t.leave(d)
-		}
-	}
-	return t.err
+	return d.change(ctx, func(ctx context.Context, v *active) error { return v.Trim(ctx, off, n, flags) })
 }
 
 // Flush is that of block.Device.

@@ -299,7 +299,7 @@ func (h *hold) visit(ctx context.Context) (*far, error) {
 	}
 	v := n.state.View()
 	who, generation := v.Attachment(h.line)
-	_, name, ok := nameOf(v, h.line)
+	name, ok := h.name(v)
 	if generation == 0 || !ok || who.Node == n.is.Node {
 		return nil, errNotHere
 	}

@@ -29,7 +29,7 @@ func (h *hold) proxy(ctx context.Context) *far {
 		return nil
 	}
 	v := n.state.View()
-	_, name, ok := nameOf(v, h.line)
+	name, ok := h.name(v)
 	if !ok {
 		return nil
 	}
