@@ -8,10 +8,9 @@ import (
 	"log/slog"
 	"net"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/strata-storage/strata/internal/budget"
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // A Server carries out requests of other nodes. Its fields must not be changed once
@@ -127,36 +126,18 @@ func (s *Server) Serve(l net.Listener) error {
 		delete(s.listeners, l)
 		s.mu.Unlock()
 	}()
-	for {
-		nc, err := l.Accept()
-		if err == nil {
-			go s.ServeConn(nc)
-			continue
-		}
-		s.mu.Lock()
-		going := s.going
-		s.mu.Unlock()
-		if going {
-			return nil
-		}
-		if !passes(err) {
-			return err
-		}
-		time.Sleep(acceptPause)
+	log := s.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-}
-
-// acceptPause is how long nothing is accepted when there are no descriptors.
-const acceptPause = 50 * time.Millisecond
-
-// passes reports whether accepting may succeed later.
-func passes(err error) bool {
-	for _, e := range []error{syscall.ECONNABORTED, syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM} {
-		if errors.Is(err, e) {
-			return true
-		}
+	// The listener is closed when the server is shut down.
+	err := socket.Accept(context.Background(), l, log, func(nc net.Conn) { go s.ServeConn(nc) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.going {
+		return nil
 	}
-	return false
+	return err
 }
 
 // ServeConn serves one connection, and returns why it ended when nothing of it is at
