@@ -21,26 +21,15 @@ const kindsOfJobs = "  join      a disk gets what it needs to have a copy of a p
 	"  data      what is on disks is read and verified, and mended"
 
 func (e *Env) clusterJobs() *cobra.Command {
-	var asJSON *bool
-	cmd := e.onNode(&cobra.Command{
+	return onNodeShown(e, &cobra.Command{
 		Use:   "jobs",
 		Short: "List what the nodes do in the background, and the last scrubs",
 		Long: "Lists the background jobs of all nodes, how far each has come, and when each disk\n" +
 			"was scrubbed last. All of them leave the disks to clients where there are some.\n" +
 			"Kinds of jobs are:\n\n" + kindsOfJobs,
-	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) error {
-		l, err := c.Jobs(ctx)
-		switch {
-		case err != nil:
-			return err
-		case *asJSON:
-			return writeJSON(e.Stdout, l)
-		}
-		writeJobs(e.Stdout, l, time.Now())
-		return nil
-	})
-	asJSON = jsonFlag(cmd)
-	return cmd
+	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) (*node.JobList, error) {
+		return c.Jobs(ctx)
+	}, writeJobs)
 }
 
 func writeJobs(w io.Writer, l *node.JobList, now time.Time) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"text/tabwriter"
 	"time"
 
@@ -44,35 +45,30 @@ func (e *Env) clusterToken() *cobra.Command {
 }
 
 func (e *Env) clusterTokens() *cobra.Command {
-	var asJSON *bool
-	cmd := e.onNode(&cobra.Command{
+	return onNodeShown(e, &cobra.Command{
 		Use:   "tokens",
 		Short: "List the tokens by which nodes can join",
 		Long:  "Lists the tokens by which nodes can join, by their digests: nobody is told a token again.",
-	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) error {
-		list, err := c.Tokens(ctx)
-		switch {
-		case err != nil:
-			return err
-		case *asJSON:
-			return writeJSON(e.Stdout, list)
-		case len(list) == 0:
-			fmt.Fprintln(e.Stdout, "Nobody can join: there is no token. 'strata cluster token' makes one.")
-			return nil
+	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) ([]node.TokenStatus, error) {
+		return c.Tokens(ctx)
+	}, writeTokens)
+}
+
+func writeTokens(w io.Writer, list []node.TokenStatus, _ time.Time) {
+	if len(list) == 0 {
+		fmt.Fprintln(w, "Nobody can join: there is no token. 'strata cluster token' makes one.")
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "DIGEST\tMADE\tEXPIRES\tFOR")
+	for _, x := range list {
+		whom := "any number of nodes"
+		if x.Once {
+			whom = "one node"
 		}
-		t := tabwriter.NewWriter(e.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(t, "DIGEST\tMADE\tEXPIRES\tFOR")
-		for _, x := range list {
-			whom := "any number of nodes"
-			if x.Once {
-				whom = "one node"
-			}
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.Digest[:min(len(x.Digest), 12)], x.Created.Local().Format(time.DateTime), x.Expires.Local().Format(time.DateTime), whom)
-		}
-		return t.Flush()
-	})
-	asJSON = jsonFlag(cmd)
-	return cmd
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", x.Digest[:min(len(x.Digest), 12)], x.Created.Local().Format(time.DateTime), x.Expires.Local().Format(time.DateTime), whom)
+	}
+	t.Flush()
 }
 
 func (e *Env) clusterWithdraw() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,6 +64,26 @@ func (e *Env) nodeClient(data, path string) *node.Client {
 
 // jsonFlag adds the flag to print JSON.
 func jsonFlag(cmd *cobra.Command) *bool { return cmd.Flags().Bool("json", false, "print JSON") }
+
+// onNodeShown is onNode for a command that shows what it gets: with --json as it is, else
+// as show writes it.
+func onNodeShown[T any](e *Env, cmd *cobra.Command, args cobra.PositionalArgs,
+	get func(context.Context, *node.Client, []string) (T, error), show func(io.Writer, T, time.Time)) *cobra.Command {
+	var asJSON *bool
+	cmd = e.onNode(cmd, args, func(ctx context.Context, c *node.Client, args []string) error {
+		v, err := get(ctx, c, args)
+		switch {
+		case err != nil:
+			return err
+		case *asJSON:
+			return writeJSON(e.Stdout, v)
+		}
+		show(e.Stdout, v, time.Now())
+		return nil
+	})
+	asJSON = jsonFlag(cmd)
+	return cmd
+}
 
 // yesFlag adds the flag not to ask.
 func yesFlag(cmd *cobra.Command) *bool {

@@ -14,24 +14,13 @@ import (
 )
 
 func (e *Env) volumeList() *cobra.Command {
-	var asJSON *bool
-	cmd := e.onNode(&cobra.Command{
+	return onNodeShown(e, &cobra.Command{
 		Use:   "ls",
 		Short: "List the volumes",
 		Long:  "Lists the volumes, with the node that serves each of them now, if one does.",
-	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) error {
-		list, err := c.Volumes(ctx)
-		switch {
-		case err != nil:
-			return err
-		case *asJSON:
-			return writeJSON(e.Stdout, list)
-		}
-		writeVolumes(e.Stdout, list, time.Now())
-		return nil
-	})
-	asJSON = jsonFlag(cmd)
-	return cmd
+	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) ([]node.Volume, error) {
+		return c.Volumes(ctx)
+	}, writeVolumes)
 }
 
 func writeVolumes(w io.Writer, list []node.Volume, now time.Time) {

@@ -15,27 +15,16 @@ import (
 )
 
 func (e *Env) volumeShow() *cobra.Command {
-	var asJSON *bool
-	cmd := e.onNode(&cobra.Command{
+	return onNodeShown(e, &cobra.Command{
 		Use:   "show VOLUME",
 		Short: "Describe a volume, with its snapshots and clones",
-	}, arguments(1, 1, "the name of a volume"), func(ctx context.Context, c *node.Client, args []string) error {
+	}, arguments(1, 1, "the name of a volume"), func(ctx context.Context, c *node.Client, args []string) (*node.VolumeDetail, error) {
 		name, err := volumeArg(args[0])
 		if err != nil {
-			return err
+			return nil, err
 		}
-		v, err := c.Volume(ctx, name)
-		switch {
-		case err != nil:
-			return err
-		case *asJSON:
-			return writeJSON(e.Stdout, v)
-		}
-		writeVolume(e.Stdout, v, time.Now())
-		return nil
-	})
-	asJSON = jsonFlag(cmd)
-	return cmd
+		return c.Volume(ctx, name)
+	}, writeVolume)
 }
 
 func writeVolume(w io.Writer, v *node.VolumeDetail, now time.Time) {

@@ -14,33 +14,23 @@ import (
 )
 
 func (e *Env) volumeTree() *cobra.Command {
-	var asJSON *bool
-	cmd := e.onNode(&cobra.Command{
+	return onNodeShown(e, &cobra.Command{
 		Use:   "tree [VOLUME]",
 		Short: "Show what snapshots and clones descend from",
 		Long: "Shows all snapshots and clones of the family that VOLUME is of, or of all volumes,\n" +
 			"under what they descend from. What is below each other without an indent follows\n" +
 			"each other: the snapshots of a volume, and at the end what is written now. What was\n" +
 			"deleted is shown for as long as others need it or its space is not free.",
-	}, arguments(0, 1, "the name of a volume or nothing"), func(ctx context.Context, c *node.Client, args []string) (err error) {
-		name := ""
-		if len(args) > 0 {
-			if name, err = volumeArg(args[0]); err != nil {
-				return err
-			}
+	}, arguments(0, 1, "the name of a volume or nothing"), func(ctx context.Context, c *node.Client, args []string) (*node.Tree, error) {
+		if len(args) == 0 {
+			return c.Tree(ctx, "")
 		}
-		t, err := c.Tree(ctx, name)
-		switch {
-		case err != nil:
-			return err
-		case *asJSON:
-			return writeJSON(e.Stdout, t)
+		name, err := volumeArg(args[0])
+		if err != nil {
+			return nil, err
 		}
-		writeTree(e.Stdout, t, time.Now())
-		return nil
-	})
-	asJSON = jsonFlag(cmd)
-	return cmd
+		return c.Tree(ctx, name)
+	}, writeTree)
 }
 
 // versionKey names a version in the whole cluster.
