@@ -127,6 +127,14 @@ func expect(t *testing.T, v *Volume, want uint64) {
 	}
 }
 
+// holds fails the test unless block 0 has that value on all members.
+func (s *sim) holds(v *Volume, want uint64) {
+	s.t.Helper()
+	if got := s.same(v); got != want {
+		s.t.Errorf("it has %d", got)
+	}
+}
+
 // same reads block 0 from all members, and returns what they all have.
 func (s *sim) same(v *Volume) (value uint64) {
 	s.t.Helper()

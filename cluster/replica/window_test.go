@@ -154,9 +154,7 @@ func TestDoneAtOlderEpoch(t *testing.T) {
 		s.joined(groupOfBlock0, simCopies)
 		close(late.going)
 		must(t, <-written)
-		if got := s.same(v); got != 2 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 2)
 	})
 }
 
@@ -195,18 +193,14 @@ func TestFixesAreMarked(t *testing.T) {
 		must(t, s.process(a).disk.Flush(t.Context())) // for another volume
 		v, err = s.attach(outside)
 		must(t, err)
-		if got := s.same(v); got != 2 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 2)
 		_, err = v.Tidy(t.Context())
 		must(t, err)
 		s.kill(v)
 		s.blackout(a, b, c)
 		v, err = s.attach(outside)
 		must(t, err)
-		if got := s.same(v); got != 2 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 2)
 	})
 }
 
@@ -225,9 +219,7 @@ func TestPulledAgainBeforePromotion(t *testing.T) {
 		expect(t, v, 1)
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
-		if got := s.same(v); got != 1 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 1)
 	})
 }
 
@@ -259,9 +251,7 @@ func TestPulledAtOlderEpoch(t *testing.T) {
 		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
-		if got := s.same(v); got != 1 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 1)
 	})
 }
 
@@ -275,9 +265,7 @@ func TestClientsComeFirst(t *testing.T) {
 		must(t, v.WriteAt(t.Context(), content(1), 0, 0))
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
-		if got := s.same(v); got != 1 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 1)
 	})
 }
 
@@ -295,9 +283,7 @@ func TestPromotedAtOlderEpoch(t *testing.T) {
 		s.add(groupOfBlock0, outside)
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
-		if got := s.same(v); got != 2 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 2)
 	})
 }
 
@@ -319,8 +305,6 @@ func TestFailedWriteIsPulled(t *testing.T) {
 		}
 		close(held.going)
 		s.joined(groupOfBlock0, simCopies+1)
-		if got := s.same(v); got != 2 {
-			t.Errorf("it has %d", got)
-		}
+		s.holds(v, 2)
 	})
 }
