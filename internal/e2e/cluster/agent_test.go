@@ -110,6 +110,13 @@ func (o *Orders) Nodes(_ struct{}, ids *[]string) error {
 	return nil
 }
 
+// Families is how many families of volumes there are, deleted ones too until the last
+// disk has nothing of them.
+func (o *Orders) Families(_ struct{}, count *int) error {
+	*count = o.node.View().Families.Len()
+	return nil
+}
+
 // A Series is snapshots to be made of a volume, called s and a number.
 type Series struct {
 	Volume      string
