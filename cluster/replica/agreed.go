@@ -72,6 +72,19 @@ func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed
 	})
 }
 
+// decline takes a joining disk out of the record, if as many disks as are needed are left.
+func (s *Groups) decline(ctx context.Context, number int, m record.Member, needed int) error {
+	_, err := s.step(ctx, number, func(g *record.Group, _ coord.Revision) (bool, error) {
+		is := func(o record.Member) bool { return o == m }
+		if !slices.ContainsFunc(g.Joining, is) || len(g.Members)+len(g.Joining)-1 < needed {
+			return false, nil
+		}
+		g.Joining = slices.DeleteFunc(g.Joining, is)
+		return true, nil
+	})
+	return err
+}
+
 // promote makes a joining disk a member, at that epoch only.
 func (s *Groups) promote(ctx context.Context, number int, m record.Member, at coord.Revision) (coord.Revision, error) {
 	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {

@@ -60,6 +60,13 @@
 // the request goes on, if enough members remain; else the request waits, and fails
 // in the end.
 //
+// Room. A disk that has no room for a write is removed like any other that does not do
+// what it must, if those that have executed the write are enough without it, and without
+// all others that have not. Else nobody is removed, as the next one might be that has it,
+// and the write fails at once. So writes fail for want of room only when too few disks
+// have it, and what needs no room goes on with all. A joining disk that has none for what
+// it pulls takes itself out of the record, if the rest are enough.
+//
 // Doubt. After a write that has failed, its objects are made equal on all disks
 // before anything else is done with them.
 //
@@ -156,6 +163,11 @@
 //
 // A write that failed on some members: see Doubt. After a crash of the gateway: see
 // Attach; until then nobody reads the head.
+//
+// A write that one member has no room for, when it is removed: it is carried out anew with
+// the record that does not have it, before it is acknowledged; that it had part of the write is
+// no matter then. Two gateways that remove two full disks: each removal leaves as many as
+// are needed, and the second one is refused if that is not so.
 //
 // A snapshot during writes: Freeze keeps requests out, flushes, and only then may
 // the head become a snapshot. So versions with children are equal and durable.

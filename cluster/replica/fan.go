@@ -97,7 +97,8 @@ func (f *fan) run() error {
 		if bad == nil {
 			return nil
 		}
-		if err := f.v.mend(&f.trial, &fault{f.group, bad.member, bad.err, bad.joins}); err != nil {
+		why := &fault{group: f.group, member: bad.member, err: bad.err, joins: bad.joins, spare: f.enough()}
+		if err := f.v.mend(&f.trial, why); err != nil {
 			return err
 		}
 	}
@@ -201,10 +202,32 @@ func (f *fan) worst() (bad *leg) {
 }
 
 func (l *leg) rank() int {
-	if l.joins && final(l.err) {
+	if l.joins && final(l.err) && !full(l.err) {
 		return 3
 	}
 	return rank(l.err)
+}
+
+// enough reports whether the disks that have done it can do without the others: those can
+// all be removed, and the rest are as many as writes need.
+func (f *fan) enough() bool {
+	members, all, missed := 0, 0, false
+	for i := range f.legs {
+		switch l := &f.legs[i]; {
+		case !l.done:
+			missed = missed || !l.joins
+		case l.joins:
+			all++
+		default:
+			members++
+			all++
+		}
+	}
+	if needed := max(1, f.v.c.Agreed.Needed(f.v.c.Copies)); missed {
+		return members >= needed
+	} else {
+		return all >= needed
+	}
 }
 
 // rank orders errors: a gateway that is fenced, or has an old record, must not

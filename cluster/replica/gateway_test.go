@@ -266,6 +266,9 @@ func (s *sim) outcome(what string, err error) {
 	if errors.Is(err, ErrLost) {
 		s.count("lost")
 	}
+	if errors.Is(err, block.ErrNoSpace) {
+		s.count("refused for want of room")
+	}
 }
 
 func (s *sim) sawChange(p *process, volume int, o op, err error, blocks []int) {

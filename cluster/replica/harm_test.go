@@ -61,6 +61,8 @@ func (s *sim) faults(d time.Duration) {
 			s.net.mu.Lock()
 			s.net.slow = !s.net.slow
 			s.net.mu.Unlock()
+		case k < 72:
+			s.fill(s.rand.n(simNodes), s.rand.n(12))
 		default:
 			s.heal()
 		}
@@ -82,6 +84,23 @@ func (s *sim) heal() {
 		if p := s.process(id); p != nil {
 			p.store.Cut(false, false)
 		}
+		s.fill(id, plenty)
+	}
+}
+
+// plenty is room enough.
+const plenty = 1 << 30
+
+// fill leaves room for so many more blocks on the disk of a node, if that can be said.
+func (s *sim) fill(id, left int) {
+	p, ok := s.nodes[id].store.(*platter)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.room = p.cells() + left; left < plenty {
+		s.count("filled")
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
+	"github.com/strata-storage/strata/cluster/record"
 )
 
 // batch is how many blocks are moved at a time, and fetchers how many requests are made
@@ -22,18 +23,34 @@ const (
 // Join makes the disk, which is in the record of a group as a joining one, a member.
 // It goes on through changes of the record, and returns nil when the disk is a member.
 // The error is ErrNoMember if the disk is removed; after any error Join may be
-// called again, and goes on where it was.
+// called again, and goes on where it was. If there is no room for what the group has, it
+// leaves the record unless writes need it, and the error wraps block.ErrNoSpace.
 func (m *Member) Join(ctx context.Context, groups *Groups, number int) error {
 	for {
 		err := m.join(ctx, groups, number)
 		var stale *EpochError
-		if !errors.As(err, &stale) {
+		switch {
+		case full(err):
+			return errors.Join(err, m.decline(ctx, groups, number))
+		case !errors.As(err, &stale):
 			return err
 		}
 		if err := m.c.Agreed.Wait(ctx, stale.Known); err != nil {
 			return err
 		}
 	}
+}
+
+// decline takes the disk out of the record of a group that it joins.
+func (m *Member) decline(ctx context.Context, groups *Groups, number int) error {
+	rec, _ := m.c.Agreed.Group(number)
+	copies, _ := record.SplitGroup(number)
+	for _, o := range rec.Joining {
+		if o.Disk == m.c.ID && o.Incarnation == m.c.Incarnation {
+			return groups.decline(ctx, number, o, m.c.Agreed.Needed(copies))
+		}
+	}
+	return nil
 }
 
 // join is Join at one epoch.

@@ -65,7 +65,7 @@ type platter struct {
 }
 
 func newPlatter(r *chance) *platter {
-	return &platter{rand: r, now: things{}, durable: things{}, counters: map[disk.Object]uint64{}, marks: map[disk.Object]bool{}, room: 1 << 30}
+	return &platter{rand: r, now: things{}, durable: things{}, counters: map[disk.Object]uint64{}, marks: map[disk.Object]bool{}, room: plenty}
 }
 
 // crash loses what was not flushed, block by block: what was overwritten in its place may be

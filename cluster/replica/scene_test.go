@@ -217,32 +217,6 @@ func TestStaleLease(t *testing.T) {
 	})
 }
 
-// A disk that has no room makes a write fail, and all have the same afterwards.
-func TestNoRoom(t *testing.T) {
-	scene(t, func(t *testing.T, s *sim) {
-		v, err := s.attach(3)
-		must(t, err)
-		for i := range 3 {
-			full := s.nodes[(nodeOfBlock0+i)%simNodes].store.(*platter)
-			full.mu.Lock()
-			full.room = full.cells()
-			full.mu.Unlock()
-			if err := v.WriteAt(t.Context(), content(7), 0, 0); !errors.Is(err, block.ErrNoSpace) {
-				t.Errorf("disk %d is full: %v", i, err)
-			}
-			expect(t, v, 0)
-			full.mu.Lock()
-			full.room = 1000
-			full.mu.Unlock()
-		}
-		must(t, v.WriteAt(t.Context(), content(8), 0, 0))
-		expect(t, v, 8)
-		if rec, _ := s.state.Group(groupOfBlock0); len(rec.Members) != simCopies {
-			t.Errorf("a full disk was removed: %v", rec)
-		}
-	})
-}
-
 // After a power loss of all there is what was flushed, and whoever had written more
 // is told.
 func TestPowerLoss(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -58,6 +59,8 @@ type fault struct {
 	err    error
 	// joins: it is a joining disk, of which nothing depends.
 	joins bool
+	// spare: the disk has no room, and enough others have done what was asked.
+	spare bool
 }
 
 func (f *fault) Error() string {
@@ -98,9 +101,25 @@ func unknown(err error) bool {
 	return errors.Is(err, ErrUnreachable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// final reports whether an error is about the request and not about the disk.
+// final reports whether an error is about the request and not about the disk. What a disk
+// has failed of is not, though it may have been a file system that is full.
 func final(err error) bool {
-	return errors.Is(err, block.ErrNoSpace) || errors.Is(err, block.ErrInvalid) || errors.Is(err, block.ErrNoMemory)
+	if errors.Is(err, disk.ErrFailed) {
+		return false
+	}
+	return full(err) || errors.Is(err, block.ErrInvalid) || errors.Is(err, block.ErrNoMemory)
+}
+
+// full reports whether a disk has no room for a request.
+func full(err error) bool { return errors.Is(err, block.ErrNoSpace) && !errors.Is(err, disk.ErrFailed) }
+
+// ends reports whether the request ends with the fault, rather than the disk's part in the
+// group.
+func (f *fault) ends() bool {
+	if full(f.err) {
+		return !f.spare
+	}
+	return final(f.err) && !f.joins
 }
 
 // mend does what a fault asks for, so that the request can be tried again: it waits
@@ -121,7 +140,7 @@ func (v *Volume) mend(t *trial, f *fault) error {
 		return v.fail(err)
 	case errors.Is(err, ErrSession):
 		return nil
-	case final(err) && !f.joins:
+	case f.ends():
 		return f
 	case errors.Is(err, ErrNoMember):
 		return t.rest(v) // the copy will say more
