@@ -118,6 +118,10 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.admitted(ctx); err != nil {
 		return err
 	}
+	// Before the disks are opened, which may take long: other nodes wait for it.
+	if err := n.bury(ctx); err != nil {
+		return err
+	}
 	if err := n.addDisks(ctx); err != nil {
 		return err
 	}
@@ -139,6 +143,12 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openDoor(ctx); err != nil {
 		return err
 	}
+	n.launch()
+	return nil
+}
+
+// launch starts the goroutines that work in the background until the end.
+func (n *Node) launch() {
 	n.work.Go(n.join)
 	n.work.Go(n.tend)
 	n.work.Go(n.growOpen)
@@ -150,7 +160,6 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.o.Votes != "" {
 		n.work.Go(n.keepVoters)
 	}
-	return nil
 }
 
 // follow gets a copy of the records, as soon as they can be read: nodes may be started in

@@ -67,22 +67,25 @@ func (r *run) current() *coord.Lease {
 	return r.lease
 }
 
-// appear lets others know of this process.
-func (n *Node) appear(ctx context.Context) error {
-	// The process before is dead, as the directory was not locked, unless this directory is
-	// a copy of another one.
+// bury ends what the process before has held, the volumes that it had attached among it,
+// so that nobody has to wait until its lease is over. That process is dead, as the
+// directory was not locked, unless this directory is a copy of another one.
+func (n *Node) bury(ctx context.Context) error {
 	old, _, err := n.store.Get(ctx, record.RunKey(n.is.Node))
-	if err == nil && old.Lease != 0 {
-		err = n.only(ctx, old)
-	}
-	if err != nil {
+	if err != nil || old.Lease == 0 {
 		return err
 	}
-	if old.Lease != 0 {
-		if err := n.store.Revoke(ctx, old.Lease); err != nil {
-			return fmt.Errorf("ending what the process before has held: %w", err)
-		}
+	if err := n.only(ctx, old); err != nil {
+		return err
 	}
+	if err := n.store.Revoke(ctx, old.Lease); err != nil {
+		return fmt.Errorf("ending what the process before has held: %w", err)
+	}
+	return nil
+}
+
+// appear lets others know of this process.
+func (n *Node) appear(ctx context.Context) error {
 	if err := n.live(ctx); err != nil {
 		return err
 	}

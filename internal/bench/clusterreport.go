@@ -155,7 +155,7 @@ func (c *clusterReport) writeSent(b *bytes.Buffer) {
 // writeTimes writes what takes how long.
 func (c *clusterReport) writeTimes(b *bytes.Buffer) {
 	names := []string{"snapshot", "snapshot, while a client writes", "clone", "clone, while a client writes", "start, new", "start, again"}
-	fmt.Fprint(b, "## Times\n\nMilliseconds. Snapshots and clones are asked for through the control socket; *start* is from the start of the program to the first byte of a volume, with a new data directory and with that of a node that was stopped. After *kill* it is the longest time in which no write of a client ends that makes one after the other; when its gateway is killed it connects to another node.\n\n| | where | median | longest | times |\n|---|---|---|---|---|\n")
+	fmt.Fprint(b, "## Times\n\nMilliseconds. Snapshots and clones are asked for through the control socket; *start* is from the start of the program to the first byte of a volume, with a new data directory and with that of a node that was stopped. After *kill* it is the longest time in which no write of a client ends that makes one after the other; when its gateway is killed it connects to another node, unless it waits for the one that is *started again*, as by the unit file.\n\n| | where | median | longest | times |\n|---|---|---|---|---|\n")
 	for _, name := range append(names, kills...) {
 		for _, site := range []string{onTmpfs, onDisk} {
 			if list := c.times[site+": "+name]; len(list) > 0 {

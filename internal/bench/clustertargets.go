@@ -32,12 +32,15 @@ var clusterTargets = slices.Concat(
 )
 
 // kills are what is done to nodes.
-var kills = []string{killMember, killGateway, killFounder}
+var kills = []string{killMember, killGateway, killRestarted, killLeft, killFounder}
 
 const (
 	killMember  = "kill a node with copies"
 	killGateway = "kill the gateway"
 	killFounder = "kill the node that founded the cluster"
+	// Two ways of clients when something starts the gateway again at once.
+	killRestarted = "kill the gateway, started again after 100 ms, the client waits for it"
+	killLeft      = "kill the gateway, started again after 100 ms, the client goes"
 )
 
 // rowTargets are the two numbers of a row in memory: against a raw file, and against

@@ -213,24 +213,43 @@ func (l *clusterLab) measureIdleNode(ctx context.Context, b *clusterBed) error {
 	return nil
 }
 
+// restartAfter is after which a node that was killed is started again, where something
+// looks after it. It is what the unit file says.
+const restartAfter = 100 * time.Millisecond
+
 // measureKills kills nodes while a client writes.
 func (l *clusterLab) measureKills(ctx context.Context, b *clusterBed) error {
+	here, elsewhere := b.uri(gatewayNode, "vm1"), b.uri(memberNode, "vm1")
 	for range min(l.o.rounds, 3) {
 		for _, k := range []struct {
-			what string
-			node int
-			uris []string
+			what  string
+			node  int
+			again bool // at once
+			uris  []string
 		}{
-			{killMember, memberNode, []string{b.uri(gatewayNode, "vm1")}},
-			{killGateway, gatewayNode, []string{b.uri(gatewayNode, "vm1"), b.uri(memberNode, "vm1")}},
-			{killFounder, firstNode, []string{b.uri(gatewayNode, "vm1")}},
+			{killMember, memberNode, false, []string{here}},
+			{killGateway, gatewayNode, false, []string{here, elsewhere}},
+			{killRestarted, gatewayNode, true, []string{here}},
+			{killLeft, gatewayNode, true, []string{here, elsewhere}},
+			{killFounder, firstNode, false, []string{here}},
 		} {
-			took, err := stall(ctx, func() error { return b.kill(k.node) }, k.uris...)
+			started := make(chan error, 1)
+			start := func() { started <- b.start(ctx, k.node) }
+			took, err := stall(ctx, func() error {
+				err := b.kill(k.node)
+				if k.again && err == nil {
+					time.AfterFunc(restartAfter, start)
+				}
+				return err
+			}, k.uris...)
 			if err != nil && !errors.Is(err, errStopped) {
 				return fmt.Errorf("%s: %w", k.what, err)
 			}
 			l.report.note(l.site, k.what, took)
-			if err := b.start(ctx, k.node); err != nil {
+			if !k.again {
+				start()
+			}
+			if err := <-started; err != nil {
 				return fmt.Errorf("%s: starting it again: %w", k.what, err)
 			}
 			if err := b.settle(ctx); err != nil {

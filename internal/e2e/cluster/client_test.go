@@ -26,6 +26,7 @@ type client struct {
 	mu     sync.Mutex
 	at     int // index of the node
 	was    int // the same when pause was called last
+	stays  bool
 	conn   net.Conn
 	next   int                      // what the next request is called
 	flying map[int]time.Time        // since when requests are under way
@@ -52,12 +53,16 @@ func (l *lab) open(volume string, at int) *client {
 	return c
 }
 
-// connect connects to the node that was chosen, or else to any.
+// connect connects to the node that was chosen, or else to any if the client does not
+// stay.
 func (c *client) connect(ctx context.Context) (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var errs []string
 	for i := range c.l.nodes {
+		if i > 0 && c.stays {
+			break
+		}
 		at := (c.at + i) % len(c.l.nodes)
 		n := c.l.nodes[at]
 		conn, err := net.DialTimeout("unix", filepath.Join(n.sockets, "nbd"), time.Second)
@@ -76,6 +81,13 @@ func (c *client) move(to int) {
 	defer c.mu.Unlock()
 	c.at = to
 	c.conn.Close()
+}
+
+// stay says whether the client waits for its node rather than go to another one.
+func (c *client) stay(yes bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stays = yes
 }
 
 // where is the node that the client is connected to.
@@ -120,10 +132,10 @@ func (c *client) settle() {
 	})
 }
 
-// pause says how long the longest requests took since it was called last, and
+// pause says and returns how long the longest request took since it was called last, and
 // fails the test if there were errors. That it is more than allowed only fails where the
 // machine has nothing else to do, which STRATA_E2E_TIMES says.
-func (c *client) pause(t testing.TB, what string, allowed time.Duration) {
+func (c *client) pause(t testing.TB, what string, allowed time.Duration) time.Duration {
 	t.Helper()
 	c.settle()
 	c.mu.Lock()
@@ -152,6 +164,7 @@ func (c *client) pause(t testing.TB, what string, allowed time.Duration) {
 	}
 	clear(c.slow)
 	c.wrong, c.was = nil, c.at
+	return longest
 }
 
 // ReadAt is that of block.Device, and so are the next ones.
