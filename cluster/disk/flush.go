@@ -328,7 +328,7 @@ func (d *Disk) lookForRoom(written int64) {
 	}
 	if free, ok := room(&d.cfg); ok {
 		s.mu.Lock()
-		starved := free < d.cfg.MetaReserve
+		starved := free < d.cfg.MetaReserve || s.starved && free < d.cfg.MetaReserve/8*9
 		s.full = s.full && starved == s.starved
 		s.starved = starved
 		s.mu.Unlock()

@@ -104,9 +104,24 @@ func TestMetadataFull(t *testing.T) {
 	l.ok(l.Zero(ctx, at(0, 1), 0, BlockSize))
 	l.ok(l.Flush(ctx))
 	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: defaultMetaReserve, TotalBytes: 1 << 40})
+	if err := l.Write(ctx, at(0, 1), fill(3, 1), 1<<20); !errors.Is(err, block.ErrNoSpace) {
+		t.Fatalf("with hardly more room than before: %v", err)
+	}
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: defaultMetaReserve / 8 * 9, TotalBytes: 1 << 40})
 	// That there is room again is seen by who needs some.
 	l.ok(l.Write(ctx, at(0, 1), fill(3, 1), 1<<20))
 	if st := l.Stats(); st.MetaFull || st.Full || st.Free == 0 {
+		t.Errorf("%+v", st)
+	}
+	// And by who looks.
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1, TotalBytes: 1 << 40})
+	l.LookForRoom()
+	if st := l.Stats(); !st.MetaFull {
+		t.Errorf("%+v", st)
+	}
+	fs.TestingSetDiskUsage(vfs.DiskUsage{AvailBytes: 1 << 39, TotalBytes: 1 << 40})
+	l.LookForRoom()
+	if st := l.Stats(); st.MetaFull {
 		t.Errorf("%+v", st)
 	}
 	l.checked(true)

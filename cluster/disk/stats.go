@@ -25,6 +25,10 @@ type Stats struct {
 	Flushes, Marks, Rot, Unfinished, Repaired uint64
 }
 
+// LookForRoom finds out whether the file system of the metadata has room. It is looked at
+// when something is written, too, but others may fill it and make room in it.
+func (d *Disk) LookForRoom() { d.lookForRoom(0) }
+
 // Stats returns figures of the moment.
 func (d *Disk) Stats() Stats {
 	s := d.space

@@ -99,6 +99,9 @@ func (r *request) store(ctx context.Context, pl *plan, first uint32, p []byte) e
 		}
 	} else {
 		r.lookAgain(pl, first, tried)
+		if errors.Is(err, block.ErrNoSpace) {
+			r.d.lookForRoom(0) // it may be the same file system
+		}
 	}
 	r.d.changes.Add(1)
 	if err != nil {

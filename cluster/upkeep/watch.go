@@ -17,6 +17,7 @@ const look = time.Second
 func (k *Keeper) watch(ctx context.Context, d *Disk) {
 	for saved := k.c.Store.Clock().Now(); ctx.Err() == nil; {
 		k.pause(ctx, look)
+		d.LookForRoom()
 		now, s, told := k.c.Store.Clock().Now(), d.Stats(), k.health(d.ID)
 		if now-saved >= k.o.Save || full(s) != told.Full || differ(s.Used, told.Used, s.Size/20) {
 			saved = now
