@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -113,49 +112,4 @@ func TestUnreadable(t *testing.T) {
 	if d, _ := n.View().Disks.Get(n.disk().kept.ID); d.Record.Failed != "" {
 		t.Errorf("the disk has failed: %s", d.Record.Failed)
 	}
-}
-
-// A full disk refuses what needs room, and nothing else; deleting makes room.
-func TestFull(t *testing.T) {
-	t.Parallel()
-	nodes := severalWith(t, 3, func(i int, o *Options) {
-		if i == 2 {
-			o.DiskSize = minDisk
-		}
-	})
-	n := nodes[0]
-	for _, name := range []string{"vm1", "vm2"} {
-		must(t, n.Create(t.Context(), name, record.Spec{Size: 128 << 20}))
-	}
-	small, large := open(t, n, "vm1"), open(t, n, "vm2")
-	fill(t, small, 0, 4<<20, 1)
-	full := int64(0)
-	for err := error(nil); err == nil; full += 1 << 20 {
-		err = large.WriteAt(t.Context(), make([]byte, 1<<20), full, 0)
-		if err != nil && !errors.Is(err, block.ErrNoSpace) {
-			t.Fatalf("a full disk: %v", err)
-		}
-	}
-	if full < 48<<20 {
-		t.Errorf("it is full after %d bytes", full)
-	}
-	must(t, large.Flush(t.Context()))
-	fill(t, small, 0, 4<<20, 2)
-	check(t, small, 0, 4<<20, 2)
-	must(t, small.Flush(t.Context()))
-	until(t, n, "nobody knows that the disk is full", func(v *record.View) bool {
-		h, _ := v.Health.Get(nodes[2].disk().kept.ID)
-		return h.Record.Full && h.Record.Used > 50<<20
-	})
-	r, err := n.Status()
-	must(t, err)
-	if text := strings.Join(r.Risks, "\n"); !strings.Contains(text, "% full") || len(r.Unwell) > 0 {
-		t.Errorf("the status says %q", text)
-	}
-	must(t, large.Close())
-	must(t, n.Delete(t.Context(), "vm2"))
-	settled(t, n, 0)
-	fill(t, small, 32<<20, 16<<20, 3)
-	must(t, small.Flush(t.Context()))
-	wantBlocks(t, nodes, 20*mib)
 }

@@ -92,6 +92,12 @@ func (n *Node) used(disk string) int64 {
 	return h.Record.Used
 }
 
+// full reports whether a disk has no room, as far as is known.
+func (n *Node) full(disk string) bool {
+	h, _ := n.state.View().Health.Get(disk)
+	return h.Record.Full
+}
+
 // joinAs lets a disk join a group, as a job that people can see.
 func (n *Node) joinAs(own *ownDisk, group int, join func(ctx context.Context) error) error {
 	ctx, j := own.kept.Joins(n.ctx, n.board, group)

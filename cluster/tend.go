@@ -29,7 +29,7 @@ func (n *Node) tend() {
 
 func (n *Node) newSteward(lease *coord.Lease) *steward.Steward {
 	return steward.New(steward.Config{
-		Store: n.store, State: n.state, Lease: lease, Node: n.is.Node, Options: n.o.Steward, Used: n.used, Log: n.o.Log,
+		Store: n.store, State: n.state, Lease: lease, Node: n.is.Node, Options: n.o.Steward, Used: n.used, Full: n.full, Log: n.o.Log,
 	})
 }
 

@@ -48,6 +48,10 @@
 //
 // No step removes the last member, nor one that lives if that is one of MinCopies.
 //
+// A disk that gateways have removed as it has no room is left alone for as long as it says
+// so, but for an attempt now and then, and after a minute another disk takes its place,
+// where there is one.
+//
 // # The wish
 //
 // Package place says who should have a group, of all disks with a weight that have

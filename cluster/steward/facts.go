@@ -17,7 +17,7 @@ type Facts struct {
 	// Groups are in the order of their numbers.
 	Groups []Group
 	// Held says until when a disk shall not join a group again, as it has just
-	// been removed while it was joining.
+	// been removed while it was joining, or as it was full; and longer if it is full then.
 	Held map[Hold]time.Duration
 }
 
@@ -35,6 +35,8 @@ type Disk struct {
 	record.Disk
 	// Used is how many bytes of it are, 0 if nobody knows.
 	Used int64
+	// Full: it has said that it has no room for what is new.
+	Full bool
 }
 
 // A Group is who has the objects of a placement group.
@@ -46,6 +48,12 @@ type Group struct {
 	// MinCopies is how many disks writes need, see [record.View.Needed]: no fewer
 	// members remain when one is removed. 0 is a majority of the copies.
 	MinCopies int
+}
+
+// holds reports whether a disk shall not join a group yet.
+func (f *Facts) holds(h Hold) bool {
+	until, held := f.Held[h]
+	return held && (until > f.Now || f.Disks[h.Disk].Full)
 }
 
 // A Hold is a disk that shall not join a group for a while.

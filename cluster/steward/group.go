@@ -17,6 +17,8 @@ type scene struct {
 	// wish is who should have it, and soon the same without those that are away for
 	// a short time.
 	wish, soon []string
+	// roomy says who should have it if no disk that is full counts. It may be nil.
+	roomy func(*Group) []string
 	// living is how many members live, and coming how many joining disks do; wished
 	// are those of them that are in the wish.
 	living, coming, wished int
@@ -267,11 +269,14 @@ func (s *scene) joiners() (disks []string, move bool) {
 	if len(disks) == 0 && s.blocked() {
 		disks = s.able(s.soon)
 	}
+	if len(disks) == 0 && s.lacks() > s.coming {
+		disks = s.instead()
+	}
 	if len(disks) > 0 || s.lacks() > 0 || s.living < len(s.Record.Members) || len(s.Record.Joining) > 0 {
 		return disks, false
 	}
 	for _, d := range s.able(s.wish) {
-		if disk := s.Disks[d]; disk.Size == 0 || disk.Used < disk.Size/100*int64(s.o.Full) {
+		if disk := s.Disks[d]; !disk.Full && disk.percent() < int64(s.o.Full) {
 			disks = append(disks, d)
 		}
 	}
@@ -285,11 +290,46 @@ const maxDisks = 48
 func (s *scene) able(list []string) (able []string) {
 	for _, d := range list {
 		is := func(m record.Member) bool { return m.Disk == d }
-		until, held := s.Held[Hold{s.Number, d}]
-		if s.incarnation(d) != "" && (!held || until <= s.Now) &&
+		if s.incarnation(d) != "" && !s.holds(Hold{s.Number, d}) &&
 			!slices.ContainsFunc(s.Record.Members, is) && !slices.ContainsFunc(s.Record.Joining, is) {
 			able = append(able, d)
 		}
 	}
 	return able
+}
+
+// kept is a disk that should have the group and does not, as it has been full for a while;
+// none if that is the reason of nothing.
+func (s *scene) kept() (disk string) {
+	for _, d := range s.wish {
+		if h := (Hold{s.Number, d}); s.Disks[d].Full && s.holds(h) && s.Held[h] <= s.Now {
+			return d
+		}
+	}
+	return ""
+}
+
+// instead are disks that can join for one that is full. The group moves back when that has
+// room again.
+func (s *scene) instead() (disks []string) {
+	if s.roomy == nil || s.kept() == "" {
+		return nil
+	}
+	for _, d := range s.able(s.roomy(s.Group)) {
+		near := func(m record.Member) bool { return s.zone(m.Disk) == s.zone(d) }
+		if !slices.ContainsFunc(s.Record.Members, near) {
+			disks = append(disks, d)
+		}
+	}
+	return disks
+}
+
+// refuse are the disks that should have the group and do not, as they are full.
+func (s *scene) refuse() (disks []string) {
+	for _, d := range s.wish {
+		if s.lacks() > 0 && s.Disks[d].Full && s.holds(Hold{s.Number, d}) {
+			disks = append(disks, d)
+		}
+	}
+	return disks
 }

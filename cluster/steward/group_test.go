@@ -21,6 +21,9 @@ type small struct {
 	zones                   map[string]string
 	full                    string
 	held                    string
+	// filled have no room, and refused are those of them that were removed for that a
+	// while ago. Roomy would have it without them.
+	filled, refused, roomy string
 }
 
 func (c small) scene() *scene {
@@ -50,6 +53,12 @@ func (c small) scene() *scene {
 		case strings.Contains(c.held, id):
 			f.Held[Hold{g.Number, id}] = f.Now + 1
 		}
+		if strings.Contains(c.filled+c.refused, id) {
+			d.Used, d.Full = 999, true
+		}
+		if strings.Contains(c.refused, id) {
+			f.Held[Hold{g.Number, id}] = f.Now - 1
+		}
 		f.Nodes[id], f.Disks[id] = n, d
 	}
 	for _, id := range letters(c.members) {
@@ -64,7 +73,9 @@ func (c small) scene() *scene {
 	if soon == "" {
 		soon = c.wish
 	}
-	return newScene(f, g, &o, letters(c.wish), letters(soon))
+	s := newScene(f, g, &o, letters(c.wish), letters(soon))
+	s.roomy = func(*Group) []string { return letters(c.roomy) }
+	return s
 }
 
 func letters(s string) (list []string) {
@@ -121,6 +132,14 @@ func TestNext(t *testing.T) {
 		{"of two that leave, the one that is to be empty goes first", small{members: "abcd", wish: "cd", empty: "a", min: 1}, "leave a: bcd"},
 		{"nothing moves to a full disk", small{members: "abc", wish: "abd", full: "d"}, ""},
 		{"missing copies do", small{members: "ab", wish: "abd", full: "d"}, "join d: ab+d"},
+		{"members may be full", small{members: "abc", wish: "abc", filled: "b", roomy: "acd"}, ""},
+		{"one that is full and was started anew joins again, as most of it is there", small{members: "ac", wish: "abc", filled: "b"}, "join b: ac+b"},
+		{"one that was removed as it was full stays away until there is room, and another one takes its place", small{members: "ac", wish: "abc", refused: "b", roomy: "acd"}, "join d: ac+d"},
+		{"but not at once", small{members: "ac", wish: "abc", filled: "b", held: "b", roomy: "acd"}, ""},
+		{"nor where a copy is", small{members: "ac", wish: "abc", refused: "b", roomy: "dce", zones: map[string]string{"a": "x", "d": "x"}}, "join e: ac+e"},
+		{"one is enough", small{members: "ac", joining: "d", wish: "abc", refused: "b", roomy: "ace"}, ""},
+		{"and stays while there is no room", small{members: "acd", wish: "abc", refused: "b", roomy: "acd"}, ""},
+		{"then the group moves back", small{members: "acd", wish: "abc", roomy: "abc"}, "join b: acd+b"},
 		{"a group that misses a copy does not move", small{members: "abc", wish: "abd", away: "c"}, "remove c: ab"},
 		{"fewer disks are wished for, and one leaves", small{members: "abc", wish: "ab"}, "leave c: ab"},
 		{"but never one that writes need", small{members: "ab", wish: "a"}, ""},

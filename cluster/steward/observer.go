@@ -14,6 +14,8 @@ import (
 type Observer struct {
 	// Used says how many bytes of a disk are used, 0 if nobody knows. It may be nil.
 	Used func(disk string) int64
+	// Full says whether a disk has said that it has no room. It may be nil.
+	Full func(disk string) bool
 	// Hold is that of Options.
 	Hold time.Duration
 
@@ -67,6 +69,9 @@ func (o *Observer) disks(v *record.View) map[string]Disk {
 		if o.Used != nil {
 			d.Used = o.Used(id)
 		}
+		if o.Full != nil {
+			d.Full = o.Full(id)
+		}
 		disks[id] = d
 	}
 	return disks
@@ -80,14 +85,22 @@ func (o *Observer) did(group int, epoch coord.Revision, r record.Group) {
 	o.own[group] = ownChange{epoch, r.Joining}
 }
 
-// hold finds out who was removed by others while it was joining.
+// fullHolds is how many times longer a disk is held that stays full.
+const fullHolds = 9
+
+// hold finds out who was removed by others while it was joining, or full.
 func (o *Observer) hold(f *Facts) {
 	pause := Options{Hold: o.Hold}.withDefaults().Hold
 	held := map[Hold]time.Duration{}
 	for h, until := range o.held {
 		// The reason may be gone with a process: before its lease was over, one that
 		// had been killed seemed to live.
-		if until > f.Now && f.since(h.Disk) <= until-pause {
+		// One that is full may have what it needs all the same.
+		last := until
+		if f.Disks[h.Disk].Full {
+			last += fullHolds * pause
+		}
+		if last > f.Now && f.since(h.Disk) <= until-pause {
 			held[h] = until
 		}
 	}
@@ -109,7 +122,7 @@ func (o *Observer) hold(f *Facts) {
 			joining = own.joining
 		}
 		is := f.Groups[i].Record
-		for _, m := range joining {
+		for _, m := range slices.Concat(joining, f.full(was.Record.Members)) {
 			if f.lives(m) && !slices.Contains(is.Joining, m) && !slices.Contains(is.Members, m) {
 				held[Hold{was.Number, m.Disk}] = f.Now + pause
 			}
@@ -121,4 +134,14 @@ func (o *Observer) hold(f *Facts) {
 		}
 	}
 	o.last, o.held = f.Groups, held
+}
+
+// full are those of the members whose disks are.
+func (f *Facts) full(members []record.Member) (full []record.Member) {
+	for _, m := range members {
+		if f.Disks[m.Disk].Full {
+			full = append(full, m)
+		}
+	}
+	return full
 }

@@ -14,7 +14,8 @@ type Options struct {
 	Grace, Urgent, Revive time.Duration
 	// Hold is how long a disk does not join a group again from which it was removed
 	// while it lived and joined, 1 minute if it is 0: whoever removed it had a
-	// reason, a full disk for example.
+	// reason. With one that is full it is also after it was a member, and ten times as
+	// long while it stays full; after the first time another disk may take its place.
 	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.

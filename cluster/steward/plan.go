@@ -14,7 +14,7 @@ import (
 type Planner struct {
 	// Options must not be changed once it is used.
 	Options
-	wish, soon wishes
+	wish, soon, roomy wishes
 }
 
 // The urgencies of changes.
@@ -51,6 +51,7 @@ func (p *Planner) Plan(f *Facts) ([]Change, error) {
 			continue
 		}
 		s := newScene(f, g, &o, p.wish.of(g), p.soon.of(g))
+		s.roomy = p.roomy.of
 		use.count(s)
 		if pr := propose(s); pr.change != nil || len(pr.join) > 0 {
 			proposals = append(proposals, pr)
@@ -77,7 +78,8 @@ func (p *Planner) update(f *Facts, o *Options) error {
 	if err := p.wish.update(f, o.Grace); err != nil {
 		return err
 	}
-	return p.soon.update(f, o.Urgent)
+	p.roomy.roomy = true
+	return cmp.Or(p.soon.update(f, o.Urgent), p.roomy.update(f, o.Grace))
 }
 
 // Wish returns the disks that should have a group, the best one first.

@@ -80,7 +80,7 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Groups: len(f.Groups), Missing: map[int]int{}}
-	on := map[string]int{}
+	on, less := map[string]int{}, map[string]int{}
 	for i := range f.Groups {
 		s := newScene(f, &f.Groups[i], &o, p.wish.of(&f.Groups[i]), p.soon.of(&f.Groups[i]))
 		g := s.status()
@@ -97,6 +97,9 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 		for _, m := range s.Record.Members {
 			on[m.Disk]++
 		}
+		for _, d := range s.refuse() {
+			less[d]++
+		}
 		if g.State != Healthy {
 			r.Unwell = append(r.Unwell, g)
 		}
@@ -104,7 +107,7 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 	slices.SortStableFunc(r.Unwell, func(a, b GroupStatus) int {
 		return cmp.Or(cmp.Compare(b.State, a.State), cmp.Compare(b.Missing, a.Missing))
 	})
-	r.Risks = slices.Concat(r.ofGroups(), f.ofNodes(&o, on), f.ofDisks(&o, on))
+	r.Risks = slices.Concat(r.ofGroups(), f.ofNodes(&o, on), f.ofDisks(&o, on, less))
 	return r, nil
 }
 
@@ -134,6 +137,9 @@ func (s *scene) status() GroupStatus {
 		g.State, g.Text = Moving, "All copies live; it is to be on "+list(s.wish)+"."
 	default:
 		g.Text = "All copies live."
+	}
+	if full := s.refuse(); len(full) > 0 && g.State != Unavailable {
+		g.Text += fmt.Sprintf(" There is no room for it on %s.", list(full))
 	}
 	if len(s.Record.Joining) > 0 && g.State != Unavailable {
 		g.Text += fmt.Sprintf(" It is being copied to %s.", list(disksOf(s.Record.Joining)))
@@ -254,8 +260,9 @@ func (f *Facts) ofNodes(o *Options, on map[string]int) (risks []string) {
 	return risks
 }
 
-// ofDisks says which disks have failed, are to be empty, or are full.
-func (f *Facts) ofDisks(o *Options, on map[string]int) (risks []string) {
+// ofDisks says which disks have failed, are to be empty, or are full. Less says how many
+// groups miss a copy as there is no room for it.
+func (f *Facts) ofDisks(o *Options, on, less map[string]int) (risks []string) {
 	for _, id := range sorted(f.Disks) {
 		d := f.Disks[id]
 		switch {
@@ -267,11 +274,37 @@ func (f *Facts) ofDisks(o *Options, on map[string]int) (risks []string) {
 			risks = append(risks, text)
 		case d.Weight == 0 && on[id] > 0:
 			risks = append(risks, fmt.Sprintf("Disk %s of node %s is to be empty, and still has %s.", id, d.Node, number(on[id], "group")))
-		case d.Size >= 100 && d.Used >= d.Size/100*int64(o.Full):
-			risks = append(risks, fmt.Sprintf("Disk %s of node %s is %d %% full: no groups are moved to it, and writes fail when it is full.", id, d.Node, d.Used/(d.Size/100)))
+		case d.Full:
+			text := fmt.Sprintf("Disk %s of node %s is full, %d %% of it are used", id, d.Node, d.percent())
+			if d.percent() < int64(o.Full) {
+				text = fmt.Sprintf("Disk %s of node %s has no room, as the file system of its data has none", id, d.Node)
+			}
+			text += ": groups that are written where nothing was before go on without it."
+			if less[id] > 0 {
+				text += fmt.Sprintf(" %s a copy less for that, until there is room.", have(less[id], "group"))
+			}
+			risks = append(risks, text)
+		case d.percent() >= int64(o.Full):
+			risks = append(risks, fmt.Sprintf("Disk %s of node %s is %d %% full: no groups are moved to it, and those that need room when it is full go on without it.", id, d.Node, d.percent()))
 		}
 	}
 	return risks
+}
+
+// percent is how much of a disk is used, 0 if it is not known.
+func (d *Disk) percent() int64 {
+	if d.Size < 100 {
+		return 0
+	}
+	return d.Used / (d.Size / 100)
+}
+
+// have says how many of something have something.
+func have(n int, what string) string {
+	if n == 1 {
+		return "1 " + what + " has"
+	}
+	return number(n, what) + " have"
 }
 
 func sorted[V any](m map[string]V) []string {

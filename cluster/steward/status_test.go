@@ -22,6 +22,8 @@ func TestGroupStatus(t *testing.T) {
 		{"it is about to move", small{members: "abc", wish: "abd"}, Moving, 0, "All copies live; it is to be on a, b, d."},
 		{"it moves", small{members: "abc", joining: "d", wish: "abd"}, Moving, 0, "All copies live; it is to be on a, b, d. It is being copied to d."},
 		{"a copy is missing, and comes", small{members: "ab", joining: "c", wish: "abc"}, Degraded, 1, "2 of 3 copies live. It is being copied to c."},
+		{"there is no room for a copy", small{members: "ab", wish: "abc", refused: "c"}, Degraded, 1, "2 of 3 copies live. There is no room for it on c."},
+		{"a member has no room", small{members: "abc", wish: "abc", filled: "c"}, Healthy, 0, "All copies live."},
 		{"there are too few nodes for all copies", small{members: "ab", wish: "ab"}, Degraded, 1, "2 of 3 copies live."},
 		{"one copy is left", small{members: "a", joining: "b", wish: "ab"}, AtRisk, 2, "One copy is left, on disk a of node a. It is being copied to b."},
 		{"one copy is all there should be", small{members: "a", wish: "a", copies: 1}, Healthy, 0, "All copies live."},
@@ -80,6 +82,41 @@ func TestStatus(t *testing.T) {
 	}
 	if !strings.Contains(r.Risks[0], "cannot be read or written") {
 		t.Errorf("the first risk is %q", r.Risks[0])
+	}
+}
+
+// What is said of a disk that has no room, why, and what comes of it.
+func TestFullDisks(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, 3, 20)
+	fill := func(disk string, percent int64) {
+		d := w.f.Disks[disk]
+		d.Used, d.Full = d.Size/100*percent, true
+		w.f.Disks[disk] = d
+	}
+	fill("n0d0", 99)
+	fill("n1d0", 30)
+	for i := range 3 {
+		g := &w.f.Groups[i]
+		g.Record.Members = without(g.Record.Members, "n0d0")
+		w.f.Held[Hold{g.Number, "n0d0"}] = w.f.Now - 1
+	}
+	plan, err := w.p.Plan(&w.f)
+	if err != nil || len(plan) > 0 {
+		t.Errorf("a full disk is to join: %v, %v", plan, err)
+	}
+	r, err := w.p.Status(&w.f)
+	if err != nil || r.States[Degraded] != 3 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	all := strings.Join(r.Risks, "\n")
+	for _, want := range []string{
+		"Disk n0d0 of node n0 is full, 99 % of it are used: groups that are written where nothing was before go on without it. 3 groups have a copy less for that, until there is room.",
+		"Disk n1d0 of node n1 has no room, as the file system of its data has none: groups that are written where nothing was before go on without it.",
+	} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nobody says %q:\n%s", want, all)
+		}
 	}
 }
 

@@ -39,6 +39,8 @@ type Config struct {
 	// Used says how many bytes of a disk are used, 0 if nobody knows. It may be
 	// nil.
 	Used func(disk string) int64
+	// Full says whether a disk has said that it has no room. It may be nil.
+	Full func(disk string) bool
 	// Log gets what was changed, and why. Nil is none.
 	Log *slog.Logger
 }
@@ -56,7 +58,7 @@ func New(c Config) *Steward {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Steward{c: c, watcher: Observer{Used: c.Used, Hold: c.Options.Hold}, planner: Planner{Options: c.Options}}
+	return &Steward{c: c, watcher: Observer{Used: c.Used, Full: c.Full, Hold: c.Options.Hold}, planner: Planner{Options: c.Options}}
 }
 
 // Status returns how the cluster is, as this node sees it, whether it is the steward

@@ -381,3 +381,50 @@ func TestObserver(t *testing.T) {
 		}
 	})
 }
+
+// A full disk that somebody has removed stays away until it has room, or is started anew:
+// then it may have what it needs.
+func TestHoldFull(t *testing.T) {
+	t.Parallel()
+	full := true
+	o := &Observer{}
+	h := Hold{record.GroupOf(3, 1), "a"}
+	node := Node{Node: record.Node{ID: "a"}, Incarnation: "1"}
+	facts := func(now time.Duration, epoch coord.Revision, members ...record.Member) *Facts {
+		f := &Facts{
+			Now: now, Nodes: map[string]Node{"a": node},
+			Disks:  map[string]Disk{"a": {Disk: record.Disk{ID: "a", Node: "a"}, Full: full}},
+			Groups: []Group{{Number: h.Group, Epoch: epoch, Record: record.Group{Members: members}}},
+		}
+		o.hold(f)
+		f.Held = o.held
+		return f
+	}
+	m := record.Member{Disk: "a", Incarnation: "1"}
+	facts(1, 1, m)
+	for _, now := range []time.Duration{2, time.Minute, 9 * time.Minute} {
+		if !facts(now, 2).holds(h) {
+			t.Errorf("a full disk may join after %v", now)
+		}
+	}
+	if facts(11*time.Minute, 2).holds(h) {
+		t.Error("it may never try again")
+	}
+	facts(12*time.Minute, 1, m)
+	facts(13*time.Minute, 2)
+	full = false
+	if facts(15*time.Minute, 2).holds(h) {
+		t.Error("it may not join though it has room")
+	}
+	facts(3*time.Hour, 3, m)
+	if facts(4*time.Hour, 4).holds(h) {
+		t.Error("a member that was removed and has room may not join")
+	}
+	full = true
+	facts(5*time.Hour, 5, m)
+	facts(6*time.Hour, 6)
+	node.Incarnation, node.Since = "2", 7*time.Hour
+	if facts(7*time.Hour, 6).holds(h) {
+		t.Error("it may not join though it was started anew")
+	}
+}

@@ -12,6 +12,8 @@ import (
 // wishes are who should have the groups. They are kept for as long as the disks
 // that count are the same: to find them out is most of the work of a plan.
 type wishes struct {
+	// roomy: disks that are full do not count.
+	roomy bool
 	disks []place.Disk
 	m     *place.Map
 	lists map[int][]string
@@ -34,7 +36,7 @@ func (w *wishes) update(f *Facts, grace time.Duration) error {
 	disks := make([]place.Disk, 0, len(f.Disks))
 	for id, d := range f.Disks {
 		n, ok := f.Nodes[d.Node]
-		if ok && d.Failed == "" && d.Weight > 0 && !n.Draining && !f.awayFor(n, grace) {
+		if ok && d.Failed == "" && d.Weight > 0 && !n.Draining && !f.awayFor(n, grace) && !(w.roomy && d.Full) {
 			disks = append(disks, place.Disk{ID: id, Node: d.Node, Zone: n.Zone, Weight: d.Weight})
 		}
 	}

@@ -190,7 +190,8 @@ func (c *cleaning) foreign(o disk.Object) (group int, epoch coord.Revision, is b
 	}
 	group = f.Volume.Record.Group(o.Hash(), c.view.Pool.Record.Groups)
 	g, epoch := c.view.Group(group)
-	if epoch == 0 || has(g, c.d.ID) || c.wants(group) {
+	// What a full disk was removed from, and others have by now, keeps it full.
+	if epoch == 0 || has(g, c.d.ID) || c.wants(group) && !full(c.d.Stats()) {
 		return group, epoch, false
 	}
 	if !c.whole(group, g) {
