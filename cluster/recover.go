@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/strata-storage/strata/cluster/home"
@@ -35,6 +36,9 @@ func RecoverQuorum(ctx context.Context, o Options, really bool) (texts []string,
 	defer n.cancel(nil)
 	defer func() { err = errors.Join(err, n.end()) }()
 	fail := func(err error) ([]string, error) { return texts, fmt.Errorf("recovering a quorum: %w", err) }
+	if _, err := os.Stat(o.Dir); err != nil { // opening it would make it
+		return fail(fmt.Errorf("data directory: %w", err))
+	}
 	if n.home, err = home.Open(o.Dir); err != nil {
 		return fail(err)
 	}

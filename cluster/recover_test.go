@@ -2,6 +2,9 @@ package cluster
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -68,5 +71,17 @@ func TestRecoverQuorum(t *testing.T) {
 			}
 			electorate(t, a, 3)
 		})
+	}
+}
+
+// Looking for a node does not make a data directory.
+func TestRecoverNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "none")
+	if _, err := RecoverQuorum(t.Context(), small(dir), true); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is nothing to recover: %v", err)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the directory was made: %v", err)
 	}
 }

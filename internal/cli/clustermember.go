@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -148,7 +150,8 @@ func (e *Env) clusterForget() *cobra.Command {
 func (e *Env) clusterRecover() *cobra.Command {
 	s := &noding{env: e}
 	var yes *bool
-	cmd := e.onNode(&cobra.Command{
+	var cmd *cobra.Command
+	cmd = e.onNode(&cobra.Command{
 		Use:   "recover-quorum",
 		Short: "Let a cluster go on of which most voters are lost for good",
 		Long: "A few nodes vote on what the cluster agrees on: one, three or five. When most of them\n" +
@@ -161,7 +164,8 @@ func (e *Env) clusterRecover() *cobra.Command {
 		recover := c.RecoverQuorum
 		texts, err := recover(ctx, false)
 		if isNobody(err) {
-			if recover, err = s.offline(c.Path()); err != nil {
+			data, _ := cmd.Flags().GetString("data")
+			if recover, err = s.offline(cmp.Or(data, filepath.Dir(c.Path()))); err != nil {
 				return err
 			}
 			texts, err = recover(ctx, false)

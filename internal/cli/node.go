@@ -32,6 +32,7 @@ type noding struct {
 	diskSize      string
 	cache         string
 	demo          bool
+	fresh         string // the directory that --demo has made, and that goes with it
 	quiet         bool
 	verbose       bool
 	logFormat     string
@@ -98,9 +99,10 @@ func (s *noding) check(ctx context.Context) (err error) {
 		return usagef("--demo makes a cluster of its own in a directory of its own: it cannot be combined with --data or --join")
 	}
 	if s.demo {
-		if c.Dir, err = os.MkdirTemp("", "strata-node-"); err != nil {
+		if s.fresh, err = os.MkdirTemp("", "strata-node-"); err != nil {
 			return err
 		}
+		c.Dir = s.fresh
 	}
 	c.Dir = cmp.Or(c.Dir, s.env.dataDir())
 	s.o.Control = cmp.Or(s.o.Control, filepath.Join(c.Dir, controlName))

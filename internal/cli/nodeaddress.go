@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net"
-	"path/filepath"
 	"strconv"
 
 	"github.com/strata-storage/strata/cluster"
@@ -68,11 +67,11 @@ func ownHost(other string) string {
 	return "127.0.0.1"
 }
 
-// offline is how the cluster goes on with what the node knows that has a control socket, if
+// offline is how the cluster goes on with what the node knows that has a data directory, if
 // it does not run.
-func (s *noding) offline(socket string) (func(ctx context.Context, really bool) ([]string, error), error) {
+func (s *noding) offline(dir string) (func(ctx context.Context, really bool) ([]string, error), error) {
 	c := &s.o.Cluster
-	c.Dir, c.Log = filepath.Dir(socket), s.logger()
+	c.Dir, c.Log = dir, s.logger()
 	if err := s.places(); err != nil {
 		return nil, err
 	}

@@ -16,8 +16,8 @@ const demoVolume = "demo"
 
 // clean removes what is only for trying things out.
 func (s *noding) clean() {
-	if s.demo && s.o.Cluster.Dir != "" {
-		os.RemoveAll(s.o.Cluster.Dir)
+	if s.fresh != "" {
+		os.RemoveAll(s.fresh)
 	}
 }
 
