@@ -72,7 +72,7 @@ func (n *Node) ensure(ctx context.Context, v *record.View, volume record.Volume,
 func groupsOf(volume record.Volume, size int64, count int) []int {
 	var list []int
 	seen := make([]bool, count)
-	for i := range (size + volume.ObjectSize - 1) / volume.ObjectSize {
+	for i := range objectsIn(size, volume.ObjectSize) {
 		o := disk.Object{Family: volume.Family, Index: uint64(i)}
 		number := volume.Group(o.Hash(), count)
 		if _, index := record.SplitGroup(number); !seen[index] {
@@ -84,6 +84,15 @@ func groupsOf(volume record.Volume, size int64, count int) []int {
 	}
 	slices.Sort(list)
 	return list
+}
+
+// objectsIn is how many objects a volume has. Its size may be the largest number there is.
+func objectsIn(size, objectSize int64) int64 {
+	n := size / objectSize
+	if size%objectSize > 0 {
+		n++
+	}
+	return n
 }
 
 // nodesWithDisks is how many nodes have a disk that new volumes can be on now.

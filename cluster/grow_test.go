@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"sync"
 	"testing"
 
@@ -60,5 +62,27 @@ func TestGrowWhileOpen(t *testing.T) {
 	check(t, snap, 11<<20, 1<<20, 1)
 	if err := snap.ReadAt(t.Context(), make([]byte, 4096), 12<<20, 0); !errors.Is(err, block.ErrRange) {
 		t.Errorf("a snapshot has grown: %v", err)
+	}
+}
+
+// A volume may be as large as can be said, and is used up to its last byte.
+func TestLargest(t *testing.T) {
+	t.Parallel()
+	n := start(t, small(tempDir(t)))
+	for i, objectSize := range []int64{record.MinObjectSize, record.MaxObjectSize} {
+		name := fmt.Sprint("vm", i)
+		must(t, n.Create(t.Context(), name, record.Spec{Size: math.MaxInt64 - 1, ObjectSize: objectSize}))
+		must(t, n.Grow(t.Context(), name, math.MaxInt64))
+		dev := open(t, n, name)
+		fill(t, dev, math.MaxInt64-5000, 5000, 1)
+		must(t, dev.Flush(t.Context()))
+		check(t, dev, math.MaxInt64-5000, 5000, 1)
+		must(t, n.Snapshot(t.Context(), name, "s"))
+		if err := n.Grow(t.Context(), name, math.MinInt64); !errors.Is(err, record.ErrInvalid) {
+			t.Errorf("a volume of a negative size: %v", err)
+		}
+	}
+	if got := objectsIn(record.MinObjectSize+1, record.MinObjectSize); got != 2 {
+		t.Errorf("%d objects, expected 2", got)
 	}
 }
