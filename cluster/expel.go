@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -125,7 +124,7 @@ func (n *Node) cast(e expelled) error {
 	if len(e.List) == 0 {
 		return nil
 	}
-	return replaceFile(n.revoked(), e.List)
+	return home.Replace(n.revoked(), e.List)
 }
 
 func (n *Node) expelledError(x expulsion) error {
@@ -177,14 +176,6 @@ func (n *Node) askPeers(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// replaceFile replaces a file as a whole.
-func replaceFile(path string, content []byte) error {
-	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }
 
 // watchExpelled is the goroutine that hears of nodes that are expelled.

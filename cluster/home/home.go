@@ -1,6 +1,7 @@
 package home
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,7 @@ import (
 const (
 	lockName   = "lock"
 	nodeName   = "node"
-	newName    = "node.new"
+	newName    = nodeName + newSuffix
 	makingName = "making"
 	keysName   = "keys"
 	etcdName   = "etcd"
@@ -217,13 +218,25 @@ func (h *Home) write(r Record) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(h.path(newName), text); err != nil {
+	return Replace(h.path(nodeName), text)
+}
+
+// newSuffix ends the name of a file that is about to replace another one.
+const newSuffix = ".new"
+
+// Replace replaces a file, or makes it, durably: after a loss of power it is what it was, or
+// has all of text.
+func Replace(path string, text []byte) error {
+	if is, err := os.ReadFile(path); err == nil && bytes.Equal(is, text) {
+		return nil
+	}
+	if err := writeFile(path+newSuffix, text); err != nil {
 		return err
 	}
-	if err := os.Rename(h.path(newName), h.path(nodeName)); err != nil {
+	if err := os.Rename(path+newSuffix, path); err != nil {
 		return err
 	}
-	return syncDir(h.dir)
+	return syncDir(filepath.Dir(path))
 }
 
 // Expect refuses a directory that is not of that cluster and node, of which either

@@ -218,3 +218,27 @@ func FuzzParse(f *testing.F) {
 func sealed(text string) string {
 	return fmt.Sprintf("%s%d %08x\n%s", magic, Format, crc32.Checksum([]byte(text), castagnoli), text)
 }
+
+// A file that has what it is to have is left alone, and another one is replaced as a whole.
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "file")
+	var last os.FileInfo
+	for i, text := range []string{"one", "one", "two"} {
+		if err := Replace(path, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil || string(got) != text {
+			t.Errorf("%q, %v, expected %q", got, err, text)
+		}
+		is, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same := last != nil && os.SameFile(last, is); same != (i == 1) {
+			t.Errorf("step %d: it is the same file: %v", i, same)
+		}
+		last = is
+	}
+}
