@@ -123,3 +123,18 @@ func writeAndRead(ctx context.Context, t *testing.T, dev block.Device, at int64,
 	}
 	t.Logf("%d rounds, the slowest took %v", n, worst)
 }
+
+// A node that has no time left to stop does not let others wait for its lease: they have
+// its volumes at once.
+func TestStopWithoutTime(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2, func(o *Options) { o.Lease = 5 * time.Minute })
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 1 << 20, MinCopies: 1}))
+	must(t, nodes[1].seenAll(t.Context(), nil))
+	fill(t, open(t, nodes[1], "vm1"), 0, 4096, 1)
+	none, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = nodes[1].Close(none)
+	awaits(t, nodes[0], "the node is gone", func(v *record.View) bool { return v.Runs.Len() == 1 })
+	check(t, open(t, nodes[0], "vm1"), 0, 4096, 1)
+}

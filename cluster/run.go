@@ -197,7 +197,8 @@ func (n *Node) isClosing() bool {
 // over anyway.
 const leaveTime = time.Second
 
-// leave ends the lease, once.
+// leave ends the lease, once. However little time is left: others would wait for as long as
+// the lease is.
 func (r *run) leave(ctx context.Context) {
 	r.mu.Lock()
 	lease, left := r.lease, r.left
@@ -206,7 +207,7 @@ func (r *run) leave(ctx context.Context) {
 	if left {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
 	defer cancel()
 	_ = lease.Revoke(ctx)
 }

@@ -246,6 +246,17 @@ func (n *Node) Wait() error {
 	return n.err
 }
 
+// handOverTime bounds how long it takes to hand volumes over, after the requests in flight
+// may have taken all of the grace.
+const handOverTime = 15 * time.Second
+
+// handOver gives volumes to other nodes, and leaves the cluster.
+func (n *Node) handOver() error {
+	ctx, cancel := context.WithTimeout(n.aborted, handOverTime)
+	defer cancel()
+	return n.cluster.Close(ctx)
+}
+
 // end takes everything down, what clients see first.
 func (n *Node) end() {
 	defer close(n.done)
@@ -255,7 +266,7 @@ func (n *Node) end() {
 	n.err = n.server.Shutdown(ctx)
 	n.serving.Wait()
 	n.stopWatching()
-	n.err = errors.Join(n.err, n.cluster.Close(ctx))
+	n.err = errors.Join(n.err, n.handOver())
 	close(n.drained)
 	n.http.Close()
 	n.running.Wait()
