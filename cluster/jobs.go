@@ -54,10 +54,6 @@ func (n *Node) answerAsked(ctx context.Context, r *wire.Request) error {
 // Jobs are what this node does in the background now.
 func (n *Node) Jobs() []job.Status { return n.board.List() }
 
-// AllJobs are what all nodes that run do in the background, by their IDs. Those that do not
-// answer soon are not there.
-func (n *Node) AllJobs(ctx context.Context) map[string][]job.Status { return n.keeper.Jobs(ctx) }
-
 // Suspend lets background work of a kind wait on this node, and Resume go on. What is
 // suspended goes on when the node is started anew.
 func (n *Node) Suspend(k job.Kind) { n.board.Suspend(k) }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -206,7 +207,12 @@ func TestJoinIsSeen(t *testing.T) {
 	o.board = board
 	back := start(t, o)
 	eventually(t, nodes[0], "no join is seen", func() bool {
-		for _, j := range nodes[0].AllJobs(t.Context())[back.ID()] {
+		all, _ := nodes[0].AllWork(t.Context())
+		i := slices.IndexFunc(all, func(w Work) bool { return w.Node == back.ID() })
+		if i < 0 {
+			return false
+		}
+		for _, j := range all[i].Jobs {
 			if j.Kind == job.Join && j.Suspended && j.Total == permille && j.Disk == back.disk().kept.ID {
 				return true
 			}

@@ -265,8 +265,8 @@ func TestScrubGoesOn(t *testing.T) {
 		}
 		return false
 	})
-	if all := n.AllJobs(t.Context()); len(all[n.ID()]) == 0 {
-		t.Errorf("the jobs of all nodes are %v", all)
+	if all, err := n.AllWork(t.Context()); err != nil || len(all) != 1 || len(all[0].Jobs) == 0 {
+		t.Errorf("the jobs of all nodes are %v, %v", all, err)
 	}
 	must(t, stop(n))
 	n = start(t, n.o)

@@ -4,12 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
-	"github.com/strata-storage/strata/cluster/job"
 )
 
 // A question is what a node asks another one, in JSON. One of the pointers is there.
@@ -18,8 +15,6 @@ type question struct {
 	Revision coord.Revision `json:"revision"`
 	Deleted  *askDeleted    `json:"deleted,omitempty"`
 	Check    *askCheck      `json:"check,omitempty"`
-	// Jobs asks what the node does in the background.
-	Jobs bool `json:"jobs,omitempty"`
 }
 
 // askDeleted asks how far all disks of a node are with deletions.
@@ -38,7 +33,6 @@ type answer struct {
 	// Disks has for each disk the deletions that it is done with.
 	Disks map[string][]deleted `json:"disks,omitempty"`
 	Check *Found               `json:"check,omitempty"`
-	Jobs  []job.Status         `json:"jobs,omitempty"`
 }
 
 // deleted says that a disk has nothing of the versions of a deletion but what is kept.
@@ -46,34 +40,6 @@ type deleted struct {
 	Family   uint64         `json:"family"`
 	Revision coord.Revision `json:"revision"`
 	Kept     []uint64       `json:"kept,omitempty"`
-}
-
-// maxJobs bounds the jobs of an answer.
-const maxJobs = 1000
-
-// jobsTime bounds how long a node may take to tell of its jobs.
-const jobsTime = 2 * time.Second
-
-// Jobs asks all nodes that run for what they do in the background, by their IDs. Those that
-// do not answer soon are not there.
-func (k *Keeper) Jobs(ctx context.Context) map[string][]job.Status {
-	ctx, cancel := context.WithTimeout(ctx, jobsTime)
-	defer cancel()
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	jobs := map[string][]job.Status{}
-	for node := range k.c.State.View().Runs.All() {
-		all.Go(func() {
-			a, err := k.ask(ctx, node, question{Jobs: true})
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil {
-				jobs[node] = a.Jobs
-			}
-		})
-	}
-	all.Wait()
-	return jobs
 }
 
 // ask asks a node, which may be this one.
@@ -117,9 +83,6 @@ func (k *Keeper) reply(ctx context.Context, q question) (a answer, err error) {
 		a.Disks = k.replyDeleted(q.Deleted)
 	case q.Check != nil:
 		a.Check, err = k.replyCheck(ctx, q.Check)
-	case q.Jobs:
-		a.Jobs = k.c.Board.List()
-		a.Jobs = a.Jobs[:min(len(a.Jobs), maxJobs)]
 	default:
 		err = fmt.Errorf("a question that this program does not know: %w", block.ErrInvalid)
 	}
