@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/internal/control"
 )
 
@@ -97,6 +98,10 @@ func (c *Client) Volumes(ctx context.Context) ([]Volume, error) {
 
 // Volume describes a volume.
 func (c *Client) Volume(ctx context.Context, name string) (*VolumeDetail, error) {
+	// Other names would be other paths.
+	if err := record.CheckName(name); err != nil {
+		return nil, err
+	}
 	v := new(VolumeDetail)
 	return v, c.Get(ctx, "/v1/volumes/"+url.PathEscape(name), v)
 }

@@ -15,7 +15,7 @@ import (
 
 // transferRoutes adds what reads or carries the content of volumes:
 //
-//	GET  /v1/volumes/export?volume=&snapshot=&since=   a stream, see package stream, of a
+//	GET  /v1/export?volume=&snapshot=&since=   a stream, see package stream, of a
 //	     snapshot, or of what differs from the snapshot since
 //	POST /v1/volumes/import?q=   takes a stream, the body; q is an ImportRequest. The
 //	     answer is lines of JSON, each a Transfer, while the body is read; the last one
@@ -23,7 +23,7 @@ import (
 //	POST /v1/volumes/check   does what a CheckRequest says; the answer is lines of JSON,
 //	     each a CheckStep
 func (n *Node) transferRoutes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /v1/volumes/export", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/export", func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		n.export(w, r, q.Get("volume"), q.Get("snapshot"), q.Get("since"))
 	})
@@ -98,5 +98,5 @@ func (n *Node) exportHeader(volume, snapshot, since string) (stream.Header, erro
 // that is not empty. Whether it is whole is for the stream to tell.
 func (c *Client) Export(ctx context.Context, volume, snapshot, since string) (io.ReadCloser, error) {
 	q := url.Values{"volume": {volume}, "snapshot": {snapshot}, "since": {since}}
-	return c.Open(ctx, http.MethodGet, "/v1/volumes/export?"+q.Encode(), nil)
+	return c.Open(ctx, http.MethodGet, "/v1/export?"+q.Encode(), nil)
 }

@@ -132,9 +132,12 @@ type Token struct {
 	Once    bool      `json:"once,omitempty"`
 }
 
+// maxTokenSeconds bounds how long a token is valid: a hundred years.
+const maxTokenSeconds int64 = 100 * 365 * 24 * 60 * 60
+
 func (n *Node) makeToken(ctx context.Context, q TokenRequest) (*Token, error) {
-	if q.Seconds <= 0 {
-		return nil, fmt.Errorf("a token for %d seconds, expected a positive number: %w", q.Seconds, errRequest)
+	if q.Seconds <= 0 || q.Seconds > maxTokenSeconds {
+		return nil, fmt.Errorf("a token for %d seconds, expected 1 to %d: %w", q.Seconds, maxTokenSeconds, errRequest)
 	}
 	if n.o.Cluster.Door == "" {
 		return nil, fmt.Errorf("this node has no address at which others can join, see --cluster-listen: %w", errRequest)

@@ -2,6 +2,7 @@ package node
 
 import (
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"testing"
@@ -77,6 +78,9 @@ func TestControl(t *testing.T) {
 		if err := l.Post(ctx, path, "text", nil); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, expected %q", path, err, says)
 		}
+	}
+	if err := l.Post(ctx, "/v1/cluster/token", TokenRequest{Seconds: math.MaxInt64}, new(Token)); err == nil || !strings.Contains(err.Error(), "seconds, expected") {
+		t.Errorf("a token for ever: %v", err)
 	}
 	if _, err := l.Client.Token(ctx, time.Hour, false); err == nil || !strings.Contains(err.Error(), "--cluster-listen") {
 		t.Errorf("a token for a node that nobody can reach: %v", err)
