@@ -92,7 +92,7 @@ func TestDiskRefused(t *testing.T) {
 		{Options{Disks: []DiskOptions{{Path: theirs}, {Path: theirs}}}, nil, "is there twice"},
 		{Options{Disks: []DiskOptions{{Size: 1}}}, nil, "a disk of 1 bytes, expected 67108864 at least"},
 		{Options{Disks: []DiskOptions{{Weight: -1}}}, nil, "the weight -1, expected 0 or more"},
-		{Options{Disks: []DiskOptions{{}}, GatewayOnly: true}, nil, "only a gateway with 1 disks, expected none"},
+		{Options{Disks: []DiskOptions{{}}, GatewayOnly: true}, nil, "only a gateway with 1 disk, expected none"},
 	} {
 		x.o.Dir = tempDir(t)
 		for range 2 { // the first attempt gives the second one no right
@@ -136,7 +136,7 @@ func TestGatewayOnly(t *testing.T) {
 	must(t, stop(nodes[0]))
 	o = nodes[0].o
 	o.GatewayOnly = true
-	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the node has 1 disks and is to be only a gateway") {
+	if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "the node has 1 disk and is to be only a gateway") {
 		t.Errorf("a node with a disk becomes a gateway: %v", err)
 	}
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/home"
+	"github.com/strata-storage/strata/internal/units"
 	"github.com/strata-storage/strata/source"
 )
 
 // checkDisks returns the disks with paths that begin with /.
 func (o *Options) checkDisks() ([]DiskOptions, error) {
 	if o.GatewayOnly && len(o.Disks) > 0 {
-		return nil, fmt.Errorf("a node that is only a gateway with %d disks, expected none", len(o.Disks))
+		return nil, fmt.Errorf("a node that is only a gateway with %s, expected none", units.Plural(len(o.Disks), "disk"))
 	}
 	list := slices.Clone(o.Disks)
 	seen := map[string]bool{}
@@ -97,7 +98,7 @@ func (n *Node) makeDisks(ctx context.Context) error {
 // addDisks makes the disks that a node is to have in addition to those it has.
 func (n *Node) addDisks(ctx context.Context) error {
 	if n.o.GatewayOnly && len(n.is.Disks) > 0 {
-		return fmt.Errorf("the node has %d disks and is to be only a gateway: drain and forget them first", len(n.is.Disks))
+		return fmt.Errorf("the node has %s and is to be only a gateway: drain and forget that first", units.Plural(len(n.is.Disks), "disk"))
 	}
 	for _, d := range n.o.Disks {
 		if slices.ContainsFunc(n.is.Disks, func(h home.Disk) bool { return h.Path == d.Path }) {

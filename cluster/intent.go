@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -58,10 +59,17 @@ type Foresight struct {
 	// nobody else has anything who lives now.
 	Held         int
 	Last, Unsure []int
+	// Needs is how many copies each write needs that need another number then.
+	Needs []Need
 	// Refused says why it is not done, unless it is forced.
 	Refused string
 	// Texts says all that in sentences.
 	Texts []string
+}
+
+// A Need is how many copies have to have each write of volumes with so many Copies.
+type Need struct {
+	Copies, Now, Then int
 }
 
 // Foresee says what an intent will do and cost.
@@ -70,6 +78,9 @@ func (n *Node) Foresee(ctx context.Context, i Intent) (*Foresight, error) {
 		return nil, err
 	}
 	f, err := foresee(n.state.View(), i)
+	if err == nil && i.Kind == Forget && f.Node == n.is.Node {
+		err = fmt.Errorf("it is this node: ask another one: %w", record.ErrInvalid)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%v %.100q: %w", i.Kind, i.ID, err)
 	}
@@ -98,6 +109,7 @@ func foresee(v *record.View, i Intent) (*Foresight, error) {
 	for number, g := range v.Groups.All() {
 		s.look(number, g.Record, before, after)
 	}
+	s.need()
 	s.refuse()
 	s.tell()
 	return f, nil
@@ -170,23 +182,51 @@ func (s *sight) placed(after bool) (list []place.Disk) {
 	for id, e := range s.v.Disks.All() {
 		d := e.Record
 		node, known := s.v.Nodes.Get(d.Node)
-		weight, out := d.Weight, !known || node.Record.Draining || d.Failed != ""
-		if after && slices.Contains(s.Disks, id) {
-			switch s.i.Kind {
-			case Drain, Forget:
-				out = true
-			case Undrain:
-				out = !known || d.Failed != ""
-			case Weigh:
-				weight = s.i.Weight
-			}
+		weight, out := d.Weight, !known || node.Record.Draining
+		if after {
+			weight, out = s.then(id, d)
 		}
-		if out {
+		if out || d.Failed != "" {
 			weight = 0
 		}
 		list = append(list, place.Disk{ID: id, Node: d.Node, Zone: node.Record.Zone, Weight: weight})
 	}
 	return list
+}
+
+// then is the weight of a disk when the intent was carried out, and whether it is out.
+func (s *sight) then(id string, d record.Disk) (weight int64, out bool) {
+	node, known := s.v.Nodes.Get(d.Node)
+	weight, out = d.Weight, !known || node.Record.Draining
+	if !slices.Contains(s.Disks, id) {
+		return weight, out
+	}
+	switch s.i.Kind {
+	case Drain, Forget:
+		out = true
+	case Undrain:
+		out = !known
+	case Weigh:
+		weight = s.i.Weight
+	}
+	return weight, out
+}
+
+// need finds out for which volumes writes will need another number of copies.
+func (s *sight) need() {
+	then := s.v.NeededIf(func(id string, d record.Disk) bool {
+		weight, out := s.then(id, d)
+		return weight > 0 && !out
+	})
+	seen := map[int]bool{}
+	for _, f := range s.v.Families.All() {
+		copies := f.Volume.Record.Copies
+		if now := s.v.Needed(copies); !seen[copies] && copies > 0 && copies < len(then) && now != then[copies] {
+			s.Needs = append(s.Needs, Need{copies, now, then[copies]})
+		}
+		seen[copies] = true
+	}
+	slices.SortFunc(s.Needs, func(a, b Need) int { return cmp.Compare(a.Copies, b.Copies) })
 }
 
 // look adds what a group has to do with it.
@@ -263,11 +303,11 @@ func (s *sight) refuse() {
 	}
 	switch {
 	case len(s.Last) > 0:
-		s.Refused = fmt.Sprintf("it has the last copy of %d placement groups, whose data would be lost", len(s.Last))
+		s.Refused = fmt.Sprintf("it has the last copy of %s, whose data would be lost", units.Plural(len(s.Last), "placement group"))
 	case len(s.Unsure) > 0:
-		s.Refused = fmt.Sprintf("of %d placement groups all others who have them are away now: wait until they are back", len(s.Unsure))
+		s.Refused = fmt.Sprintf("of %s all others who have a copy are away now: wait until they are back", units.Plural(len(s.Unsure), "placement group"))
 	case s.Runs && s.Held > 0:
-		s.Refused = fmt.Sprintf("it runs and has %d placement groups, which would have a copy less: drain it first", s.Held)
+		s.Refused = fmt.Sprintf("it runs and has a copy of %s, which would have a copy less: drain it first", units.Plural(s.Held, "placement group"))
 	}
 }
 
@@ -276,14 +316,21 @@ func (s *sight) tell() {
 	say := func(format string, args ...any) { s.Texts = append(s.Texts, fmt.Sprintf(format, args...)) }
 	what := "Disk " + strings.Join(s.Disks, ", ")
 	if s.Node != "" {
-		what = fmt.Sprintf("Node %s with %d disks", s.Node, len(s.Disks))
+		what = fmt.Sprintf("Node %s with %s", s.Node, units.Plural(len(s.Disks), "disk"))
 	}
-	say("%s is in %d of %d placement groups.", what, s.Held, s.v.Groups.Len())
+	say("%s is in %d of %s.", what, s.Held, units.Plural(s.v.Groups.Len(), "placement group"))
 	if s.Copies > 0 {
-		say("%d copies of groups are made elsewhere, about %s.", s.Copies, units.Bytes(s.Bytes))
+		say("To make elsewhere: %s of groups, about %s.", units.Plural(s.Copies, "copy"), units.Bytes(s.Bytes))
 	}
 	if len(s.Stuck) > 0 {
-		say("%d groups will have a copy less, as there is no other node for it.", len(s.Stuck))
+		say("%s will have a copy less, as there is no other node for it.", units.Plural(len(s.Stuck), "group"))
+	}
+	for _, n := range s.Needs {
+		why := "there are more nodes for copies then"
+		if n.Then < n.Now {
+			why = "there are not more nodes for copies then"
+		}
+		say("Writes to volumes with %d copies will need %d of them, and not %d: %s.", n.Copies, n.Then, n.Now, why)
 	}
 	if s.i.Kind == Forget {
 		say("It is refused from then on, and what it has is not used any more; it can join again only as a new one.")

@@ -45,9 +45,6 @@ func (n *Node) Carry(ctx context.Context, i Intent, force bool) (*Foresight, err
 
 // forget takes a node, or disks, out of the records, and sees to it that they are refused.
 func (n *Node) forget(ctx context.Context, f *Foresight) error {
-	if f.Node == n.is.Node {
-		return fmt.Errorf("it is this node: ask another one: %w", record.ErrInvalid)
-	}
 	for {
 		done, err := n.tryForget(ctx, f)
 		if err != nil || !done {

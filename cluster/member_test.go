@@ -63,7 +63,7 @@ func TestDrainAndForget(t *testing.T) {
 	}
 	f, err := nodes[0].Carry(t.Context(), drain, false)
 	must(t, err)
-	if f.Held == 0 || f.Copies != f.Held || len(f.Last)+len(f.Stuck) > 0 || f.Refused != "" {
+	if f.Held == 0 || f.Copies != f.Held || len(f.Last)+len(f.Stuck)+len(f.Needs) > 0 || f.Refused != "" {
 		t.Errorf("draining it: %+v", f)
 	}
 	awaits(t, nodes[0], "the node is empty", func(v *record.View) bool { return !gone.inGroups(v) })
@@ -100,7 +100,15 @@ func TestForgetTheLast(t *testing.T) {
 	fill(t, dev, 0, 4<<20, 1)
 	nodes[1].crash()
 	awaits(t, voting, "the node is away", func(v *record.View) bool { return v.Runs.Len() == 1 })
-	f, err := voting.Carry(t.Context(), Intent{Kind: Forget, ID: nodes[1].ID()}, false)
+	must(t, voting.Create(t.Context(), "vm2", record.Spec{Size: 4 << 20, Copies: 2}))
+	f, err := voting.Foresee(t.Context(), Intent{Kind: Drain, ID: nodes[1].ID()})
+	must(t, err)
+	if !slices.Equal(f.Needs, []Need{{Copies: 2, Now: 2, Then: 1}}) || !slices.ContainsFunc(f.Texts, func(text string) bool {
+		return strings.Contains(text, "with 2 copies will need 1 of them, and not 2")
+	}) {
+		t.Errorf("draining one of two: %+v", f)
+	}
+	f, err = voting.Carry(t.Context(), Intent{Kind: Forget, ID: nodes[1].ID()}, false)
 	if !errors.Is(err, ErrRefused) || len(f.Last) == 0 || !strings.Contains(f.Refused, "the last copy of") {
 		t.Errorf("forgetting the last copies: %v, %+v", err, f)
 	}

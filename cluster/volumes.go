@@ -21,6 +21,12 @@ func (n *Node) Create(ctx context.Context, name string, spec record.Spec) error 
 	if spec.Copies == 0 {
 		spec.Copies = max(1, min(usualCopies, nodesWithDisks(n.state.View())))
 	}
+	if spec.MinCopies > spec.Copies {
+		return fmt.Errorf("creating the volume %.200q: %d copies for writes, of %d: %w", name, spec.MinCopies, spec.Copies, record.ErrInvalid)
+	}
+	if spec.Zones > spec.Copies {
+		return fmt.Errorf("creating the volume %.200q: %d zones, expected as many as copies at most, %d: %w", name, spec.Zones, spec.Copies, record.ErrInvalid)
+	}
 	h, err := n.catalog.Create(ctx, name, spec)
 	return n.seen(ctx, h.Name.Revision, err)
 }

@@ -25,14 +25,28 @@ func (v *View) Needed(copies int) int {
 	if copies < 1 || copies > MaxCopies {
 		return max(1, Majority(copies))
 	}
-	v.needs.once.Do(func() { v.needs.fill(v) })
+	v.needs.once.Do(func() { v.needs.fill(v, v.counts) })
 	return v.needs.list[copies]
 }
 
-func (n *needs) fill(v *View) {
+// NeededIf is what Needed would be, by the number of copies, if those disks were there for
+// copies that counts says, rather than those that are.
+func (v *View) NeededIf(counts func(id string, d Disk) bool) []int {
+	var n needs
+	n.fill(v, counts)
+	return n.list[:]
+}
+
+// counts reports whether a disk is there for copies.
+func (v *View) counts(_ string, d Disk) bool {
+	node, known := v.Nodes.Get(d.Node)
+	return known && d.Weight > 0 && !node.Record.Draining
+}
+
+func (n *needs) fill(v *View, counts func(id string, d Disk) bool) {
 	nodes := map[string]bool{}
-	for _, d := range v.Disks.All() {
-		if node, known := v.Nodes.Get(d.Record.Node); known && d.Record.Weight > 0 && !node.Record.Draining {
+	for id, d := range v.Disks.All() {
+		if counts(id, d.Record) {
 			nodes[d.Record.Node] = true
 		}
 	}

@@ -6,20 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/strata-storage/strata/internal/units"
 )
 
 // A layout is a cluster with a volume in it.
 type layout struct{ nodes, copies int }
 
 func (l layout) String() string {
-	return fmt.Sprintf("%s, %s", plural(l.nodes, "node", "nodes"), plural(l.copies, "copy", "copies"))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
+	return fmt.Sprintf("%s, %s", units.Plural(l.nodes, "node"), units.Plural(l.copies, "copy"))
 }
 
 // usual is the layout that the numbers are about.

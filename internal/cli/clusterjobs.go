@@ -18,7 +18,8 @@ const kindsOfJobs = "  join      a disk gets what it needs to have a copy of a p
 	"  delete    what only deleted volumes and snapshots had is freed\n" +
 	"  clean     what a disk should not have is removed from it\n" +
 	"  digests   what the copies of groups have is compared\n" +
-	"  data      what is on disks is read and verified, and mended"
+	"  data      what is on disks is read and verified, and mended\n" +
+	"  tidy      marks of what was written are taken back where all copies are the same"
 
 func (e *Env) clusterJobs() *cobra.Command {
 	return onNodeShown(e, &cobra.Command{

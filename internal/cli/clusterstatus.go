@@ -71,8 +71,8 @@ func (e *Env) showCluster(st *node.ClusterStatus, asJSON, again bool) error {
 }
 
 func writeCluster(w io.Writer, st *node.ClusterStatus) {
-	fmt.Fprintf(w, "cluster %s is %s: %s, %s, %s, %s\n", st.Cluster, st.State, countOf(len(st.Nodes), "node"),
-		countOf(len(st.Disks), "disk"), countOf(st.Groups, "placement group"), countOf(st.Volumes, "volume"))
+	fmt.Fprintf(w, "cluster %s is %s: %s, %s, %s, %s\n", st.Cluster, st.State, units.Plural(len(st.Nodes), "node"),
+		units.Plural(len(st.Disks), "disk"), units.Plural(st.Groups, "placement group"), units.Plural(st.Volumes, "volume"))
 	writeGroups(w, st)
 	writeWork(w, st)
 	for _, text := range st.Risks {
@@ -113,7 +113,7 @@ func writeGroups(w io.Writer, st *node.ClusterStatus) {
 	if r == nil {
 		return
 	}
-	fmt.Fprintf(w, "recovery: %d of %s made", r.Done, countOf(r.Total, "copy"))
+	fmt.Fprintf(w, "recovery: %d of %s made", r.Done, units.Plural(r.Total, "copy"))
 	if r.SecondsLeft != nil {
 		left := time.Duration(*r.SecondsLeft * float64(time.Second))
 		fmt.Fprintf(w, ", %.1f/s, %s left", r.PerSecond, units.Clock(left))
@@ -125,7 +125,7 @@ func writeGroups(w io.Writer, st *node.ClusterStatus) {
 func writeWork(w io.Writer, st *node.ClusterStatus) {
 	names := map[string]string{
 		"join": "copying", "delete": "freeing what was deleted", "clean": "removing what is elsewhere now",
-		"digests": "comparing copies", "data": "reading and verifying",
+		"digests": "comparing copies", "data": "reading and verifying", "tidy": "taking marks of writes back",
 	}
 	for i := range st.Work {
 		k := &st.Work[i]
@@ -133,7 +133,11 @@ func writeWork(w io.Writer, st *node.ClusterStatus) {
 		if k.Jobs > 0 {
 			j := node.JobStatus{Done: k.Done, Total: k.Total}
 			j.Unit = k.Unit
-			line += fmt.Sprintf("%s on %s, %s", countOf(k.Jobs, "job"), countOf(k.Disks, "disk"), doneOf(&j))
+			line += units.Plural(k.Jobs, "job")
+			if k.Disks > 0 {
+				line += " on " + units.Plural(k.Disks, "disk")
+			}
+			line += ", " + doneOf(&j)
 			if k.Unit == "bytes" {
 				line += ", " + units.Rate(k.PerSecond)
 			} else if k.PerSecond > 0 {
@@ -151,17 +155,6 @@ func writeWork(w io.Writer, st *node.ClusterStatus) {
 	if st.Silent != "" {
 		fmt.Fprintf(w, "! Not all nodes told what they do: %s\n", st.Silent)
 	}
-}
-
-// countOf says how many of something there are.
-func countOf(n int, what string) string {
-	switch {
-	case n == 1:
-		return "1 " + what
-	case strings.HasSuffix(what, "y"):
-		return fmt.Sprintf("%d %sies", n, strings.TrimSuffix(what, "y"))
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // serves names some of the volumes that a node serves.

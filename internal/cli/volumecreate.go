@@ -73,7 +73,7 @@ func (e *Env) tellVolume(v *node.Volume, err error, asJSON bool) error {
 
 // writeVolumeLine describes a volume in one line.
 func writeVolumeLine(w io.Writer, v *node.Volume) {
-	fmt.Fprintf(w, "%s, %s, %s", v.Name, units.Bytes(v.Size), copiesText(v.Copies))
+	fmt.Fprintf(w, "%s, %s, %s", v.Name, units.Bytes(v.Size), units.Plural(v.Copies, "copy"))
 	if v.CloneOf != "" {
 		fmt.Fprintf(w, ", a clone of %s", v.CloneOf)
 	}
@@ -81,11 +81,4 @@ func writeVolumeLine(w io.Writer, v *node.Volume) {
 		fmt.Fprintf(w, ": %s", v.URI)
 	}
 	fmt.Fprintln(w)
-}
-
-func copiesText(n int) string {
-	if n == 1 {
-		return "1 copy"
-	}
-	return fmt.Sprintf("%d copies", n)
 }

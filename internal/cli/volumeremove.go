@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strata-storage/strata/internal/node"
+	"github.com/strata-storage/strata/internal/units"
 )
 
 func (e *Env) volumeRemove() *cobra.Command {
@@ -52,7 +53,7 @@ func removed(ctx context.Context, c *node.Client, args []string, all bool) (name
 			return nil, err
 		}
 		if n := len(v.SnapshotList); n > 0 && !isSnapshot && !all {
-			return nil, fmt.Errorf("the volume %s has %d snapshots: --snapshots deletes them too", volume, n)
+			return nil, fmt.Errorf("the volume %s has %s: --snapshots deletes them too", volume, units.Plural(n, "snapshot"))
 		}
 		found := !isSnapshot
 		for _, s := range v.SnapshotList {

@@ -11,6 +11,7 @@ import (
 	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/internal/exportname"
+	"github.com/strata-storage/strata/internal/units"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -77,16 +78,9 @@ func (e Exports) List(context.Context, *nbd.Peer) (list []*nbd.Export, _ error) 
 }
 
 func volumeText(h record.Head) string {
-	return fmt.Sprintf("volume, %s", plural(h.Volume.Record.Copies, "copy", "copies"))
+	return fmt.Sprintf("volume, %s", units.Plural(h.Volume.Record.Copies, "copy"))
 }
 
 func snapshotText(volume string, s record.Version) string {
 	return fmt.Sprintf("snapshot of %s, %s", volume, s.Created.UTC().Format(time.DateTime+" MST"))
-}
-
-func plural(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -157,7 +157,9 @@ func (l *JobList) sum() []WorkStatus {
 			if j.Kind != kind || j.State == "waiting" {
 				continue
 			}
-			disks[j.Disk] = true
+			if j.Disk != "" {
+				disks[j.Disk] = true
+			}
 			w.Unit = j.Unit
 			w.Jobs++
 			w.Done += j.Done

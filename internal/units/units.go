@@ -24,6 +24,17 @@ func Count(n float64) string {
 	return strings.ReplaceAll(scaled(n, 1000, "", "k", "M", "G"), " ", "")
 }
 
+// Plural writes how many there are of what: "1 disk", "2 disks", "3 copies".
+func Plural(n int, what string) string {
+	switch {
+	case n == 1:
+		return "1 " + what
+	case strings.HasSuffix(what, "y"):
+		return strconv.Itoa(n) + " " + strings.TrimSuffix(what, "y") + "ies"
+	}
+	return strconv.Itoa(n) + " " + what + "s"
+}
+
 func scaled(v, base float64, names ...string) string {
 	i := 0
 	for math.Abs(v) >= base && i < len(names)-1 {

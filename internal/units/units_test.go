@@ -33,6 +33,15 @@ func TestRateAndCount(t *testing.T) {
 	}
 }
 
+func TestPlural(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int][2]string{0: {"0 disks", "0 copies"}, 1: {"1 disk", "1 copy"}, 2: {"2 disks", "2 copies"}, -1: {"-1 disks", "-1 copies"}} {
+		if got := [2]string{Plural(n, "disk"), Plural(n, "copy")}; got != want {
+			t.Errorf("%v, expected %v", got, want)
+		}
+	}
+}
+
 func TestDurations(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ got, want string }{
