@@ -21,8 +21,9 @@ const ChangedSince = "strata:changed-since:"
 const Changed uint64 = 1
 
 // maxContexts bounds how many contexts a device names. If a volume has more snapshots
-// these are the youngest ancestors of what is looked at.
-const maxContexts = 1000
+// these are the youngest ancestors of what is looked at; Node.HasContext knows all. With
+// more of them a list of thousands of snapshots, each with its contexts, would take minutes.
+const maxContexts = 64
 
 // contexts are the metadata contexts of a version of a volume.
 func contexts(v *record.View, head record.Head, version uint64) (list []string) {
@@ -43,6 +44,19 @@ func contexts(v *record.View, head record.Head, version uint64) (list []string) 
 		}
 	}
 	return list
+}
+
+// HasContext reports whether a volume and its snapshots have a metadata context, which
+// their Info need not name.
+func (n *Node) HasContext(volume, mc string) bool {
+	name, changes := strings.CutPrefix(mc, ChangedSince)
+	v := n.state.View()
+	head, ok := v.Head(volume)
+	if !ok || !changes {
+		return false
+	}
+	_, ok = v.Snapshot(head.Line(), name)
+	return ok
 }
 
 // A mapper tells what is allocated, and what has changed since a version that is not 0.

@@ -24,6 +24,10 @@ type Export struct {
 	// does not share its writes with this one, so that clients must not
 	// spread requests over several connections.
 	Exclusive bool
+	// HasContext, if not nil, reports whether Device answers in a metadata context that
+	// its Info does not name. There may be any number of those: they are not listed, but
+	// a client that asks for one by its whole name has it.
+	HasContext func(name string) bool
 	// RequireTLS hides the export from clients that do not use TLS.
 	RequireTLS bool
 	// Release, if not nil, is called once when the connection that resolved

@@ -11,7 +11,7 @@ import (
 type Limits struct {
 	// Handshake bounds the time from the connection to the end of the
 	// negotiation, TLS included, in which the Resolver may take longer: 10 s.
-	// After a list there are 10 ms more for each export of it.
+	// After a list there is half a second more for each export of it.
 	Handshake time.Duration
 	// Options bounds the options in one negotiation: 1024. After a list there
 	// may be four more for each export of it.

@@ -163,10 +163,15 @@ func (n *negotiation) metaContext(opt option, data []byte) {
 		n.refuse(opt, code, "%s", msg)
 		return
 	}
-	sess.release()
+	defer sess.release()
 	all := append([]string{block.Allocation}, sess.info.Contexts...)
+	hidden, err := sess.hidden(all, queries)
+	if err != nil {
+		n.refuse(opt, repErrTooBig, "%v", err)
+		return
+	}
 	var chosen []metaContext
-	for i, context := range all {
+	for i, context := range append(all, hidden...) {
 		if !matchesQuery(context, queries, opt == optListMetaContext) {
 			continue
 		}
@@ -181,6 +186,27 @@ func (n *negotiation) metaContext(opt option, data []byte) {
 	if opt == optSetMetaContext {
 		n.selection.valid, n.selection.export, n.selection.chosen = true, name, chosen
 	}
+}
+
+// maxHidden bounds the contexts that an option asks for and no list has.
+const maxHidden = 64
+
+// hidden are the contexts that are asked for, which the export has beyond all it names.
+func (s *session) hidden(all, queries []string) (list []string, err error) {
+	has := s.export.HasContext
+	if has == nil {
+		return nil, nil
+	}
+	for _, q := range queries {
+		if slices.Contains(all, q) || slices.Contains(list, q) || !has(q) {
+			continue
+		}
+		if len(list) == maxHidden {
+			return nil, fmt.Errorf("more than %d metadata contexts are asked for that are not listed", maxHidden)
+		}
+		list = append(list, q)
+	}
+	return list, nil
 }
 
 func parseQueries(data []byte) (name string, queries []string, err error) {

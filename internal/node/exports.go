@@ -34,7 +34,11 @@ func (e Exports) Resolve(ctx context.Context, r *nbd.ExportRequest) (*nbd.Export
 	}
 	name, _, _, _ := exportname.Parse(r.Name) // counters are those of the volume
 	x, _ := exportOf(e.Node.View(), name)
-	return &nbd.Export{Name: name, Description: x.Device, Device: dev, Release: func() { _ = dev.Close() }}, nil
+	volume, _, _ := strings.Cut(name, "@")
+	return &nbd.Export{
+		Name: name, Description: x.Device, Device: dev, Release: func() { _ = dev.Close() },
+		HasContext: func(mc string) bool { return e.Node.HasContext(volume, mc) },
+	}, nil
 }
 
 func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, error) {

@@ -3,8 +3,10 @@ package node
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,6 +104,46 @@ func TestExports(t *testing.T) {
 	for _, name := range []string{"vm2", "vm1@tuesday", "", "a/b", "vm1@"} {
 		if _, err := nbd.Dial(t.Context(), l.uri+name); err == nil {
 			t.Errorf("there is an export %q", name)
+		}
+	}
+}
+
+// A volume has many snapshots: each export names a few contexts, of those that were taken
+// before it last, and has all of them.
+func TestManyContexts(t *testing.T) {
+	t.Parallel()
+	const count = 100
+	l := start(t)
+	_, err := l.CreateVolume(t.Context(), VolumeSpec{Name: "vm1", Size: 1 << 20})
+	must(t, err)
+	for i := range count {
+		must(t, l.Cluster().Snapshot(t.Context(), "vm1", fmt.Sprintf("s%03d", i)))
+	}
+	fill(t, l.dial(t, "vm1"), 1)
+	list, err := nbd.List(t.Context(), l.uri)
+	must(t, err)
+	if len(list) != count+1 {
+		t.Fatalf("%d exports", len(list))
+	}
+	changes := func(i int) string { return fmt.Sprintf("%ss%03d", cluster.ChangedSince, i) }
+	for i, want := range map[int]int{0: 1 + 64, 1: 1 + 1, 11: 1 + 11, 100: 1 + 64} { // 0 is the volume
+		got := list[i].Contexts
+		last := (i + count - 1) % count // its own, or of the volume the last one
+		if len(got) != want || got[1] != changes(last) {
+			t.Errorf("%s names %d contexts, first %q, expected %d and %q", list[i].Name, len(got), got[1], want, changes(last))
+		}
+	}
+	d := nbd.Dialer{Contexts: []string{changes(3), changes(99), cluster.ChangedSince + "never"}}
+	c, err := d.Dial(t.Context(), l.uri+"vm1")
+	must(t, err)
+	defer c.Close()
+	if got := c.Info().Contexts; !slices.Contains(got, changes(3)) || !slices.Contains(got, changes(99)) || len(got) != 2 {
+		t.Errorf("the contexts are %q", got)
+	}
+	for e, err := range c.Extents(t.Context(), changes(3), 0, 4096) {
+		must(t, err)
+		if e.Status != cluster.Changed {
+			t.Errorf("the status is %d", e.Status)
 		}
 	}
 }

@@ -4,13 +4,16 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/strata-storage/strata/internal/race"
+	"github.com/strata-storage/strata/nbd"
 )
 
 // A volume has ten thousand snapshots, which cost the same from the first to the last,
@@ -49,6 +52,7 @@ func TestTenThousandSnapshots(t *testing.T) {
 		return err == nil && len(v.SnapshotList) == count
 	})
 	t.Logf("asking for the volume takes %v", time.Since(began).Round(time.Millisecond))
+	l.list(1, count+1)
 	l.nodes[0].order("clone", "vm1", fmt.Sprint("s", count-1), "vm2")
 	for _, x := range []struct {
 		export string
@@ -81,6 +85,24 @@ func TestTenThousandSnapshots(t *testing.T) {
 	must(t, l.open("vm1", 2).Close())
 	t.Logf("the volume can be opened %v after the start of all nodes", time.Since(began).Round(time.Millisecond))
 	l.finish()
+}
+
+// list lists the exports of a node, which are so many, with all that is told of each.
+func (l *lab) list(node, count int) {
+	l.t.Helper()
+	uri := "nbd+unix:///?socket=" + filepath.Join(l.nodes[node].sockets, "nbd")
+	began := time.Now()
+	list, err := nbd.List(l.t.Context(), uri)
+	must(l.t, err)
+	if len(list) != count {
+		l.t.Errorf("%d exports are listed, expected %d", len(list), count)
+	}
+	l.t.Logf("listing %d exports takes %v", len(list), time.Since(began).Round(time.Millisecond))
+	began = time.Now()
+	if got := strings.Count(run(l.t, "nbdinfo", "--list", uri), "export-size:"); got != count {
+		l.t.Errorf("nbdinfo lists %d exports, expected %d", got, count)
+	}
+	l.t.Logf("nbdinfo takes %v", time.Since(began).Round(time.Millisecond))
 }
 
 // mark is a block with a number.
