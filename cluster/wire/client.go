@@ -72,6 +72,7 @@ type Client struct {
 	mu    sync.Mutex
 	going error // what new requests get
 	cause error // why it ended
+	at    time.Time
 }
 
 // Connect begins a session. It ends when ctx ends, or after Limits.Hello; the
@@ -171,6 +172,13 @@ func (c *Client) Err() error {
 	return c.going
 }
 
+// over returns when the session has ended.
+func (c *Client) over() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
 // Close ends the session. Requests in flight fail with ErrLost. It returns when
 // nothing of the session is at work on this side any more.
 func (c *Client) Close() error {
@@ -223,7 +231,7 @@ func (c *Client) fail(cause error) {
 	if c.cause != nil {
 		return
 	}
-	c.cause = cause
+	c.cause, c.at = cause, time.Now()
 	c.usable.Store(false)
 	if c.going == nil || cause != c.going {
 		c.going = cause

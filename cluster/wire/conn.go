@@ -177,5 +177,5 @@ func (p *patience) exhausted(awaited bool, n uint64) bool {
 		return false
 	}
 	p.waited += p.tick
-	return p.waited > p.limit
+	return p.waited >= p.limit
 }

@@ -110,3 +110,80 @@ func TestLinkIsBoundedByContext(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// Requests to a node that was silent a moment ago do not wait for long for a new session,
+// and the less the longer it is silent.
+func TestLinkToSilentNode(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var all []*silentConn
+		frozen := false
+		freeze := func(on bool) {
+			mu.Lock()
+			defer mu.Unlock()
+			frozen = on
+			for _, c := range all {
+				c.mute.Store(on)
+			}
+		}
+		s := newServer()
+		l := NewLink(Options{Self: self, Node: partner.Node, Dial: func(context.Context) (net.Conn, error) {
+			a, b := net.Pipe()
+			mu.Lock()
+			defer mu.Unlock()
+			c := &silentConn{Conn: b}
+			c.mute.Store(frozen)
+			all = append(all, c)
+			go s.ServeConn(c)
+			return a, nil
+		}})
+		do := func() (time.Duration, error) {
+			began := time.Now()
+			_, err := l.Do(t.Context(), Call{Op: opEcho})
+			return time.Since(began), err
+		}
+		took := func(what string, least, most time.Duration) {
+			t.Helper()
+			d, err := do()
+			// One connection may be closed by the server when the other one has ended.
+			if !errors.Is(err, ErrSilent) && !errors.Is(err, ErrLost) || d < least || d > most {
+				t.Errorf("%s: %v after %v, expected silence after %v to %v", what, err, d, least, most)
+			}
+		}
+		if _, err := do(); err != nil {
+			t.Fatal(err)
+		}
+		freeze(true)
+		took("in the session", 1500*time.Millisecond, 2500*time.Millisecond)
+		took("the first request after it", 500*time.Millisecond, 500*time.Millisecond)
+		took("the next one", 0, 0)
+		// From then on nobody waits longer than that, while new sessions are tried.
+		for range 300 {
+			if d, err := do(); err == nil || d > 100*time.Millisecond {
+				t.Errorf("got %v after %v", err, d)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		freeze(false)
+		time.Sleep(10 * time.Second)
+		for range 2 { // the first one may still get the last error
+			_, _ = do()
+			time.Sleep(maxPause)
+		}
+		if d, err := do(); err != nil || d > 0 {
+			t.Errorf("it is back: %v after %v", err, d)
+		}
+		// What is long ago says nothing.
+		freeze(true)
+		took("in the next session", 1500*time.Millisecond, 2500*time.Millisecond)
+		time.Sleep(recent)
+		freeze(false)
+		if _, err := do(); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		l.Close()
+		synctest.Wait()
+	})
+}
