@@ -48,7 +48,8 @@ type node struct {
 	err   error // once ended
 }
 
-// newNode prepares a node. Its log is shown if the test fails.
+// newNode prepares a node. Its log is shown and kept if the test fails, or
+// STRATA_E2E_LOGS is set.
 func newNode(t testing.TB, name string, host *namespace) *node {
 	t.Helper()
 	a := host.address()
@@ -65,7 +66,7 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 	}
 	t.Cleanup(func() {
 		n.kill()
-		if t.Failed() {
+		if t.Failed() || os.Getenv("STRATA_E2E_LOGS") != "" {
 			keepLog(t, name, n.log.String())
 		}
 	})
