@@ -65,6 +65,9 @@ func (s *State) Err() error {
 // View returns the newest view. It costs no more than reading a pointer.
 func (s *State) View() *View { return s.view.Load() }
 
+// Changed returns a channel that is closed when there is a newer view than there is now.
+func (s *State) Changed() <-chan struct{} { return s.View().next }
+
 // Next waits until there is a newer view than v, and returns the newest.
 func (s *State) Next(ctx context.Context, v *View) (*View, error) {
 	select {

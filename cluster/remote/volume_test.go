@@ -36,6 +36,7 @@ func (a *agreed) Wait(context.Context, coord.Revision) error                { re
 func (a *agreed) Frozen(replica.Head) bool                                  { return false }
 func (a *agreed) Copies(uint64) int                                         { return 3 }
 func (a *agreed) Needed(int) int                                            { return 1 }
+func (a *agreed) Changed() <-chan struct{}                                  { return make(chan struct{}) }
 func (a *agreed) Tree(_ context.Context, _, _ uint64) (*family.Tree, error) { return a.tree, nil }
 
 // volume is one whose disks are other nodes, each behind a socket.

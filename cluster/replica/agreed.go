@@ -27,6 +27,8 @@ type Agreed interface {
 	Needed(copies int) int
 	// Frozen reports whether a version is a snapshot, which nobody writes any more.
 	Frozen(h Head) bool
+	// Changed returns a channel that is closed when the copy has changed since.
+	Changed() <-chan struct{}
 	// Wait returns when the copy has seen what was agreed at this revision, or with
 	// context.Cause(ctx).
 	Wait(ctx context.Context, r coord.Revision) error
@@ -52,11 +54,12 @@ func (s *Groups) Get(ctx context.Context, number int) (record.Group, coord.Revis
 	return g, e.Revision, nil
 }
 
-// Remove removes a disk. A member stays, and the error is ErrTooFew, if fewer members
-// would be left than are needed, or none.
-func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed int) (coord.Revision, error) {
-	return s.step(ctx, number, func(g *record.Group, _ coord.Revision) (bool, error) {
+// Remove removes a disk, and reports whether that was still to be done. A member stays, and
+// the error is ErrTooFew, if fewer members would be left than are needed, or none.
+func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed int) (epoch coord.Revision, removed bool, err error) {
+	epoch, err = s.step(ctx, number, func(g *record.Group, _ coord.Revision) (bool, error) {
 		is := func(o record.Member) bool { return o == m }
+		removed = slices.ContainsFunc(g.Joining, is) || slices.ContainsFunc(g.Members, is)
 		if slices.ContainsFunc(g.Joining, is) {
 			g.Joining = slices.DeleteFunc(g.Joining, is)
 			return true, nil
@@ -70,6 +73,7 @@ func (s *Groups) Remove(ctx context.Context, number int, m record.Member, needed
 		g.Members = slices.DeleteFunc(g.Members, is)
 		return true, nil
 	})
+	return epoch, removed && err == nil, err
 }
 
 // decline takes a joining disk out of the record, if as many disks as are needed are left.

@@ -56,9 +56,12 @@
 // Unknown outcome. After a call without an answer the gateway opens a new session
 // on that disk before it sends anything else there.
 //
+// Abandonment. A call is not waited for any more when a later record does not have the disk:
+// nothing depends on it then. Its outcome is unknown, but it takes no new session, see below.
+//
 // Failure. A disk that does not do what it must is removed from the record before
 // the request goes on, if enough members remain; else the request waits, and fails
-// in the end.
+// in the end. One that does not answer is removed from all groups of the volume.
 //
 // Room. A disk that has no room for a write is removed like any other that does not do
 // what it must, if those that have executed the write are enough without it, and without
@@ -132,6 +135,14 @@
 // Late duplicates after a session change: Open lets those inside end and refuses
 // those that come later.
 //
+// A call that was abandoned, as it was of epoch e and the record of e+1 does not have the
+// disk: it may still be executed there, as long as the disk knows e. Whatever it is asked
+// in this group later is of the epoch at which it was added again, or a later one: when
+// it learns of that, it lets all requests of earlier ones end before it pulls anything or
+// serves the first one, and refuses those that come afterwards. A flush has no epoch, and does
+// no harm at any time. A session that was opened late is an older one than that in use, or
+// the only one. What is under way in other groups is none of this, so that the session stays.
+//
 // A write acknowledged at e while e+1 with a joining disk is agreed: the pull is at
 // e+1, and when the disk it pulls from knows e+1, all requests of e have ended
 // there; they are part of what is pulled. Those refused are repeated at e+1.
@@ -184,7 +195,8 @@
 //
 // Join is called as long as the record has the disk as a joining one, also after errors.
 // The steward removes members and joining disks whose incarnation is over, and revives
-// groups; it need not hurry, as gateways remove what does not answer.
+// groups; it need not hurry, as gateways remove what does not answer. But the sooner it does,
+// the sooner nobody waits for a disk that takes its time with answers.
 //
 // After ErrLost or ErrRevived the volume is closed and attached anew; the client of a
 // volume with ErrLost has to know. Tidy is called now and then, after a flush.

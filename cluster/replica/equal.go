@@ -2,6 +2,7 @@ package replica
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -52,7 +53,7 @@ func (e *equal) run(source record.Member) error {
 	}
 	// Joining disks pull what is there now.
 	for _, m := range e.rec.Joining {
-		if err := e.call(m, func(p Peer, r *Request) error { return p.Again(e.v.ctx, r) }); err != nil {
+		if err := e.call(m, func(ctx context.Context, p Peer, r *Request) error { return p.Again(ctx, r) }); err != nil {
 			return err
 		}
 	}
@@ -60,10 +61,10 @@ func (e *equal) run(source record.Member) error {
 }
 
 // call makes a call about the object to a disk.
-func (e *equal) call(m record.Member, f func(Peer, *Request) error) error {
+func (e *equal) call(m record.Member, f func(context.Context, Peer, *Request) error) error {
 	h := e.v.head.Load()
-	err := e.v.call(m, func(p Peer, w *Writer) error {
-		return f(p, &Request{
+	err := e.v.way(e.group, m).call(func(ctx context.Context, p Peer, w *Writer) error {
+		return f(ctx, p, &Request{
 			To: To{m.Disk, m.Incarnation, e.group, e.epoch}, Writer: *w, Index: e.index, Tree: h.tree,
 		})
 	})
@@ -78,8 +79,8 @@ func (e *equal) look() error {
 	e.copies = e.copies[:0]
 	for _, m := range e.rec.Members {
 		c := replica{member: m}
-		err := e.call(m, func(p Peer, r *Request) (err error) {
-			c.state, err = p.Standing(e.v.ctx, r)
+		err := e.call(m, func(ctx context.Context, p Peer, r *Request) (err error) {
+			c.state, err = p.Standing(ctx, r)
 			return err
 		})
 		if err != nil {
@@ -113,9 +114,9 @@ func (e *equal) load() (err error) {
 
 func (e *equal) loadOne(c *replica, version uint64) error {
 	c.bad, c.own, c.below = map[uint32]bool{}, map[uint32]disk.Entry{}, map[uint32]disk.Entry{}
-	return e.call(c.member, func(p Peer, r *Request) error {
+	return e.call(c.member, func(ctx context.Context, p Peer, r *Request) error {
 		if e.verify || c.state.Unsettled {
-			list, err := p.Verify(e.v.ctx, r)
+			list, err := p.Verify(ctx, r)
 			if err != nil {
 				return err
 			}
@@ -123,7 +124,7 @@ func (e *equal) loadOne(c *replica, version uint64) error {
 				c.bad[b] = true
 			}
 		}
-		list, err := p.Entries(e.v.ctx, r.To, r.Object(), 0, uint32(e.v.c.ObjectSize/disk.BlockSize))
+		list, err := p.Entries(ctx, r.To, r.Object(), 0, uint32(e.v.c.ObjectSize/disk.BlockSize))
 		for _, x := range list {
 			switch {
 			case x.Version == version:
@@ -227,17 +228,17 @@ func (e *equal) content(source *replica, b uint32, p []byte) error {
 	if !source.state.Unsettled {
 		return fmt.Errorf("block %d of object %d is damaged on all members: %w", b, e.index, disk.ErrRot)
 	}
-	return e.call(source.member, func(peer Peer, r *Request) error {
-		_, err := peer.RawBlocks(e.v.ctx, r.To, r.Object(), r.Version, b, p)
+	return e.call(source.member, func(ctx context.Context, peer Peer, r *Request) error {
+		_, err := peer.RawBlocks(ctx, r.To, r.Object(), r.Version, b, p)
 		return err
 	})
 }
 
 // readBlock reads what the head reads on a member.
 func (e *equal) readBlock(c *replica, b uint32, p []byte) error {
-	return e.call(c.member, func(peer Peer, r *Request) error {
+	return e.call(c.member, func(ctx context.Context, peer Peer, r *Request) error {
 		r.Off = int64(b) * disk.BlockSize
-		return peer.Read(e.v.ctx, r, p)
+		return peer.Read(ctx, r, p)
 	})
 }
 
@@ -302,8 +303,8 @@ func (e *equal) fix(c *replica, fixes []disk.Fix) error {
 		return nil
 	}
 	slices.SortFunc(fixes, func(a, b disk.Fix) int { return cmp.Compare(a.Was.Block, b.Was.Block) })
-	return e.call(c.member, func(p Peer, r *Request) error {
-		_, err := p.Fix(e.v.ctx, r, fixes)
+	return e.call(c.member, func(ctx context.Context, p Peer, r *Request) error {
+		_, err := p.Fix(ctx, r, fixes)
 		return err
 	})
 }
@@ -323,8 +324,8 @@ func (e *equal) clear() error {
 	// somebody else has one.
 	for i := len(e.copies) - 1; i >= 0; i-- {
 		c, cleared := &e.copies[i], false
-		err := e.call(c.member, func(p Peer, r *Request) (err error) {
-			cleared, err = p.Clear(e.v.ctx, r, c.state.State)
+		err := e.call(c.member, func(ctx context.Context, p Peer, r *Request) (err error) {
+			cleared, err = p.Clear(ctx, r, c.state.State)
 			return err
 		})
 		if err != nil || !cleared {

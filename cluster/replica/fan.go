@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,7 +30,7 @@ type fan struct {
 type leg struct {
 	f      *fan
 	member record.Member
-	link   *link
+	way    *way
 	r      Request
 	joins  bool
 	done   bool
@@ -111,7 +112,7 @@ func (f *fan) begin(rec record.Group, epoch coord.Revision) {
 	f.legs = slices.Grow(f.legs[:0], len(rec.Members)+len(rec.Joining))
 	for i, list := range [2][]record.Member{rec.Members, rec.Joining} {
 		for _, m := range list {
-			f.legs = append(f.legs, leg{f: f, member: m, link: f.v.link(m), joins: i == 1})
+			f.legs = append(f.legs, leg{f: f, member: m, way: f.v.way(f.group, m), joins: i == 1})
 		}
 	}
 }
@@ -135,7 +136,7 @@ func (f *fan) round() {
 	}
 	for i := range f.legs {
 		if l := &f.legs[i]; l.pending != nil {
-			l.end(l.writer, l.pending.Wait(f.v.ctx))
+			l.end(l.writer, l.pending.Wait(l.way.ctx))
 			l.pending = nil
 		}
 	}
@@ -145,14 +146,14 @@ func (f *fan) round() {
 // start begins an attempt, if that can be done without waiting.
 func (l *leg) start() bool {
 	f := l.f
-	if f.p == nil || l.link.starter == nil {
+	if f.p == nil || l.way.starter == nil {
 		return false
 	}
-	if l.writer = l.link.current(f.v.head.Load()); l.writer == nil {
+	if l.writer = l.way.current(f.v.head.Load()); l.writer == nil {
 		return false
 	}
 	l.address(l.writer)
-	l.pending = l.link.starter.StartWrite(f.v.ctx, &l.r, f.p)
+	l.pending = l.way.starter.StartWrite(l.way.ctx, &l.r, f.p)
 	return l.pending != nil
 }
 
@@ -167,13 +168,13 @@ func (l *leg) address(w *Writer) {
 // send is one attempt.
 func (l *leg) send(counted bool) {
 	f := l.f
-	w, err := l.link.session(f.v.ctx)
+	w, err := l.way.session(l.way.ctx)
 	if err == nil {
 		l.address(w)
 		if f.p != nil {
-			err = l.link.peer.Write(f.v.ctx, &l.r, f.p)
+			err = l.way.peer.Write(l.way.ctx, &l.r, f.p)
 		} else {
-			err = l.link.peer.Zero(f.v.ctx, &l.r, f.n)
+			err = l.way.peer.Zero(l.way.ctx, &l.r, f.n)
 		}
 	}
 	l.end(w, err)
@@ -184,8 +185,8 @@ func (l *leg) send(counted bool) {
 
 // end notes what an attempt has come to.
 func (l *leg) end(w *Writer, err error) {
-	l.link.blame(w, err)
-	l.err, l.done = err, err == nil
+	l.err = l.way.outcome(w, err)
+	l.done = l.err == nil
 }
 
 // worst returns the leg to be dealt with first, nil if all have succeeded.
@@ -236,7 +237,7 @@ func rank(err error) int {
 	switch {
 	case errors.Is(err, ErrFenced):
 		return 0
-	case errors.Is(err, ErrEpoch):
+	case errors.Is(err, ErrEpoch) || errors.Is(err, errParted):
 		return 1
 	case errors.Is(err, ErrSession):
 		return 2
@@ -258,11 +259,11 @@ func (f *fan) refused() (m record.Member) {
 
 // read reads blocks of one object. Their range is locked.
 func (v *Volume) read(index uint64, p []byte, at int64) error {
-	return v.consult(index, at, func(peer Peer, r *Request) error { return peer.Read(v.ctx, r, p) })
+	return v.consult(index, at, func(ctx context.Context, peer Peer, r *Request) error { return peer.Read(ctx, r, p) })
 }
 
 // consult asks one member about blocks of one object. Their range is locked.
-func (v *Volume) consult(index uint64, at int64, ask func(Peer, *Request) error) error {
+func (v *Volume) consult(index uint64, at int64, ask func(context.Context, Peer, *Request) error) error {
 	h := v.head.Load()
 	r := Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
 	group := v.groupOf(index)
@@ -321,13 +322,9 @@ func (v *Volume) choose(rec record.Group, avoid []record.Member) (best record.Me
 	return best
 }
 
-func (v *Volume) consultOne(m record.Member, r Request, group int, epoch coord.Revision, ask func(Peer, *Request) error) error {
-	l := v.link(m)
-	w, err := l.session(v.ctx)
-	if err == nil {
+func (v *Volume) consultOne(m record.Member, r Request, group int, epoch coord.Revision, ask func(context.Context, Peer, *Request) error) error {
+	return v.way(group, m).call(func(ctx context.Context, p Peer, w *Writer) error {
 		r.To, r.Writer = To{m.Disk, m.Incarnation, group, epoch}, *w
-		err = ask(l.peer, &r)
-	}
-	l.blame(w, err)
-	return err
+		return ask(ctx, p, &r)
+	})
 }

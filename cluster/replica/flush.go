@@ -112,7 +112,7 @@ func (v *Volume) flushGroups(groups []int) error {
 		}
 		var wg sync.WaitGroup
 		for _, f := range todo {
-			wg.Go(func() { f.err = v.flushDisk(f.member) })
+			wg.Go(func() { f.err = v.flushDisk(f.group, f.member) })
 		}
 		wg.Wait()
 		for _, key := range slices.SortedFunc(maps.Keys(todo), linkKey.compare) {
@@ -133,12 +133,10 @@ func (v *Volume) flushGroups(groups []int) error {
 	}
 }
 
-func (v *Volume) flushDisk(m record.Member) error {
-	l := v.link(m)
-	w, err := l.session(v.ctx)
-	if err == nil {
-		err = l.peer.Flush(v.ctx, &Request{To: To{Disk: m.Disk, Incarnation: m.Incarnation}, Writer: *w})
-	}
-	l.blame(w, err)
-	return err
+// flushDisk flushes a disk, as long as it has a part in that group; if it has one in others
+// it is asked again.
+func (v *Volume) flushDisk(group int, m record.Member) error {
+	return v.way(group, m).call(func(ctx context.Context, p Peer, w *Writer) error {
+		return p.Flush(ctx, &Request{To: To{Disk: m.Disk, Incarnation: m.Incarnation}, Writer: *w})
+	})
 }

@@ -42,6 +42,9 @@ func (s *sim) attachBy(p *process, l *coord.Lease, volume int, near func(record.
 	c.Head, c.Tree = headOf(h)
 	attached, err := Attach(p.ctx, c)
 	if err == nil {
+		s.all.Go(func() { <-p.ctx.Done(); attached.cancel(errDead) })
+	}
+	if err == nil {
 		s.decided(volume)
 	}
 	return attached, err

@@ -24,7 +24,7 @@ func (s *sim) stirring() {
 		g := simNumbers[s.rand.n(simGroups)]
 		rec, _ := s.state.Group(g)
 		all := slices.Concat(rec.Members, rec.Joining)
-		if _, err := groups.Remove(s.ctx, g, all[s.rand.n(len(all))], s.state.View().Needed(simCopies)); err == nil {
+		if _, _, err := groups.Remove(s.ctx, g, all[s.rand.n(len(all))], s.state.View().Needed(simCopies)); err == nil {
 			s.count("removed for nothing")
 		}
 	}

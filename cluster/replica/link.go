@@ -25,6 +25,8 @@ type link struct {
 	open atomic.Pointer[Writer]
 	// fails counts the calls without an answer since the last answer.
 	fails atomic.Int32
+	// forgoing: the disk is being removed from all groups of the volume.
+	forgoing atomic.Bool
 
 	mu      sync.Mutex
 	last    uint64
@@ -33,9 +35,14 @@ type link struct {
 
 // link returns the link to a disk.
 func (v *Volume) link(m record.Member) *link {
-	key := linkKey{m.Disk, m.Incarnation}
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	return v.linkTo(m)
+}
+
+// linkTo is link for who holds mu.
+func (v *Volume) linkTo(m record.Member) *link {
+	key := linkKey{m.Disk, m.Incarnation}
 	l := v.links[key]
 	if l == nil {
 		l = &link{v: v, key: key, peer: v.c.Peer(m)}

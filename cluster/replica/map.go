@@ -90,8 +90,8 @@ func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 		}
 		defer lock.Unlock()
 		return v.mapRange(ctx, off, n, func(index uint64, at, n int64) (list []block.Extent, err error) {
-			err = v.consult(index, at, func(p Peer, r *Request) error {
-				list, err = p.Map(v.ctx, r, n, since)
+			err = v.consult(index, at, func(ctx context.Context, p Peer, r *Request) error {
+				list, err = p.Map(ctx, r, n, since)
 				return err
 			})
 			return list, err

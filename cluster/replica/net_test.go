@@ -18,6 +18,8 @@ type network struct {
 	slow bool
 	// latency is how long messages usually take at most.
 	latency time.Duration
+	// patience is how long an answer is waited for.
+	patience time.Duration
 	// members returns the one that runs on a node now.
 	member func(node int) *Member
 	// alive is the context of the process that runs on a node now.
@@ -48,6 +50,13 @@ func (n *network) delay() {
 	time.Sleep(d)
 }
 
+// bound is how long an answer is waited for.
+func (n *network) bound() time.Duration {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.patience
+}
+
 // A wire is the way of a process on one node to another node.
 type wire struct {
 	n        *network
@@ -76,7 +85,7 @@ func call[T any](ctx context.Context, w *wire, f func(context.Context, *Member) 
 		}
 	})
 	var none T
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(n.bound())
 	defer timer.Stop()
 	select {
 	case a := <-c:

@@ -161,9 +161,9 @@ func (v *Volume) marked(group int, rec record.Group, epoch coord.Revision) ([]ui
 	err := each(len(disks), len(disks), func(i int) error {
 		m := disks[i]
 		to := To{m.Disk, m.Incarnation, group, epoch}
-		err := v.call(m, func(p Peer, _ *Writer) error {
+		err := v.way(group, m).call(func(ctx context.Context, p Peer, _ *Writer) error {
 			for from, more := uint64(0), true; more; {
-				list, again, err := p.Dirty(v.ctx, to, from)
+				list, again, err := p.Dirty(ctx, to, from)
 				if err != nil {
 					return err
 				}
@@ -186,17 +186,6 @@ func (v *Volume) marked(group int, rec record.Group, epoch coord.Revision) ([]ui
 	all := slices.Concat(lists...)
 	slices.Sort(all)
 	return slices.Compact(all), err
-}
-
-// call makes a call to a disk in a session.
-func (v *Volume) call(m record.Member, f func(Peer, *Writer) error) error {
-	l := v.link(m)
-	w, err := l.session(v.ctx)
-	if err == nil {
-		err = f(l.peer, w)
-	}
-	l.blame(w, err)
-	return err
 }
 
 // Tidy takes back the marks of objects that are the same on all disks, and returns

@@ -321,7 +321,7 @@ func (s *sim) init(newStore func(*chance) store, needed int) {
 	must(s.t, err)
 	s.state, err = record.Follow(s.ctx, s.store)
 	must(s.t, err)
-	s.net = &network{rand: s.rand, latency: s.latency, cut: map[[2]int]bool{}, member: func(node int) *Member {
+	s.net = &network{rand: s.rand, latency: s.latency, patience: patience, cut: map[[2]int]bool{}, member: func(node int) *Member {
 		if p := s.process(node); p != nil {
 			return p.member
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -46,10 +48,9 @@ func (t *trial) lasts(v *Volume) time.Duration { return v.clock.Now() - (t.until
 
 // rest pauses, longer each time.
 func (t *trial) rest(v *Volume) error {
-	rings := make(chan struct{})
-	defer v.clock.AfterFunc(t.pause, func() { close(rings) })()
+	d := t.pause
 	t.pause = min(2*t.pause, lastPause)
-	return wait(v.ctx, rings)
+	return v.pause(d)
 }
 
 // A fault is the error of a call to a disk.
@@ -134,6 +135,8 @@ func (v *Volume) mend(t *trial, f *fault) error {
 	}
 	var stale *EpochError
 	switch err := f.err; {
+	case errors.Is(err, errParted):
+		return nil // the copy has the later record
 	case errors.As(err, &stale):
 		return v.catchUp(t, stale.Known)
 	case errors.Is(err, ErrFenced):
@@ -163,7 +166,10 @@ func (v *Volume) catchUp(t *trial, r coord.Revision) error {
 // remove removes a disk from the record of a group, or waits for a while if it must
 // not be.
 func (v *Volume) remove(t *trial, f *fault) error {
-	epoch, err := v.c.Groups.Remove(v.ctx, f.group, f.member, v.c.Agreed.Needed(v.c.Copies))
+	if unknown(f.err) {
+		v.forgo(f)
+	}
+	epoch, err := v.expel(f.group, f.member, f.err)
 	if errors.Is(err, ErrTooFew) && unknown(f.err) && t.lasts(v) >= cutAfter && v.c.Lives != nil && v.c.Lives(f.member) {
 		return v.fail(fmt.Errorf("%w: %w", ErrCut, f))
 	}
@@ -172,6 +178,65 @@ func (v *Volume) remove(t *trial, f *fault) error {
 		return t.rest(v)
 	}
 	return v.catchUp(t, epoch)
+}
+
+// expel removes a disk from the record of a group, because of an error.
+func (v *Volume) expel(group int, m record.Member, why error) (coord.Revision, error) {
+	epoch, removed, err := v.c.Groups.Remove(v.ctx, group, m, v.c.Agreed.Needed(v.c.Copies))
+	if removed && v.c.Removed != nil {
+		v.c.Removed(group, m, why)
+	}
+	return epoch, err
+}
+
+// forgo begins to remove a disk that does not answer from all groups of the volume, so that
+// requests in the others need not find that out one by one.
+func (v *Volume) forgo(f *fault) {
+	l := v.link(f.member)
+	if !l.forgoing.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer l.forgoing.Store(false)
+		others := v.removable(f)
+		_ = each(len(others), maxPrepare, func(i int) error {
+			if l.fails.Load() == 0 {
+				return errAnswers
+			}
+			_, err := v.expel(others[i].group, others[i].member, f.err)
+			if errors.Is(err, ErrTooFew) {
+				return nil
+			}
+			return err
+		})
+	}()
+}
+
+var errAnswers = errors.New("it answers again")
+
+// removable are the parts that a disk has in other groups of the volume, where it may be
+// removed as far as this node knows.
+func (v *Volume) removable(f *fault) (list []fault) {
+	v.mu.Lock()
+	groups := slices.Sorted(maps.Keys(v.parts))
+	v.mu.Unlock()
+	least := max(1, v.c.Agreed.Needed(v.c.Copies))
+	for _, g := range groups {
+		if g == f.group {
+			continue
+		}
+		rec, _ := v.c.Agreed.Group(g)
+		disks := rec.Joining
+		if len(rec.Members) > least {
+			disks = slices.Concat(disks, rec.Members)
+		}
+		for _, m := range disks {
+			if m.Disk == f.member.Disk && m.Incarnation == f.member.Incarnation {
+				list = append(list, fault{group: g, member: m})
+			}
+		}
+	}
+	return list
 }
 
 // scarce returns an error if a record has fewer disks, joining ones included, than

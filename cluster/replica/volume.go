@@ -17,7 +17,7 @@ import (
 	"github.com/strata-storage/strata/internal/rangelock"
 )
 
-// Config says what a Volume is. The last three may be zero.
+// Config says what a Volume is. The last four may be zero.
 type Config struct {
 	Groups *Groups
 	Agreed Agreed
@@ -41,6 +41,9 @@ type Config struct {
 	// Lives reports whether the process of a disk runs, as far as is known. If one that
 	// is needed does, and does not answer, the volume fails with ErrCut.
 	Lives func(record.Member) bool
+	// Removed, if not nil, is told of each removal of a disk from the record of a group, and
+	// of the error that was the reason. It must not block.
+	Removed func(group int, m record.Member, why error)
 	// Limit bounds how long a request that cannot be carried out is tried, 30 s if
 	// 0.
 	Limit time.Duration
@@ -105,6 +108,8 @@ type served struct {
 	// unflushed: something was acknowledged and not flushed. flushing: a flush is
 	// under way for what had been.
 	unflushed, flushing bool
+	// ways are those to its disks, as far as they were needed.
+	ways []*way
 }
 
 var _ block.Device = (*Volume)(nil)
@@ -116,6 +121,7 @@ func Attach(ctx context.Context, c Config) (*Volume, error) {
 		return nil, err
 	}
 	v := newVolume(ctx, c)
+	go v.followRecords()
 	stop := context.AfterFunc(ctx, func() { v.cancel(context.Cause(ctx)) })
 	defer stop()
 	if err := v.prepareAll(ctx); err != nil {
