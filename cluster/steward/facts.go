@@ -17,7 +17,7 @@ type Facts struct {
 	// Groups are in the order of their numbers.
 	Groups []Group
 	// Held says until when a disk shall not join a group again, as it has just
-	// been removed while it was joining, or as it was full; and longer if it is full then.
+	// been removed by others while it lived; and longer if it is full then.
 	Held map[Hold]time.Duration
 }
 

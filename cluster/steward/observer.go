@@ -1,6 +1,7 @@
 package steward
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -21,15 +22,29 @@ type Observer struct {
 
 	nodes map[string]Node
 	last  []Group // of the last facts
-	held  map[Hold]time.Duration
+	held  map[Hold]*held
 	// own are the last changes of our own.
 	own map[int]ownChange
 }
 
+// A held disk is one that was removed from a group by others though it lived.
+type held struct {
+	// pause is how long it was held the last time, until is when that is over.
+	pause, until time.Duration
+	// member is since when it has been a member again, if it is.
+	member time.Duration
+}
+
+// firstHold is how long a disk is held at first.
+const firstHold = time.Second
+
+// fullHolds is for how many times longer a disk is kept out that stays full.
+const fullHolds = 9
+
 // An ownChange is what a change of our own has made of a group.
 type ownChange struct {
-	epoch   coord.Revision
-	joining []record.Member
+	epoch  coord.Revision
+	record record.Group
 }
 
 // See looks at a view, at a time of the clock of all other ones.
@@ -57,7 +72,6 @@ func (o *Observer) Facts(v *record.View, now time.Duration) *Facts {
 		f.Groups = append(f.Groups, g)
 	}
 	o.hold(f)
-	f.Held = o.held
 	return f
 }
 
@@ -82,28 +96,15 @@ func (o *Observer) did(group int, epoch coord.Revision, r record.Group) {
 	if o.own == nil {
 		o.own = map[int]ownChange{}
 	}
-	o.own[group] = ownChange{epoch, r.Joining}
+	o.own[group] = ownChange{epoch, r}
 }
 
-// fullHolds is how many times longer a disk is held that stays full.
-const fullHolds = 9
-
-// hold finds out who was removed by others while it was joining, or full.
+// hold finds out who was removed by others while it lived, and is held.
 func (o *Observer) hold(f *Facts) {
-	pause := Options{Hold: o.Hold}.withDefaults().Hold
-	held := map[Hold]time.Duration{}
-	for h, until := range o.held {
-		// The reason may be gone with a process: before its lease was over, one that
-		// had been killed seemed to live.
-		// One that is full may have what it needs all the same.
-		last := until
-		if f.Disks[h.Disk].Full {
-			last += fullHolds * pause
-		}
-		if last > f.Now && f.since(h.Disk) <= until-pause {
-			held[h] = until
-		}
+	if o.held == nil {
+		o.held = map[Hold]*held{}
 	}
+	o.forgive(f)
 	i := 0
 	for _, was := range o.last {
 		for i < len(f.Groups) && f.Groups[i].Number < was.Number {
@@ -117,14 +118,15 @@ func (o *Observer) hold(f *Facts) {
 			continue
 		}
 		// Others may have been faster than this look.
-		joining := was.Record.Joining
+		before := was.Record
 		if own.epoch > was.Epoch && own.epoch < f.Groups[i].Epoch {
-			joining = own.joining
+			before = own.record
 		}
 		is := f.Groups[i].Record
-		for _, m := range slices.Concat(joining, f.full(was.Record.Members)) {
-			if f.lives(m) && !slices.Contains(is.Joining, m) && !slices.Contains(is.Members, m) {
-				held[Hold{was.Number, m.Disk}] = f.Now + pause
+		for _, m := range slices.Concat(before.Members, before.Joining) {
+			same := func(o record.Member) bool { return o.Disk == m.Disk }
+			if f.lives(m) && !slices.ContainsFunc(is.Joining, same) && !slices.ContainsFunc(is.Members, same) {
+				o.keepOut(f, Hold{was.Number, m.Disk})
 			}
 		}
 	}
@@ -133,15 +135,56 @@ func (o *Observer) hold(f *Facts) {
 			delete(o.own, g.Number)
 		}
 	}
-	o.last, o.held = f.Groups, held
+	o.last = f.Groups
+	f.Held = make(map[Hold]time.Duration, len(o.held))
+	for h, is := range o.held {
+		f.Held[h] = is.until
+	}
 }
 
-// full are those of the members whose disks are.
-func (f *Facts) full(members []record.Member) (full []record.Member) {
-	for _, m := range members {
-		if f.Disks[m.Disk].Full {
-			full = append(full, m)
+// keepOut holds a disk, twice as long as the last time: whoever has removed it will do so
+// again as long as there is the reason. One that is full has not room in a second.
+func (o *Observer) keepOut(f *Facts, h Hold) {
+	longest := Options{Hold: o.Hold}.withDefaults().Hold
+	pause := min(firstHold, longest)
+	switch was := o.held[h]; {
+	case f.Disks[h.Disk].Full:
+		pause = longest
+	case was != nil:
+		pause = min(2*was.pause, longest)
+	}
+	o.held[h] = &held{pause: pause, until: f.Now + pause}
+}
+
+// forgive forgets who was removed, if the reason seems to be gone: its process is another
+// one, as before its lease was over one that had been killed seemed to live; or it has
+// been a member for as long as it was held. What does not join any more is forgotten, too;
+// one that stays full may have what it needs all the same.
+func (o *Observer) forgive(f *Facts) {
+	longest := Options{Hold: o.Hold}.withDefaults().Hold
+	for h, is := range o.held {
+		if f.member(h) {
+			if is.member == 0 {
+				is.member = f.Now
+			}
+		} else {
+			is.member = 0
+		}
+		rest := longest
+		if f.Disks[h.Disk].Full {
+			rest *= fullHolds
+		}
+		switch {
+		case f.since(h.Disk) > is.until-is.pause,
+			is.member != 0 && f.Now-is.member >= is.pause,
+			f.Now >= is.until+rest && is.member == 0:
+			delete(o.held, h)
 		}
 	}
-	return full
+}
+
+// member reports whether a disk is a member of a group.
+func (f *Facts) member(h Hold) bool {
+	i, found := slices.BinarySearchFunc(f.Groups, h.Group, func(g Group, number int) int { return cmp.Compare(g.Number, number) })
+	return found && slices.ContainsFunc(f.Groups[i].Record.Members, func(m record.Member) bool { return m.Disk == h.Disk })
 }

@@ -12,10 +12,12 @@ type Options struct {
 	// minute if it is 0. Revive is how long a group none of whose members lives
 	// waits for others when the first one is back, 10 seconds if it is 0.
 	Grace, Urgent, Revive time.Duration
-	// Hold is how long a disk does not join a group again from which it was removed
-	// while it lived and joined, 1 minute if it is 0: whoever removed it had a
-	// reason. With one that is full it is also after it was a member, and ten times as
-	// long while it stays full; after the first time another disk may take its place.
+	// Hold is how long a disk at most does not join a group again from which it was removed
+	// by others while it lived, 1 minute if it is 0: whoever removed it had a reason, as
+	// that it did not answer. It is 1 second the first time, and twice as long each time
+	// until it has been a member for as long as that. For one that is full it is all of it
+	// at once, after which another disk may take its place, and ten times as long while it
+	// stays full.
 	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.

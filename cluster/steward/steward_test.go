@@ -299,54 +299,127 @@ func TestCutOff(t *testing.T) {
 	})
 }
 
-// A disk that somebody removed while it joined is left alone for a while: it may be
-// full, or broken in a way that it does not know of.
+// A holder looks at one group, in which a disk may have a part.
+type holder struct {
+	Observer
+	node  Node
+	full  bool
+	group int
+	epoch coord.Revision
+}
+
+func newHolder() *holder {
+	return &holder{node: Node{Node: record.Node{ID: "a"}, Incarnation: "1"}, group: record.GroupOf(3, 1)}
+}
+
+// at lets it look at a record, which is another one than before.
+func (h *holder) at(now time.Duration, r record.Group) {
+	h.epoch++
+	h.again(now, r)
+}
+
+// again lets it look at the same record as before, and reports whether the disk is held.
+func (h *holder) again(now time.Duration, r record.Group) bool {
+	f := &Facts{
+		Now: now, Nodes: map[string]Node{"a": h.node},
+		Disks:  map[string]Disk{"a": {Disk: record.Disk{ID: "a", Node: "a"}, Full: h.full}},
+		Groups: []Group{{Number: h.group, Epoch: h.epoch, Record: r}},
+	}
+	h.hold(f)
+	return f.holds(Hold{h.group, "a"})
+}
+
+// pause is how long the disk is held that was removed last, 0 if it is not.
+func (h *holder) pause() time.Duration {
+	if is := h.held[Hold{h.group, "a"}]; is != nil {
+		return is.pause
+	}
+	return 0
+}
+
+var (
+	asMember = record.Group{Members: []record.Member{{Disk: "a", Incarnation: "1"}}}
+	asJoiner = record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "1"}}}
+	without0 = record.Group{Members: []record.Member{{Disk: "b", Incarnation: "1"}}}
+)
+
+// A disk that somebody removed is left alone for a while: it may not be reached, be full, or
+// broken in a way that it does not know of. That is 1 s at first, and up to a minute if it
+// happens again and again.
 func TestHold(t *testing.T) {
 	t.Parallel()
-	o := &Observer{}
-	h := Hold{record.GroupOf(3, 1), "a"}
-	node := Node{Node: record.Node{ID: "a"}, Incarnation: "1"}
-	facts := func(now time.Duration, epoch coord.Revision, joining ...record.Member) *Facts {
-		f := &Facts{
-			Now: now, Nodes: map[string]Node{"a": node},
-			Disks:  map[string]Disk{"a": {Disk: record.Disk{ID: "a", Node: "a"}}},
-			Groups: []Group{{Number: h.Group, Epoch: epoch, Record: record.Group{Joining: joining}}},
+	h := newHolder()
+	now := time.Hour
+	for i, want := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+		r := asJoiner
+		if i%3 == 0 {
+			r = asMember
 		}
-		o.hold(f)
-		return f
+		h.at(now, r)
+		h.at(now+time.Millisecond, without0)
+		if got := h.pause(); got != want*time.Second {
+			t.Errorf("removed %d times, it is held for %v, expected %v s", i+1, got, int64(want))
+		}
+		now += h.pause()
 	}
-	m := record.Member{Disk: "a", Incarnation: "1"}
-	facts(1, 1, m)
-	facts(2, 2)
-	if o.held[h] != 2+time.Minute {
-		t.Errorf("held until %v", o.held[h])
+	// A member for less than that, which was removed again, and then for long.
+	h.at(now, asMember)
+	h.again(now+30*time.Second, asMember)
+	h.at(now+31*time.Second, without0)
+	if h.pause() != time.Minute {
+		t.Errorf("held for %v after half a minute", h.pause())
 	}
-	facts(3+time.Minute, 2)
-	if len(o.held) != 0 {
+	now += 2 * time.Minute
+	h.at(now, asMember)
+	h.again(now+time.Minute, asMember)
+	h.at(now+time.Minute, without0)
+	if h.pause() != time.Second {
+		t.Errorf("held for %v after it was a member for a minute", h.pause())
+	}
+	// One that does not join any more is forgotten.
+	h.again(now+2*time.Minute+time.Second, without0)
+	if h.pause() != 0 {
 		t.Error("held for ever")
 	}
-	facts(4+time.Minute, 3, m)
-	o.did(h.Group, 4, record.Group{})
-	facts(5+time.Minute, 3, m) // somebody asks before the copy shows it
-	facts(6+time.Minute, 4)
-	facts(7+time.Minute, 5, record.Member{Disk: "a", Incarnation: "0"})
-	facts(8+time.Minute, 6)
-	if len(o.held) != 0 {
-		t.Error("held after a change of our own, or because it was started anew")
+	// Who asks for less gets less.
+	h = newHolder()
+	h.Hold = 300 * time.Millisecond
+	h.at(1, asJoiner)
+	h.at(2, without0)
+	if h.pause() != h.Hold {
+		t.Errorf("held for %v, expected %v at most", h.pause(), h.Hold)
 	}
-	facts(9+time.Minute, 7, m)
-	facts(10+time.Minute, 8)
-	if len(o.held) != 1 {
-		t.Error("not held the second time")
+}
+
+// Nobody is held for what the steward has done itself, or for what a process before was
+// removed for.
+func TestNotHeld(t *testing.T) {
+	t.Parallel()
+	h := newHolder()
+	h.at(1, asJoiner)
+	h.did(h.group, h.epoch+1, without0)
+	h.again(2, asJoiner) // somebody asks before the copy shows it
+	h.at(3, without0)
+	h.at(4, record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "0"}}})
+	h.at(5, without0)
+	h.at(6, asMember)
+	h.at(7, record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "1", Since: 7}}})
+	if h.pause() != 0 {
+		t.Error("held after a change of our own, because it was started anew, or is to join again")
 	}
-	node.Incarnation, node.Since = "2", 11+time.Minute
-	facts(11+time.Minute, 8)
-	if len(o.held) != 0 {
+	h.at(8, without0)
+	if h.pause() == 0 {
+		t.Error("not held")
+	}
+	h.node.Incarnation, h.node.Since = "2", 9
+	h.again(9, without0)
+	if h.pause() != 0 {
 		t.Error("a process is held for what the one before was removed for")
 	}
-	o.did(h.Group, 9, record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "2"}}})
-	facts(12+time.Minute, 10)
-	if len(o.held) != 1 {
+	h.did(h.group, h.epoch+1, record.Group{Joining: []record.Member{{Disk: "a", Incarnation: "2"}}})
+	h.epoch++
+	h.at(10, without0)
+	if h.pause() == 0 {
 		t.Error("not held after it was removed before it was seen")
 	}
 }
@@ -386,45 +459,29 @@ func TestObserver(t *testing.T) {
 // then it may have what it needs.
 func TestHoldFull(t *testing.T) {
 	t.Parallel()
-	full := true
-	o := &Observer{}
-	h := Hold{record.GroupOf(3, 1), "a"}
-	node := Node{Node: record.Node{ID: "a"}, Incarnation: "1"}
-	facts := func(now time.Duration, epoch coord.Revision, members ...record.Member) *Facts {
-		f := &Facts{
-			Now: now, Nodes: map[string]Node{"a": node},
-			Disks:  map[string]Disk{"a": {Disk: record.Disk{ID: "a", Node: "a"}, Full: full}},
-			Groups: []Group{{Number: h.Group, Epoch: epoch, Record: record.Group{Members: members}}},
-		}
-		o.hold(f)
-		f.Held = o.held
-		return f
-	}
-	m := record.Member{Disk: "a", Incarnation: "1"}
-	facts(1, 1, m)
-	for _, now := range []time.Duration{2, time.Minute, 9 * time.Minute} {
-		if !facts(now, 2).holds(h) {
+	h := newHolder()
+	h.full = true
+	h.at(1, asMember)
+	h.at(2, without0)
+	for _, now := range []time.Duration{3, time.Minute, 9 * time.Minute} {
+		if !h.again(now, without0) {
 			t.Errorf("a full disk may join after %v", now)
 		}
 	}
-	if facts(11*time.Minute, 2).holds(h) {
+	if h.again(11*time.Minute, without0) {
 		t.Error("it may never try again")
 	}
-	facts(12*time.Minute, 1, m)
-	facts(13*time.Minute, 2)
-	full = false
-	if facts(15*time.Minute, 2).holds(h) {
+	h.at(12*time.Minute, asMember)
+	h.at(13*time.Minute, without0)
+	h.full = false
+	if h.again(15*time.Minute, without0) {
 		t.Error("it may not join though it has room")
 	}
-	facts(3*time.Hour, 3, m)
-	if facts(4*time.Hour, 4).holds(h) {
-		t.Error("a member that was removed and has room may not join")
-	}
-	full = true
-	facts(5*time.Hour, 5, m)
-	facts(6*time.Hour, 6)
-	node.Incarnation, node.Since = "2", 7*time.Hour
-	if facts(7*time.Hour, 6).holds(h) {
+	h.full = true
+	h.at(5*time.Hour, asMember)
+	h.at(5*time.Hour+1, without0)
+	h.node.Incarnation, h.node.Since = "2", 5*time.Hour+2
+	if h.again(5*time.Hour+2, without0) {
 		t.Error("it may not join though it was started anew")
 	}
 }

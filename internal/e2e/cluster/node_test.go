@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strata-storage/strata/cluster"
-	"github.com/strata-storage/strata/cluster/steward"
 	daemon "github.com/strata-storage/strata/internal/node"
 	"github.com/strata-storage/strata/internal/peer"
 )
@@ -57,9 +56,7 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 	n.config = agentConfig{
 		Options: cluster.Options{
 			Dir: filepath.Join(n.dir, "data"), Name: name, DiskSize: 1 << 30, Groups: 16, Lease: lease, Keep: lease,
-			// A disk that could not join may try again soon.
-			Steward: steward.Options{Hold: lease},
-			Listen:  a + peersPort, Agreed: a + agreedPort, Votes: a + votesPort, Door: a + doorPort,
+			Listen: a + peersPort, Agreed: a + agreedPort, Votes: a + votesPort, Door: a + doorPort,
 			Cache: 32 << 20, VoterGrace: 2 * lease,
 		},
 		Sockets: n.sockets, NBD: a + nbdPort,
