@@ -2,7 +2,10 @@ package etcd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"syscall"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -10,8 +13,34 @@ import (
 
 // zapLogger returns a logger for etcd that writes to ours what is of that level at
 // least.
-func zapLogger(l *slog.Logger, least slog.Level) *zap.Logger {
-	return zap.New(&core{handler: l.Handler(), least: least})
+func zapLogger(l *slog.Logger, least slog.Level, o ...zap.Option) *zap.Logger {
+	return zap.New(&core{handler: l.Handler(), least: least}, o...)
+}
+
+// lastWords are what an operator should know when etcd ends the process, which it does when
+// it cannot write any more.
+type lastWords struct {
+	log  *slog.Logger
+	dir  string
+	exit func(code int)
+}
+
+var _ zapcore.CheckWriteHook = (*lastWords)(nil)
+
+// OnWrite is called after etcd has said what has failed.
+func (w *lastWords) OnWrite(e *zapcore.CheckedEntry, fields []zapcore.Field) {
+	err := errors.New(e.Message)
+	for _, f := range fields {
+		if cause, ok := f.Interface.(error); ok {
+			err = fmt.Errorf("%s: %w", e.Message, cause)
+		}
+	}
+	why := "this node ends, as it votes and cannot write what the cluster agrees on"
+	if errors.Is(err, syscall.ENOSPC) {
+		why += ": there is no room in the file system; make some, and start it again"
+	}
+	w.log.Error(why, "directory", w.dir, "error", err)
+	w.exit(1)
 }
 
 // A core is a zapcore.Core that writes to a slog.Handler.

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 )
 
@@ -76,6 +77,7 @@ type ServerOptions struct {
 
 	noSync bool          // for tests that need no durability
 	upkeep time.Duration // between looks at the size of the database; 0 is a minute
+	ahead  int64         // see Server; 0 is the usual
 }
 
 // TLSFiles are the files with the certificate and key of a member in PEM, and with
@@ -105,7 +107,9 @@ func (f TLSFiles) info() transport.TLSInfo {
 type Server struct {
 	etcd     *embed.Etcd
 	endpoint string
+	dir      string // of etcd itself
 	quota    int64
+	ahead    int64 // how much room the database has more than it needs
 	log      *slog.Logger
 	lock     *fileutil.LockedFile // of the directory
 	once     sync.Once            // etcd cannot be closed twice
@@ -134,11 +138,12 @@ func Start(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, fmt.Errorf("etcd: starting member %s: %w", o.Name, err)
 	}
 	w.server.Store(e.Server)
-	s := &Server{etcd: e, endpoint: cfg.ListenClientUrls[0].String(), quota: cfg.QuotaBackendBytes, log: o.logger(), lock: lock}
+	s := &Server{etcd: e, endpoint: cfg.ListenClientUrls[0].String(), dir: cfg.Dir, quota: cfg.QuotaBackendBytes, ahead: cmp.Or(o.ahead, usualAhead), log: o.logger(), lock: lock}
 	background, cancel := context.WithCancel(context.Background())
 	s.stop = cancel
 	select {
 	case <-e.Server.ReadyNotify():
+		s.takeRoom()
 		s.work.Go(func() { s.keepSmall(background, cmp.Or(o.upkeep, time.Minute)) })
 		return s, nil
 	case <-e.Server.StopNotify():
@@ -303,7 +308,7 @@ func (o ServerOptions) tune(cfg *embed.Config) {
 	// three is down: just when another one is needed. Package voters has checks of
 	// its own, which add first and remove afterwards.
 	cfg.StrictReconfigCheck = false
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(o.logger(), slog.LevelInfo))
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(o.logger(), slog.LevelInfo, zap.WithFatalHook(&lastWords{o.logger(), o.Dir, os.Exit})))
 }
 
 func (o ServerOptions) logger() *slog.Logger {

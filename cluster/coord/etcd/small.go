@@ -26,6 +26,7 @@ func (s *Server) keepSmall(ctx context.Context, every time.Duration) {
 		if err := s.shrink(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("etcd: making room in the database", "error", err)
 		}
+		s.takeRoom()
 	}
 }
 
