@@ -64,14 +64,16 @@ type mapper interface {
 	Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error]
 }
 
-// extentsOf is Extents of a block.Device for a version of the volume of a line.
+// extentsOf is Extents of a block.Device for a version of the volume of a line. Neighbours
+// of equal status are not joined: in a large volume that is empty nobody would hear anything
+// for a long time.
 func extentsOf(m mapper, v *record.View, l record.Line, info *block.Info, ctx context.Context, mc string, off, n int64) iter.Seq2[block.Extent, error] {
 	name, changes := strings.CutPrefix(mc, ChangedSince)
 	if !changes {
 		if err := info.CheckExtents(mc, off, n); err != nil {
 			return block.FailExtents(err)
 		}
-		return block.MergeExtents(m.Map(ctx, 0, off, n))
+		return m.Map(ctx, 0, off, n)
 	}
 	if err := info.CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
@@ -80,7 +82,7 @@ func extentsOf(m mapper, v *record.View, l record.Line, info *block.Info, ctx co
 	if !ok {
 		return block.FailExtents(fmt.Errorf("changes since the snapshot %.200q: %w: %w", name, record.ErrNotFound, block.ErrInvalid))
 	}
-	return block.MergeExtents(func(yield func(block.Extent, error) bool) {
+	return func(yield func(block.Extent, error) bool) {
 		for e, err := range m.Map(ctx, since.ID, off, n) {
 			if e.Status &= replica.Changed; e.Status != 0 {
 				e.Status = Changed
@@ -89,7 +91,7 @@ func extentsOf(m mapper, v *record.View, l record.Line, info *block.Info, ctx co
 				return
 			}
 		}
-	})
+	}
 }
 
 // Differences tells what has changed in a volume from a snapshot to another one, or back:

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -62,30 +63,46 @@ func (r *request) maxExtents() int {
 
 // extents collects the status of the range in one context.
 func (r *request) extents(context string) ([]block.Extent, error) {
-	limit := r.maxExtents()
-	var list []block.Extent
 	off, n := int64(r.off), int64(r.length)
 	seq := r.t.session.device.Extents(r.t.ctx, context, off, n)
 	if unit := int64(r.t.session.info.MinBlock); unit > 1 {
 		seq = wholeBlocks(seq, unit, context)
 	}
-	for e, err := range block.MergeExtents(seq) {
-		if err == nil && e.Status > math.MaxUint32 && !r.t.session.extended {
+	list, err := collect(seq, r.maxExtents(), r.t.session.extended)
+	if len(list) == 0 && err == nil {
+		err = fmt.Errorf("no status for %q: %w", context, block.ErrInvalid)
+	}
+	return list, err
+}
+
+// statusTime is after how long the status of a part of the range is the answer: a device
+// that is large, and empty, may have to look at very much to say that.
+const statusTime = time.Second
+
+// collect returns the first extents of seq, so many at most, of which neighbours have
+// different status.
+func collect(seq iter.Seq2[block.Extent, error], limit int, extended bool) (list []block.Extent, err error) {
+	began := time.Now()
+	for e, err := range seq {
+		if err == nil && e.Status > math.MaxUint32 && !extended {
 			err = fmt.Errorf("status %#x does not fit into 32 bits: %w", e.Status, block.ErrInvalid)
 		}
-		if err != nil {
-			if len(list) > 0 {
-				break // what is known is an answer
-			}
+		last := len(list) - 1
+		switch {
+		case err != nil && last >= 0:
+			return list, nil // what is known is an answer
+		case err != nil:
 			return nil, err
+		case last >= 0 && list[last].Status == e.Status:
+			list[last].Len += e.Len
+		case last+1 == limit:
+			return list, nil
+		default:
+			list = append(list, e)
 		}
-		list = append(list, e)
-		if len(list) == limit {
+		if time.Since(began) > statusTime {
 			break
 		}
-	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("no status for %q: %w", context, block.ErrInvalid)
 	}
 	return list, nil
 }

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 )
@@ -146,4 +148,29 @@ func TestBlockStatusInLittleMemory(t *testing.T) {
 		}
 	}
 	p.alive()
+}
+
+// Of a device that has very much to look at, and nothing to tell, there is an answer about a
+// part of the range after a second.
+func TestStatusInTime(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		looked := 0
+		slow := func(yield func(block.Extent, error) bool) {
+			for off := int64(0); ; off += 1 << 20 {
+				time.Sleep(statusTime / 10)
+				looked++
+				if !yield(block.Extent{Off: off, Len: 1 << 20, Status: block.Hole}, nil) {
+					return
+				}
+			}
+		}
+		for _, limit := range []int{1, 1000} {
+			looked = 0
+			list, err := collect(slow, limit, true)
+			if err != nil || len(list) != 1 || list[0] != (block.Extent{Len: int64(looked) << 20, Status: block.Hole}) || looked < 9 || looked > 12 {
+				t.Errorf("limit %d: %v, %v after %d looks", limit, list, err, looked)
+			}
+		}
+	})
 }
