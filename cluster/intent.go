@@ -328,7 +328,7 @@ func (s *sight) tell() {
 	for _, n := range s.Needs {
 		why := "there are more nodes for copies then"
 		if n.Then < n.Now {
-			why = "there are not more nodes for copies then"
+			why = "no more nodes are left for copies"
 		}
 		say("Writes to volumes with %d copies will need %d of them, and not %d: %s.", n.Copies, n.Then, n.Now, why)
 	}
