@@ -86,6 +86,25 @@ func groupsOf(volume record.Volume, size int64, count int) []int {
 	return list
 }
 
+// groupsOfFamily are the numbers of the groups in which a version of a family may have
+// objects.
+func groupsOfFamily(v *record.View, family uint64) []int {
+	f, _ := v.Families.Get(family)
+	if f == nil {
+		return []int{}
+	}
+	size := int64(0)
+	for _, x := range f.Versions.All() {
+		size = max(size, x.Size)
+	}
+	for _, e := range v.Names.All() {
+		if e.Record.Family == family {
+			size = max(size, e.Record.Size)
+		}
+	}
+	return groupsOf(f.Volume.Record, size, v.Pool.Record.Groups)
+}
+
 // objectsIn is how many objects a volume has. Its size may be the largest number there is.
 func objectsIn(size, objectSize int64) int64 {
 	n := size / objectSize

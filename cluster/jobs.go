@@ -71,10 +71,14 @@ func (n *Node) Scrub(ctx context.Context, data bool, disks ...string) error {
 // Check compares all copies of what a volume and those that it shares something with have,
 // and reads and mends them if that is wanted.
 func (n *Node) Check(ctx context.Context, volume string, o upkeep.CheckOptions) (*upkeep.Found, error) {
+	if err := n.seenAll(ctx, nil); err != nil {
+		return nil, fmt.Errorf("checking the volume %.200q: %w", volume, err)
+	}
 	h, ok := n.state.View().Head(volume)
 	if !ok {
 		return nil, fmt.Errorf("checking the volume %.200q: %w", volume, record.ErrNotFound)
 	}
+	o.Groups = groupsOfFamily(n.state.View(), h.Line().Family)
 	found, err := n.keeper.Check(ctx, h.Line().Family, o)
 	if err != nil {
 		err = fmt.Errorf("checking the volume %.200q: %w", volume, err)

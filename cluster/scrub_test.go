@@ -277,3 +277,36 @@ func TestScrubGoesOn(t *testing.T) {
 		return false
 	})
 }
+
+// A check of a small volume does not look at all groups that there are, but at what its
+// snapshots have beyond its end.
+func TestCheckOfLittle(t *testing.T) {
+	t.Parallel()
+	const size = record.MinObjectSize
+	n := start(t, small(tempDir(t)))
+	ctx := t.Context()
+	must(t, n.Create(ctx, "large", record.Spec{Size: 64 * size, ObjectSize: size}))
+	must(t, n.Create(ctx, "vm1", record.Spec{Size: size, ObjectSize: size}))
+	put := func(name string, off int64) {
+		dev := open(t, n, name)
+		fill(t, dev, off, size, 1)
+		must(t, dev.Close())
+	}
+	put("large", 0)
+	put("vm1", 0)
+	finds := func(objects int) {
+		t.Helper()
+		groups := 0
+		found, err := n.Check(ctx, "vm1", upkeep.CheckOptions{Data: true, Progress: func(_, total int, _ *upkeep.Found) { groups = total }})
+		must(t, err)
+		if groups != objects || found.Bad != 0 || found.Bytes != int64(objects)*size {
+			t.Errorf("%d groups, %+v, expected %d objects", groups, found, objects)
+		}
+	}
+	finds(1)
+	must(t, n.Snapshot(ctx, "vm1", "less"))
+	must(t, n.Grow(ctx, "vm1", 2*size))
+	put("vm1", size)
+	must(t, n.Rollback(ctx, "vm1", "less", "more"))
+	finds(2)
+}

@@ -57,6 +57,8 @@ func (f *Found) add(g *Found) {
 
 // CheckOptions say what Check does. The zero value compares digests, and changes nothing.
 type CheckOptions struct {
+	// Groups are those in which the family may have objects, in order; nil is all.
+	Groups []int
 	// Data: all data of all copies are read.
 	Data bool
 	// Mend: what is bad is mended, where another copy is good.
@@ -79,7 +81,8 @@ func (k *Keeper) Check(ctx context.Context, family uint64, o CheckOptions) (*Fou
 	}
 	var numbers []int
 	for number := range v.Groups.All() {
-		if copies, _ := record.SplitGroup(number); copies == f.Volume.Record.Copies {
+		_, wanted := slices.BinarySearch(o.Groups, number)
+		if copies, _ := record.SplitGroup(number); copies == f.Volume.Record.Copies && (wanted || o.Groups == nil) {
 			numbers = append(numbers, number)
 		}
 	}
