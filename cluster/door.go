@@ -95,7 +95,7 @@ func (n *Node) answer(c net.Conn) error {
 	t := tls.Server(c, n.identity.Door())
 	var p petition
 	if err := receive(t, &p); err != nil {
-		return err
+		return alerted(err, "whoever asks does not take this for the cluster of its token")
 	}
 	g, refused := n.grant(ctx, p)
 	if refused != nil {
@@ -140,11 +140,26 @@ func send(w io.Writer, note any) error {
 }
 
 func receive(r io.Reader, note any) error {
-	if err := json.NewDecoder(io.LimitReader(r, maxNote)).Decode(note); err != nil {
-		return fmt.Errorf("expected a JSON object of at most %d bytes: %w", maxNote, err)
+	err := json.NewDecoder(io.LimitReader(r, maxNote)).Decode(note)
+	var connection net.Error
+	if err != nil && !errors.As(err, &connection) {
+		err = fmt.Errorf("expected a JSON object of at most %d bytes: %w", maxNote, err)
 	}
-	return nil
+	return err
 }
+
+// alerted says what it means that the other side has ended a connection by an alert, which
+// is all that TLS tells.
+func alerted(err error, means string) error {
+	var e *net.OpError
+	if errors.As(err, &e) && e.Op == "remote error" {
+		return fmt.Errorf("%s: %w", means, err)
+	}
+	return err
+}
+
+// noDoor is what is said where something else listens.
+const noDoor = "it is not where nodes join, expected the first of the four ports of a node (--cluster-listen)"
 
 // enter joins a cluster.
 func (n *Node) enter(ctx context.Context) error {
@@ -192,16 +207,20 @@ func (n *Node) ask(ctx context.Context, t identity.Token, request *identity.Requ
 	defer cancel()
 	d := tls.Dialer{Config: t.Door()}
 	c, err := d.DialContext(ctx, "tcp", n.o.Join)
+	var notTLS tls.RecordHeaderError
+	if errors.As(err, &notTLS) {
+		return g, fmt.Errorf("%s: %w", noDoor, err)
+	}
 	if err != nil {
 		return g, err
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 	if err := send(c, petition{n.o.Token, request.Bytes()}); err != nil {
-		return g, err
+		return g, alerted(err, noDoor)
 	}
 	if err := receive(c, &g); err != nil {
-		return g, err
+		return g, alerted(err, noDoor)
 	}
 	if g.Refused != "" {
 		return g, fmt.Errorf("it is refused: %s", g.Refused)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -60,7 +61,7 @@ func TestJoinRefused(t *testing.T) {
 	must(t, a.Withdraw(t.Context(), list[0].Digest[:8]))
 	good := token(a, time.Minute)
 	for _, x := range []struct{ token, says, logged string }{
-		{token(b, time.Minute), "this is not the cluster of the token: another authority is shown than the token names", "bad certificate"},
+		{token(b, time.Minute), "this is not the cluster of the token: another authority is shown than the token names", "does not take this for the cluster of its token: remote error: tls: bad certificate"},
 		{token(a, -time.Minute), "it is refused: identity: the token has expired at ", "the token has expired"},
 		{withdrawn, "it is refused: the token is not one of this cluster, was used up, or was withdrawn", "was withdrawn"},
 		{"hello", `identity: the token begins with "hello", expected "strata1-": it is something else`, ""},
@@ -74,6 +75,23 @@ func TestJoinRefused(t *testing.T) {
 		}
 		if x.logged != "" && !log.has(x.logged) {
 			t.Errorf("the node has not said %q", x.logged)
+		}
+	}
+	// Another port of the node, and something that is none.
+	other, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { other.Close() })
+	go func() {
+		for c, err := other.Accept(); err == nil; c, err = other.Accept() {
+			_, _ = c.Write([]byte("NBDMAGIC"))
+			c.Close()
+		}
+	}()
+	for _, address := range []string{a.listener.Addr().String(), other.Addr().String()} {
+		o := networked(t)
+		o.Join, o.Token = address, good
+		if _, err := Start(t.Context(), o); err == nil || !strings.Contains(err.Error(), "it is not where nodes join") {
+			t.Errorf("joined at another port: %v", err)
 		}
 	}
 	if n := a.View().Nodes.Len(); n != 1 {
