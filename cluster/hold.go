@@ -356,7 +356,7 @@ func (h *hold) begin(ctx context.Context, lease *coord.Lease, head record.Head) 
 		Size: size, ObjectSize: family.ObjectSize, Copies: family.Copies,
 		Count: view.Pool.Record.Groups,
 		Near:  n.near,
-		Lives: n.lives,
+		Lives: n.lives, Removed: n.removed,
 	})
 }
 

@@ -39,6 +39,7 @@ type Node struct {
 	wire        *wire.Server
 	listener    net.Listener
 	run         run
+	outs        outs
 	steward     atomic.Pointer[steward.Steward]
 	board       *job.Board
 	keeper      *upkeep.Keeper
@@ -63,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*hold{}, board: cmp.Or(o.board, job.NewBoard())}
+	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*hold{}, outs: newOuts(), board: cmp.Or(o.board, job.NewBoard())}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx); err != nil {
 		n.cancel(err)
@@ -156,6 +157,7 @@ func (n *Node) launch() {
 	n.work.Go(func() { n.keeper.Run(n.ctx) })
 	n.work.Go(n.followVoters)
 	n.work.Go(n.watchDisks)
+	n.work.Go(n.watchOuts)
 	n.work.Go(n.watchExpelled)
 	if n.o.Votes != "" {
 		n.work.Go(n.keepVoters)
