@@ -1,6 +1,7 @@
 package source
 
 import (
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -9,8 +10,8 @@ import (
 // kernel is what an open file needs of the system, so that tests can make it
 // fail. Calls that were interrupted before they did anything are repeated.
 type kernel interface {
-	// read and write are preadv2 and pwritev2 with one buffer. With
-	// RWF_NOWAIT and a small buffer the Go scheduler is not told.
+	// read and write are preadv2 and pwritev2 with one buffer. Of small ones
+	// with RWF_NOWAIT, or in memory, the Go scheduler is not told.
 	read(fd int, p []byte, off int64, flags int) (int, error)
 	write(fd int, p []byte, off int64, flags int) (int, error)
 	sync(fd int) error
@@ -21,25 +22,25 @@ type kernel interface {
 	send(sock, fd int, off int64, n int) (int, error)
 }
 
-// linux is the kernel that runs.
-type linux struct{}
+// linux is the kernel that runs. With memory, the file system lies in memory.
+type linux struct{ memory bool }
 
 // rawLimit is the length in bytes up to which copying is over sooner than the
 // scheduler would take notice.
 const rawLimit = 128 << 10
 
-func (linux) read(fd int, p []byte, off int64, flags int) (int, error) {
+func (l linux) read(fd int, p []byte, off int64, flags int) (int, error) {
 	for {
-		n, err := vectored(unix.SYS_PREADV2, fd, p, off, flags)
+		n, err := l.vectored(unix.SYS_PREADV2, fd, p, off, flags)
 		if err != unix.EINTR {
 			return n, err
 		}
 	}
 }
 
-func (linux) write(fd int, p []byte, off int64, flags int) (int, error) {
+func (l linux) write(fd int, p []byte, off int64, flags int) (int, error) {
 	for {
-		n, err := vectored(unix.SYS_PWRITEV2, fd, p, off, flags)
+		n, err := l.vectored(unix.SYS_PWRITEV2, fd, p, off, flags)
 		if err != unix.EINTR {
 			return n, err
 		}
@@ -48,7 +49,7 @@ func (linux) write(fd int, p []byte, off int64, flags int) (int, error) {
 
 // vectored is preadv2 or pwritev2. The kernel takes the offset in two halves
 // on 32-bit systems and ignores the upper one on others.
-func vectored(call uintptr, fd int, p []byte, off int64, flags int) (int, error) {
+func (l linux) vectored(call uintptr, fd int, p []byte, off int64, flags int) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -56,7 +57,7 @@ func vectored(call uintptr, fd int, p []byte, off int64, flags int) (int, error)
 	v.SetLen(len(p))
 	var n uintptr
 	var errno unix.Errno
-	if flags&unix.RWF_NOWAIT != 0 && len(p) <= rawLimit {
+	if (l.memory || flags&unix.RWF_NOWAIT != 0) && len(p) <= rawLimit {
 		n, _, errno = unix.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&v)), 1,
 			uintptr(off), uintptr(uint64(off)>>32), uintptr(flags))
 	} else {
@@ -77,7 +78,14 @@ func (linux) allocate(fd int, mode uint32, off, n int64) error {
 	return again(func() error { return unix.Fallocate(fd, mode, off, n) })
 }
 
-func (linux) seek(fd int, off int64, whence int) (int64, error) {
+func (l linux) seek(fd int, off int64, whence int) (int64, error) {
+	if l.memory && whence == unix.SEEK_END && strconv.IntSize == 64 {
+		at, _, errno := unix.RawSyscall(unix.SYS_LSEEK, uintptr(fd), uintptr(off), uintptr(whence))
+		if errno != 0 {
+			return 0, errno
+		}
+		return int64(at), nil
+	}
 	return unix.Seek(fd, off, whence)
 }
 

@@ -190,6 +190,9 @@ func (d *file) reopen(o FileOptions) (err error) {
 	if !o.Direct {
 		d.quick = d.probeQuick()
 		d.info.NoWait = d.quick != quickNever
+		if d.kernel == (linux{}) && d.quick == quickMemory {
+			d.kernel = linux{memory: true}
+		}
 	}
 	return nil
 }

@@ -107,19 +107,3 @@ func (d *direction) setDeadline(t time.Time) error {
 	}
 	return nil
 }
-
-func receive(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Read(int(fd), p)
-	return n, errno(err)
-}
-
-func send(fd uintptr, p []byte) (int, syscall.Errno) {
-	n, err := syscall.Write(int(fd), p)
-	return n, errno(err)
-}
-
-// errno is the number in what package syscall returns.
-func errno(err error) syscall.Errno {
-	n, _ := err.(syscall.Errno)
-	return n
-}

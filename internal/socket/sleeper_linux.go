@@ -73,9 +73,7 @@ func (s *sleeper) wait() error {
 // for it at once would be quicker for one client, but several get a fifth less, as
 // each is then served before it has made as many requests as it could.
 func (s *sleeper) look(epfd uintptr) bool {
-	var events [1]unix.EpollEvent
-	n, err := unix.EpollWait(int(epfd), events[:], 0)
-	if n > 0 || err != nil {
+	if is, err := happened(epfd); is || err != nil {
 		return true
 	}
 	if s.armed {

@@ -117,13 +117,22 @@ func write(fd uintptr, iov []syscall.Iovec) (int, syscall.Errno) {
 		// receiver happens later.
 		syscall.Write(int(fd), nil)
 	}
-	if len(iov) == 1 {
-		n, _, errno := syscall.Syscall(syscall.SYS_WRITE, fd, uintptr(unsafe.Pointer(iov[0].Base)), uintptr(iov[0].Len))
-		return int(n), errno
+	if len(iov) == 1 && iov[0].Len <= rawLimit {
+		return raw(syscall.SYS_WRITE, fd, unsafe.Pointer(iov[0].Base), int(iov[0].Len))
 	}
-	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd,
-		uintptr(unsafe.Pointer(&iov[0])), uintptr(min(len(iov), maxVector)))
+	iov = iov[:min(len(iov), maxVector)]
+	if size(iov) <= rawLimit {
+		return raw(syscall.SYS_WRITEV, fd, unsafe.Pointer(&iov[0]), len(iov))
+	}
+	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&iov[0])), uintptr(len(iov)))
 	return int(n), errno
+}
+
+func size(iov []syscall.Iovec) (n uint64) {
+	for i := range iov {
+		n += uint64(iov[i].Len)
+	}
+	return n
 }
 
 func (v *Vector) advance(n int) {
