@@ -6,32 +6,54 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
-// A flusher runs one flush after the other, as long as somebody waits for one.
+// A flusher runs one flush after the other, as long as somebody waits for one. Each
+// costs the disks about the same, however many wait for it: so it lets those come
+// along who are about to want one, too.
 type flusher struct {
-	volume        *Volume
-	mu            sync.Mutex
-	running, next *flushing
+	clock    coord.Clock
+	flushAll func() error
+	mu       sync.Mutex
+	running  bool
+	next     *flushing
+	// crowd is how many waited at the same time during the last flush, for it or for the
+	// next one, and took how long it took.
+	crowd int
+	took  time.Duration
 }
+
+// maxGather bounds how long a flush waits for those who may want one, too.
+const maxGather = 5 * time.Millisecond
 
 // flushing is one flush.
 type flushing struct {
-	done chan struct{}
-	err  error
+	done    chan struct{}
+	err     error
+	callers int
+	// enough is closed when as many have come as are expected.
+	enough   chan struct{}
+	expected int
 }
 
 // flush makes durable what was acknowledged before the call.
 func (f *flusher) flush(ctx context.Context) error {
 	f.mu.Lock()
 	if f.next == nil {
-		f.next = &flushing{done: make(chan struct{})}
+		f.next = &flushing{done: make(chan struct{}), enough: make(chan struct{})}
 	}
 	r := f.next
-	if f.running == nil {
-		f.start()
+	r.callers++
+	if r.callers == r.expected {
+		close(r.enough)
+	}
+	if !f.running {
+		f.running = true
+		go f.run()
 	}
 	f.mu.Unlock()
 	select {
@@ -42,20 +64,44 @@ func (f *flusher) flush(ctx context.Context) error {
 	}
 }
 
-// start begins the next flush. mu is held.
-func (f *flusher) start() {
-	r := f.next
-	f.running, f.next = r, nil
-	go func() {
-		r.err = f.volume.flushAll()
+// run flushes as long as somebody waits.
+func (f *flusher) run() {
+	f.mu.Lock()
+	for f.next != nil {
+		f.gather()
+		r := f.next
+		f.next = nil
+		f.mu.Unlock()
+		begin := f.clock.Now()
+		r.err = f.flushAll()
 		close(r.done)
 		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.running = nil
+		f.took, f.crowd = f.clock.Now()-begin, r.callers
 		if f.next != nil {
-			f.start()
+			f.crowd += f.next.callers
 		}
-	}()
+	}
+	f.running = false
+	f.mu.Unlock()
+}
+
+// gather waits until as many want the next flush as there were during the last one, and
+// no longer than a part of what that took. mu is held, but not meanwhile.
+func (f *flusher) gather() {
+	r := f.next
+	if r.callers >= f.crowd {
+		return
+	}
+	r.expected = f.crowd
+	late := make(chan struct{})
+	stop := f.clock.AfterFunc(min(f.took/2, maxGather), func() { close(late) })
+	f.mu.Unlock()
+	select {
+	case <-r.enough:
+	case <-late:
+	}
+	stop()
+	f.mu.Lock()
 }
 
 // wrote notes that something was written in a group, before it is acknowledged.

@@ -137,7 +137,7 @@ func newVolume(ctx context.Context, c Config) *Volume {
 	v.info.Store(infoOf(c.Size))
 	v.ctx, v.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	v.head.Store(&heading{c.Head, c.Generation, c.Tree})
-	v.flusher.volume = v
+	v.flusher.clock, v.flusher.flushAll = v.clock, v.flushAll
 	return v
 }
 
