@@ -41,6 +41,9 @@ type Config struct {
 	// have for new places to be given out, 256 MiB if 0. It is not looked at if
 	// the file system does not say.
 	MetaReserve int64
+
+	// ballast is nil if there is none.
+	ballast *ballast
 }
 
 const (

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/family"
@@ -95,8 +96,12 @@ func (noTrees) Tree(context.Context, uint64, uint64) (*family.Tree, error) {
 
 // Open opens a disk that Format has made. The caller owns the slab if it fails.
 func Open(ctx context.Context, cfg Config) (d *Disk, err error) {
+	real := cfg.FS == nil
 	if err := cfg.check(); err != nil {
 		return nil, err
+	}
+	if real {
+		cfg.ballast = newBallast(cfg.Dir, cfg.Slab.Info().Size)
 	}
 	s, err := readSuper(ctx, cfg.Slab)
 	if err != nil {
@@ -105,6 +110,10 @@ func Open(ctx context.Context, cfg Config) (d *Disk, err error) {
 	d = &Disk{cfg: cfg, slab: cfg.Slab, super: s, began: time.Now()}
 	d.flusher.disk = d
 	d.cache.init(cfg.Cache)
+	d.space = newSpace(s.blocks(), int64(min(64, s.blocks()/64)), d.loadSegment)
+	if cfg.ballast != nil {
+		cfg.FS = vfs.OnDiskFull(cfg.FS, d.dropBallast)
+	}
 	if d.meta, err = openMeta(&cfg, metaUse, d.fail); err != nil {
 		return nil, errors.Join(d.failed(), err)
 	}
@@ -123,8 +132,6 @@ func (d *Disk) start() error {
 	if err := d.meta.belongsTo(d.super); err != nil {
 		return err
 	}
-	reserve := int64(min(64, d.super.blocks()/64))
-	d.space = newSpace(d.super.blocks(), reserve, d.loadSegment)
 	if err := d.scanSegments(); err != nil {
 		return err
 	}
@@ -135,7 +142,7 @@ func (d *Disk) start() error {
 	if err := d.meta.db.Set(keyRun, d.run.encode(nil), pebble.Sync); err != nil {
 		return fmt.Errorf("writing the metadata: %w", err)
 	}
-	d.lookForRoom(0)
+	d.LookForRoom()
 	return d.failed()
 }
 

@@ -27,7 +27,14 @@ type Stats struct {
 
 // LookForRoom finds out whether the file system of the metadata has room. It is looked at
 // when something is written, too, but others may fill it and make room in it.
-func (d *Disk) LookForRoom() { d.lookForRoom(0) }
+func (d *Disk) LookForRoom() {
+	d.lookForRoom(0)
+	if b := d.cfg.ballast; b != nil {
+		if free, ok := room(&d.cfg); ok {
+			b.take(free - d.cfg.MetaReserve/8*9)
+		}
+	}
+}
 
 // Stats returns figures of the moment.
 func (d *Disk) Stats() Stats {

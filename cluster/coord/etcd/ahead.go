@@ -13,7 +13,7 @@ import (
 // 128 MB ahead, that lasts for long after others have filled the file system: in a
 // database what was deleted is used again.
 const (
-	usualAhead = 64 << 20
+	usualAhead = 16 << 20
 	aheadPart  = 32
 )
 
