@@ -302,7 +302,7 @@ func (s *scene) able(list []string) (able []string) {
 // none if that is the reason of nothing.
 func (s *scene) kept() (disk string) {
 	for _, d := range s.wish {
-		if h := (Hold{s.Number, d}); s.Disks[d].Full && s.holds(h) && s.Held[h] <= s.Now {
+		if h := (Hold{s.Number, d}); s.Disks[d].Full && s.holds(h) && s.Now-s.Held[h] >= s.o.Hold {
 			return d
 		}
 	}

@@ -57,7 +57,7 @@ func (c small) scene() *scene {
 			d.Used, d.Full = 999, true
 		}
 		if strings.Contains(c.refused, id) {
-			f.Held[Hold{g.Number, id}] = f.Now - 1
+			f.Held[Hold{g.Number, id}] = f.Now - time.Minute
 		}
 		f.Nodes[id], f.Disks[id] = n, d
 	}

@@ -143,14 +143,11 @@ func (o *Observer) hold(f *Facts) {
 }
 
 // keepOut holds a disk, twice as long as the last time: whoever has removed it will do so
-// again as long as there is the reason. One that is full has not room in a second.
+// again as long as there is the reason.
 func (o *Observer) keepOut(f *Facts, h Hold) {
 	longest := Options{Hold: o.Hold}.withDefaults().Hold
 	pause := min(firstHold, longest)
-	switch was := o.held[h]; {
-	case f.Disks[h.Disk].Full:
-		pause = longest
-	case was != nil:
+	if was := o.held[h]; was != nil {
 		pause = min(2*was.pause, longest)
 	}
 	o.held[h] = &held{pause: pause, until: f.Now + pause}

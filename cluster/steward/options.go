@@ -15,9 +15,9 @@ type Options struct {
 	// Hold is how long a disk at most does not join a group again from which it was removed
 	// by others while it lived, 1 minute if it is 0: whoever removed it had a reason, as
 	// that it did not answer. It is 1 second the first time, and twice as long each time
-	// until it has been a member for as long as that. For one that is full it is all of it
-	// at once, after which another disk may take its place, and ten times as long while it
-	// stays full.
+	// until it has been a member for as long as that. One that is full does not join for
+	// ten times as long while it stays full, and after once as long another disk may take
+	// its place.
 	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.

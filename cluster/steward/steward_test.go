@@ -474,7 +474,7 @@ func TestHoldFull(t *testing.T) {
 	h.at(12*time.Minute, asMember)
 	h.at(13*time.Minute, without0)
 	h.full = false
-	if h.again(15*time.Minute, without0) {
+	if h.again(13*time.Minute+5*time.Second, without0) {
 		t.Error("it may not join though it has room")
 	}
 	h.full = true

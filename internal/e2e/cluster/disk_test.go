@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,14 +75,14 @@ func flipBits(t testing.TB, path string, count int) (done int) {
 	return done
 }
 
-// The file system of one node becomes full, by what others put there. Clients are told
-// that there is no space for what is new; what was written before is there, and when
-// there is room again all is well.
+// The file system of one node, which votes and is the gateway of a volume, becomes full, by
+// what others put there. Clients notice nothing, as the others have room; operators are told;
+// and when there is room again all copies come back.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 	s := newSceneWith(t, func(n *node) {
 		if n.name == "node2" {
-			n.dir = tmpfs(t, "600M")
+			n.dir = tmpfs(t, "800M")
 			n.config.Dir = filepath.Join(n.dir, "data")
 		}
 	})
@@ -91,29 +93,73 @@ func TestFullDisk(t *testing.T) {
 	junk := filepath.Join(s.nodes[2].dir, "junk")
 	fillUp(t, junk)
 	s.ledger.again()
-	s.ledger.mayBeFull = true
 	s.ledger.work(s.b, 2)
+	must(t, s.a.WriteAt(t.Context(), make([]byte, 8<<20), 0, 0))
+	s.nodes[0].warns("has no room, as the file system of its data has none")
 	wait(t, 5*time.Second)
 	for _, err := range s.ledger.end() {
 		t.Errorf("while a disk is full: %v", err)
 	}
-	s.b.wrong = nil // what was wrong is in the ledger
-	s.b.pause(t, "a disk was full", afterSilence)
-	t.Logf("%d writes were refused", s.ledger.refused)
-	must(t, os.Remove(junk))
+	s.paused("a disk was full", afterKill, afterKill)
 	if !s.nodes[2].runs() {
-		// What it knows of what the cluster agrees on cannot be written.
-		t.Log("the node has ended, as it votes")
-		s.nodes[2].log.reset()
-		s.nodes[2].start()
+		t.Fatalf("the node has ended: %v", s.nodes[2].err)
 	}
+	must(t, os.Remove(junk))
 	s.healthy()
-	wait(t, time.Second) // for the next look at the room there is
 	s.ledger.again()
-	s.ledger.mayBeFull = false
 	s.ledger.work(s.b, 3)
 	wait(t, time.Second)
 	s.end()
+}
+
+// warns waits until a node names a risk for the cluster.
+func (n *node) warns(text string) {
+	n.t.Helper()
+	until(n.t, "the warning "+text, func() bool {
+		var h Health
+		return n.call("Status", struct{}{}, &h) == nil && strings.Contains(strings.Join(h.Risks, "\n"), text)
+	})
+}
+
+// The same of a node that does not vote.
+func TestFullNonVoter(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 4, func(n *node) {
+		n.dir = tmpfs(t, "800M")
+		n.config.Dir = filepath.Join(n.dir, "data")
+	})
+	at := slices.IndexFunc(l.nodes, func(n *node) bool {
+		_, err := os.Stat(filepath.Join(n.config.Dir, "etcd", "etcd"))
+		return err != nil
+	})
+	if at < 0 {
+		t.Fatal("all nodes vote")
+	}
+	full := l.nodes[at]
+	full.order("create", "vm1", "64M")
+	c := l.open("vm1", at)
+	ledger := newLedger(64 << 20)
+	ledger.work(c, 1)
+	l.healthy()
+	junk := filepath.Join(full.dir, "junk")
+	fillUp(t, junk)
+	full.warns("has no room")
+	wait(t, 3*time.Second)
+	for _, err := range ledger.end() {
+		t.Errorf("while a disk is full: %v", err)
+	}
+	c.pause(t, "a disk was full", afterKill)
+	must(t, os.Remove(junk))
+	l.healthy()
+	ledger.verify(t, c, true)
+	must(t, c.Close())
+	for i := range l.nodes {
+		l.nodes[len(l.nodes)-1-i].stop()
+	}
+	for _, n := range l.nodes {
+		n.clean()
+		n.inspect()
+	}
 }
 
 // fillUp writes until there is no room.

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -30,9 +29,6 @@ type ledger struct {
 	// ctx is that of requests.
 	ctx    context.Context
 	cancel context.CancelFunc
-	// mayBeFull says that writes may be refused for want of space; refused were.
-	mayBeFull bool
-	refused   int
 }
 
 // An entry is what is known of a block: writes to it that have begun, the last that
@@ -127,10 +123,6 @@ func (l *ledger) write(ctx context.Context, dev block.Device, at, n int) error {
 		if e.failed = err != nil; err == nil {
 			e.acked = number
 		}
-	}
-	if err != nil && l.mayBeFull && errors.Is(err, block.ErrNoSpace) {
-		l.refused++
-		return nil
 	}
 	return err
 }
