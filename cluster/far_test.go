@@ -131,3 +131,35 @@ func TestLateDuplicate(t *testing.T) {
 	check(t, before, 0, 8192, 2)
 	must(t, before.Flush(t.Context()))
 }
+
+// A volume that somebody has open, at whichever node, keeps its snapshots when it is to be
+// deleted with them.
+func TestDeleteAll(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	near, far := shared(t, nodes, 0, 1)
+	fill(t, near, 0, 4096, 1)
+	for _, name := range []string{"monday", "tuesday"} {
+		must(t, nodes[1].Snapshot(t.Context(), "vm1", name))
+	}
+	must(t, nodes[1].Clone(t.Context(), "vm1", "monday", "vm2"))
+	for i, n := range nodes {
+		if err := n.DeleteAll(t.Context(), "vm1"); !errors.Is(err, record.ErrInUse) {
+			t.Errorf("deleted while it is open: %v", err)
+		}
+		must(t, n.seenAll(t.Context(), nil))
+		if h, ok := n.View().Head("vm1"); !ok || h.Name.Record.Snapshots != 2 {
+			t.Errorf("node %d: what is left is %+v", i, h)
+		}
+	}
+	must(t, near.Close())
+	must(t, far.Close())
+	must(t, nodes[1].DeleteAll(t.Context(), "vm1"))
+	if n := nodes[1].View().Names.Len(); n != 1 {
+		t.Errorf("%d volumes are left", n)
+	}
+	check(t, open(t, nodes[1], "vm2"), 0, 4096, 1)
+	if err := nodes[1].DeleteAll(t.Context(), "vm1"); !errors.Is(err, record.ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+}

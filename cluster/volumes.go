@@ -146,7 +146,8 @@ func (n *Node) letGo(ctx context.Context, volume string) error {
 	}
 	f, err := n.openFar(ctx, who.Node, h.Line(), block.Info{})
 	if err == nil {
-		return errors.Join(fmt.Errorf("node %s has it open: %w", who.Node, record.ErrInUse), f.Close())
+		node, _ := n.state.View().Nodes.Get(who.Node)
+		return errors.Join(fmt.Errorf("node %s, %s, has it open: %w", node.Record.Name, who.Node, record.ErrInUse), f.Close())
 	}
 	if !errors.Is(err, errNotHere) {
 		return err
@@ -166,6 +167,26 @@ func (n *Node) Delete(ctx context.Context, volume string) error {
 		return fmt.Errorf("deleting the volume %.200q: %w", volume, err)
 	}
 	return n.seenAll(ctx, n.catalog.Delete(ctx, volume))
+}
+
+// DeleteAll deletes a volume that nobody has open, with its snapshots. If somebody has,
+// nothing is deleted.
+func (n *Node) DeleteAll(ctx context.Context, volume string) error {
+	if err := n.seenAll(ctx, n.letGo(ctx, volume)); err != nil {
+		return fmt.Errorf("deleting the volume %.200q with its snapshots: %w", volume, err)
+	}
+	v := n.state.View()
+	if head, ok := v.Head(volume); ok {
+		if _, generation := v.Attachment(head.Line()); generation != 0 {
+			return fmt.Errorf("deleting the volume %.200q with its snapshots: it is attached: %w", volume, record.ErrInUse)
+		}
+		for name := range v.Snapshots(head.Line()) {
+			if err := n.catalog.DeleteSnapshot(ctx, volume, name); err != nil && !errors.Is(err, record.ErrNotFound) {
+				return err
+			}
+		}
+	}
+	return n.Delete(ctx, volume)
 }
 
 // DeleteSnapshot deletes a snapshot. Later ones and clones keep what they need of it.

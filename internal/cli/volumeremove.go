@@ -30,9 +30,9 @@ func (e *Env) volumeRemove() *cobra.Command {
 		if err := e.confirm(*yes, "This deletes for good what is in "+some(names)+"."); err != nil {
 			return err
 		}
-		for _, name := range names {
-			volume, snapshot, _ := strings.Cut(name, "@")
-			if err := c.DeleteVolume(ctx, volume, snapshot); err != nil {
+		for _, name := range args {
+			volume, snapshot, isSnapshot := strings.Cut(name, "@")
+			if err := c.DeleteVolume(ctx, volume, snapshot, all && !isSnapshot); err != nil {
 				return err
 			}
 		}
@@ -43,7 +43,7 @@ func (e *Env) volumeRemove() *cobra.Command {
 	return cmd
 }
 
-// removed are the names of all that is to be deleted, in an order in which it can be.
+// removed are the names of all that is to be deleted.
 // None is deleted if there is one that is not there.
 func removed(ctx context.Context, c *node.Client, args []string, all bool) (names []string, err error) {
 	for _, name := range args {

@@ -126,7 +126,7 @@ func (c *Client) ChangeVolume(ctx context.Context, verb string, q VolumeChange) 
 	return v, c.Post(ctx, "/v1/volumes/"+verb, q, v)
 }
 
-// DeleteVolume deletes a volume, or a snapshot of it.
-func (c *Client) DeleteVolume(ctx context.Context, name, snapshot string) error {
-	return c.Post(ctx, "/v1/volumes/delete", VolumeChange{Name: name, Snapshot: snapshot}, new(done))
+// DeleteVolume deletes a volume, with its snapshots if all is set, or a snapshot of it.
+func (c *Client) DeleteVolume(ctx context.Context, name, snapshot string, all bool) error {
+	return c.Post(ctx, "/v1/volumes/delete", VolumeChange{Name: name, Snapshot: snapshot, All: all}, new(done))
 }

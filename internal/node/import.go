@@ -231,13 +231,9 @@ func (i *importing) discard(ctx context.Context, part string, err error) error {
 	c := i.n.cluster
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), i.n.o.Grace)
 	defer cancel()
-	v := c.View()
 	var left error
-	if head, ok := v.Head(part); ok {
-		for name := range v.Snapshots(head.Line()) {
-			left = errors.Join(left, c.DeleteSnapshot(ctx, part, name))
-		}
-		left = errors.Join(left, c.Delete(ctx, part))
+	if _, ok := c.View().Head(part); ok {
+		left = c.DeleteAll(ctx, part)
 	}
 	if left != nil {
 		left = fmt.Errorf("what was made until then is left as the volume %s, delete it: %w", part, left)

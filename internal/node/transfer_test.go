@@ -112,7 +112,7 @@ func TestExportImport(t *testing.T) {
 	}
 	_, err = a.ChangeVolume(t.Context(), "rollback", VolumeChange{Name: "vm1", Snapshot: "tuesday", To: "own"})
 	must(t, err)
-	must(t, a.DeleteVolume(t.Context(), "vm1", "own"))
+	must(t, a.DeleteVolume(t.Context(), "vm1", "own", false))
 	must(t, a.imported("vm1", b.exported(t, "vm3", "wednesday", "tuesday")))
 	if a.content(t, "vm1") != b.content(t, "vm3@wednesday") {
 		t.Error("what came back is something else")

@@ -51,8 +51,13 @@ func (n *Node) volumeRoutes(mux *http.ServeMux) {
 		return n.changed(q.Name, n.cluster.Rollback(ctx, q.Name, q.Snapshot, q.To))
 	})
 	post(mux, "/v1/volumes/delete", func(ctx context.Context, q VolumeChange) (done, error) {
-		if q.Snapshot != "" {
+		switch {
+		case q.Snapshot != "" && q.All:
+			return done{}, fmt.Errorf("a snapshot, or all of a volume, not both: %w", errRequest)
+		case q.Snapshot != "":
 			return done{}, n.cluster.DeleteSnapshot(ctx, q.Name, q.Snapshot)
+		case q.All:
+			return done{}, n.cluster.DeleteAll(ctx, q.Name)
 		}
 		return done{}, n.cluster.Delete(ctx, q.Name)
 	})
@@ -129,6 +134,8 @@ type VolumeChange struct {
 	To string `json:"to,omitempty"`
 	// Size is in bytes.
 	Size int64 `json:"size,omitempty"`
+	// All: a volume is deleted with its snapshots.
+	All bool `json:"all,omitempty"`
 }
 
 // describe is what there is to tell now.

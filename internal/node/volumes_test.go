@@ -44,8 +44,8 @@ func TestVolumes(t *testing.T) {
 	if got := strings.Join(names, " "); got != "web@monday web@before vm2@ web@" {
 		t.Errorf("the tree is %s", got)
 	}
-	must(t, l.DeleteVolume(ctx, "web", "monday"))
-	must(t, l.DeleteVolume(ctx, "vm2", ""))
+	must(t, l.DeleteVolume(ctx, "web", "monday", false))
+	must(t, l.DeleteVolume(ctx, "vm2", "", false))
 	list, err := l.Volumes(ctx)
 	must(t, err)
 	if len(list) != 1 || list[0].Name != "web" {
@@ -86,7 +86,8 @@ func TestVolumesRefused(t *testing.T) {
 		{change("clone", VolumeChange{Name: "vm1", Snapshot: "friday", To: "x"}), "not found"},
 		{change("rollback", VolumeChange{Name: "vm1", Snapshot: "friday"}), "not found"},
 		{change("rename", VolumeChange{Name: "nix", To: "x"}), "not found"},
-		{l.DeleteVolume(ctx, "vm1", ""), "1 snapshots"},
+		{l.DeleteVolume(ctx, "vm1", "", false), "1 snapshots"},
+		{l.DeleteVolume(ctx, "vm1", "x", true), "not both"},
 		{l.Post(ctx, "/v1/volumes/create", map[string]int{"sise": 1}, nil), "sise"},
 		{tree, "not found"},
 		{show, "not found"},
