@@ -281,9 +281,13 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 }
 
 // passing reports whether an error of attaching is one of this node's own right to
-// attach anything, which it soon has again, or of its ways to others.
+// attach anything, which it soon has again, or of its ways to others, or of groups that are
+// revived meanwhile. Whether that has lost something is seen when the volume is attached.
 func passing(err error) bool {
-	for _, e := range []error{coord.ErrNoLease, coord.ErrLeaseLost, coord.ErrInDoubt, coord.ErrUnavailable, replica.ErrFenced, replica.ErrCut} {
+	for _, e := range []error{
+		coord.ErrNoLease, coord.ErrLeaseLost, coord.ErrInDoubt, coord.ErrUnavailable,
+		replica.ErrFenced, replica.ErrCut, replica.ErrLost, replica.ErrRevived,
+	} {
 		if errors.Is(err, e) {
 			return true
 		}

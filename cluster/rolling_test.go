@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -137,4 +138,43 @@ func TestStopWithoutTime(t *testing.T) {
 	_ = nodes[1].Close(none)
 	awaits(t, nodes[0], "the node is gone", func(v *record.View) bool { return v.Runs.Len() == 1 })
 	check(t, open(t, nodes[0], "vm1"), 0, 4096, 1)
+}
+
+// After all nodes have died the volume can be opened as soon as one of them has started,
+// while its groups are being revived with those that come: nobody hears that something is
+// lost who has written nothing.
+func TestOpenedWhileRevived(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 1 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	must(t, dev.Flush(t.Context()))
+	for _, n := range nodes {
+		n.crash()
+	}
+	var all sync.WaitGroup
+	for _, n := range nodes {
+		all.Go(func() {
+			again, err := Start(t.Context(), n.o)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			t.Cleanup(func() { _ = stop(again) })
+			for range 20 {
+				dev, err := again.Open(t.Context(), "vm1")
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				p := make([]byte, 4096)
+				if err := errors.Join(dev.ReadAt(t.Context(), p, 0, 0), dev.Close()); err != nil {
+					t.Error(err)
+				}
+				_ = again.letGo(t.Context(), "vm1")
+			}
+		})
+	}
+	all.Wait()
 }

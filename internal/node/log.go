@@ -20,6 +20,8 @@ var etcdNoise = []string{
 	"Failed to detect schema version",
 	"failed to update storage version",
 	"request stats",
+	// What it means that others are not there is said by the node.
+	"retrying of unary invoker failed",
 }
 
 // etcdMeaning is what some of its warnings mean here.
