@@ -76,8 +76,10 @@ func (l *lane) reply(h *header) error {
 	k.busy, k.answered = false, true
 	done := l.proceed(k)
 	l.mu.Unlock()
-	if done {
-		l.endIfDone()
+	if done == isTold {
+		k.tell(&l.burst)
+		return nil
 	}
+	l.after(k, done)
 	return nil
 }

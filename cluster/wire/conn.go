@@ -27,6 +27,9 @@ type conn struct {
 	closed chan struct{} // closed by fail
 	dog    chan struct{} // closed when the watchdog has left
 
+	idle func()                   // called by the reader before it waits, or nil
+	tick func(long time.Duration) // called by the watchdog, or nil
+
 	ping     frame
 	pinging  atomic.Bool // ping is in the outbox
 	pingSent pingOwner
@@ -64,9 +67,16 @@ func newConn(t transport, limits agreed, own Limits) *conn {
 		t.nc = c.raw
 	} else {
 		t.record.Conn = c.raw
+		t.record.now, _ = c.raw.(prompter)
 	}
 	c.out = newOutbox(t.nc, t.record, c.fail)
 	c.in = newGulp(t.nc, &c.limits, func() error {
+		if t.record != nil && t.record.whole() {
+			return nil // nothing is waited for yet
+		}
+		if c.idle != nil {
+			c.idle()
+		}
 		c.out.flush()
 		return nil
 	})
@@ -144,6 +154,9 @@ func (c *conn) watch() {
 		case <-c.closed:
 			return
 		case <-ticker.C:
+		}
+		if c.tick != nil {
+			c.tick(tick)
 		}
 		if n := c.out.sent.Load(); n == sent {
 			c.sendPing()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/strata-storage/strata/block"
 )
 
 // cancelGrace is how long a cancelled request may wait for the bytes of its buffer
@@ -25,7 +27,8 @@ type lane struct {
 	window  int64 // charges of those that are not free
 	waiters []*waiter
 	seq     uint64
-	refuse  error // what new requests get
+	burst   block.Burst // of the receiver
+	refuse  error       // what new requests get
 }
 
 // A call is a request on its way. Who owns it: its caller, until it is submitted;
@@ -42,6 +45,11 @@ type call struct {
 	req    frame
 	cancel frame
 	stream *stream // nil if it is none
+	// then is told when the call is finished, nil if somebody waits for it. It may take
+	// as long as bound.
+	then          Answered
+	headInto      []byte
+	bound, waited time.Duration
 
 	// The result.
 	head []byte
@@ -69,7 +77,9 @@ type waiter struct {
 }
 
 func newLane(c *Client, t transport, limits agreed) *lane {
-	return &lane{c: c, conn: newConn(t, limits, c.limits)}
+	l := &lane{c: c, conn: newConn(t, limits, c.limits)}
+	l.conn.idle, l.conn.tick = l.burst.End, l.lookAround
+	return l
 }
 
 // serve receives until the connection ends.
@@ -79,6 +89,7 @@ func (l *lane) serve() {
 	for err == nil {
 		err = l.receive()
 	}
+	l.burst.End()
 	l.conn.fail(describe(err))
 	l.c.fail(l.cause)
 	l.end(l.cause)
@@ -117,6 +128,18 @@ func (l *lane) acquire(ctx context.Context, charge int64, bound time.Duration) (
 		l.load.Add(-loadOf(charge))
 	}
 	return k, err
+}
+
+// acquireNow is acquire for who does not wait. It returns nil if he would have to.
+func (l *lane) acquireNow(charge int64) *call {
+	l.mu.Lock()
+	k, err := l.tryAcquire(charge)
+	l.mu.Unlock()
+	if k == nil || err != nil {
+		return nil
+	}
+	l.load.Add(loadOf(charge))
+	return k
 }
 
 func (l *lane) await(ctx context.Context, w *waiter, bound time.Duration) (*call, error) {
@@ -223,6 +246,7 @@ func (l *lane) retake(k *call) {
 		k.head = nil
 	}
 	k.into, k.stream, k.err, k.n, k.head = nil, nil, nil, 0, k.head[:0]
+	k.then, k.headInto = nil, nil
 	k.active, k.sent, k.answered, k.abandoned, k.finished, k.left = false, false, false, false, false, nil
 	l.free = append(l.free, k)
 	l.grant()
@@ -255,8 +279,8 @@ func (l *lane) stopAdmitting(cause error) {
 	l.waiters = nil
 }
 
-// submit sends a request.
-func (l *lane) submit(k *call, h header, r *Call) {
+// submit sends a request, or leaves that to the end of b, if that is not nil.
+func (l *lane) submit(k *call, h header, r *Call, b *block.Burst) {
 	l.mu.Lock()
 	l.seq++
 	k.id = l.seq<<16 | uint64(k.slot)
@@ -265,7 +289,13 @@ func (l *lane) submit(k *call, h header, r *Call) {
 	l.mu.Unlock()
 	h.id = k.id
 	k.req.set(h, r.Head, r.Payload)
-	if !l.out.put(&k.req, prompt, crowd) {
+	var put bool
+	if b != nil {
+		put = l.out.leave(&k.req, b)
+	} else {
+		put = l.out.put(&k.req, prompt, crowd)
+	}
+	if !put {
 		l.fate(k, func() {
 			k.sent, k.answered = true, true
 			k.err = lostError(l.c.peer.Node, l.conn)
@@ -279,29 +309,101 @@ func (l *lane) fate(k *call, change func()) {
 	change()
 	done := l.proceed(k)
 	l.mu.Unlock()
-	if done {
-		l.endIfDone()
-	}
+	l.after(k, done)
 }
 
-// proceed finishes k if nothing of it is on its way. It reports whether k has become
-// free by that. The caller holds mu.
-func (l *lane) proceed(k *call) bool {
+// What proceed has found.
+type progress uint8
+
+const (
+	goesOn progress = iota
+	isFree          // nobody knows of the call any more
+	isTold          // who is to be told must be
+)
+
+// proceed finishes k if nothing of it is on its way. The caller holds mu, and calls after
+// when he does not any more.
+func (l *lane) proceed(k *call) progress {
 	if k.left != nil && k.sent && !k.busy {
 		close(k.left)
 		k.left = nil
 	}
 	if !k.active || !k.sent || !k.answered || k.cancelling {
-		return false
+		return goesOn
 	}
 	k.active = false
 	if k.abandoned {
 		l.retake(k)
-		return true
+		return isFree
 	}
 	k.finished = true
+	if k.then != nil {
+		return isTold
+	}
 	k.done <- struct{}{}
-	return false
+	return goesOn
+}
+
+// after does what is left to be done after proceed.
+func (l *lane) after(k *call, p progress) {
+	switch p {
+	case isFree:
+		l.endIfDone()
+	case isTold:
+		var b block.Burst
+		k.tell(&b)
+		b.End()
+	}
+}
+
+// tell tells the result of a call that is finished.
+func (k *call) tell(b *block.Burst) {
+	then, reply, err := k.then, Reply{append(k.headInto, k.head...), k.into[:k.n]}, k.err
+	if err != nil {
+		reply = Reply{}
+	}
+	k.l.recycle(k)
+	then.Answered(reply, err, b)
+}
+
+// quit tells that nobody waits for a call any more, unless it has been finished.
+func (l *lane) quit(k *call, id uint64, err error) {
+	l.mu.Lock()
+	if k.id != id || !k.active || k.then == nil {
+		l.mu.Unlock()
+		return
+	}
+	then, headInto := k.then, k.headInto
+	k.then = nil // from now on it is one that somebody waits for
+	l.mu.Unlock()
+	var b block.Burst
+	defer b.End()
+	if l.abandon(k) {
+		then.Answered(Reply{}, err, &b)
+		return
+	}
+	k.then, k.headInto = then, headInto
+	k.tell(&b)
+}
+
+// lookAround gives up calls for which nobody waits that have taken too long. It is called
+// by the watchdog.
+func (l *lane) lookAround(since time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, k := range l.slots {
+		if !k.active || k.then == nil {
+			continue
+		}
+		if k.waited += since; k.waited > k.bound {
+			go l.quit(k, k.id, l.lateness(k.bound))
+		}
+	}
+}
+
+// lateness is what is said of a node that has not answered.
+func (l *lane) lateness(after time.Duration) error {
+	return fmt.Errorf("node %s has not answered for %v: %w", l.c.peer.Node, after, context.DeadlineExceeded)
 }
 
 // frameSent is told that a frame of k is not used any more.
@@ -315,9 +417,7 @@ func (k *call) frameSent(f *frame, _ error) {
 	}
 	done := l.proceed(k)
 	l.mu.Unlock()
-	if done {
-		l.endIfDone()
-	}
+	l.after(k, done)
 }
 
 var errNotTaken = errors.New("a cancelled request could not be taken back otherwise")
@@ -371,6 +471,7 @@ func (l *lane) abandon(k *call) bool {
 // failAll ends what is in flight. Nothing is sent or received any more.
 func (l *lane) failAll(err error) {
 	l.stopAdmitting(err)
+	var told []*call
 	l.mu.Lock()
 	for _, k := range l.slots {
 		if !k.active {
@@ -380,7 +481,12 @@ func (l *lane) failAll(err error) {
 		if !k.answered {
 			k.answered, k.err = true, err
 		}
-		l.proceed(k)
+		if l.proceed(k) == isTold {
+			told = append(told, k)
+		}
 	}
 	l.mu.Unlock()
+	for _, k := range told {
+		l.after(k, isTold)
+	}
 }

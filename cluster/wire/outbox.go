@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/socket"
 )
 
@@ -20,6 +21,9 @@ const (
 	// joined is up to which size payloads are copied next to their headers, which
 	// costs less than one more place to send from.
 	joined = 512
+	// promptBytes is up to how many bytes whoever does not wait sends himself through TLS: to
+	// encrypt more takes so long that another processor should do it.
+	promptBytes = 64 << 10
 )
 
 // An outbox sends frames. Whoever finds nobody sending sends all that is there, and
@@ -35,13 +39,16 @@ type outbox struct {
 	queue   frameQueue
 	queued  int // bytes in queue
 	sending bool
+	owed    bool // somebody has the right to send, and uses it at the end of a burst
 	failed  error
 
 	// Of whom has the right to send.
+	settle  func()        // sendOwed, made once
 	kick    chan struct{} // hands the right to the loop; holds one
 	batch   []*frame
 	heads   []byte
 	pending bool // the batch is prepared and not sent completely
+	staged  bool // and what TLS makes of it is collected
 
 	writing atomic.Bool   // a write is under way
 	rounds  atomic.Uint64 // batches sent
@@ -55,6 +62,7 @@ func newOutbox(nc net.Conn, record *recordConn, fail func(error)) *outbox {
 		batch: make([]*frame, 0, maxBatch),
 	}
 	o.idle.L = &o.mu
+	o.settle = o.sendOwed
 	return o
 }
 
@@ -78,11 +86,11 @@ func (o *outbox) put(f *frame, u urgency, crowd bool) bool {
 	}
 	o.queue.push(f)
 	o.queued += f.size()
-	if o.sending || u == later {
+	if o.sending && !o.owed || u == later {
 		o.mu.Unlock()
 		return true
 	}
-	o.sending = true
+	o.sending, o.owed = true, false
 	o.mu.Unlock()
 	if crowd {
 		runtime.Gosched()
@@ -91,14 +99,45 @@ func (o *outbox) put(f *frame, u urgency, crowd bool) bool {
 	return true
 }
 
+// leave is put for who sends at the end of a burst.
+func (o *outbox) leave(f *frame, b *block.Burst) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.failed != nil {
+		return false
+	}
+	o.queue.push(f)
+	o.queued += f.size()
+	switch {
+	case !o.sending:
+		o.sending, o.owed = true, true
+		b.Later(o.settle)
+	case o.owed && o.queued > promptBytes:
+		o.owed = false
+		o.kick <- struct{}{}
+	}
+	return true
+}
+
+// sendOwed sends what was left to the end of a burst, unless somebody has done so.
+func (o *outbox) sendOwed() {
+	o.mu.Lock()
+	owed := o.owed
+	o.owed = false
+	o.mu.Unlock()
+	if owed {
+		o.pump(false)
+	}
+}
+
 // flush sends what is queued, and waits for the partner to take it.
 func (o *outbox) flush() {
 	o.mu.Lock()
-	if o.sending || o.queue.first == nil {
+	if o.sending && !o.owed || o.queue.first == nil {
 		o.mu.Unlock()
 		return
 	}
-	o.sending = true
+	o.sending, o.owed = true, false
 	o.mu.Unlock()
 	o.pump(true)
 }
@@ -135,7 +174,7 @@ func (o *outbox) pump(wait bool) {
 		if !o.pending && !o.fetch() {
 			return
 		}
-		if !wait && o.vector == nil {
+		if !wait && !o.isPrompt() {
 			o.kick <- struct{}{}
 			return
 		}
@@ -154,6 +193,21 @@ func (o *outbox) pump(wait bool) {
 			return
 		}
 	}
+}
+
+// isPrompt reports whether the batch can be sent by who does not wait.
+func (o *outbox) isPrompt() bool {
+	if o.vector != nil {
+		return true
+	}
+	if o.record == nil || o.record.now == nil {
+		return false
+	}
+	size := 0
+	for _, f := range o.batch {
+		size += f.size()
+	}
+	return size <= promptBytes
 }
 
 // handOver gives the right to send up, or to the loop if there is more to send.
@@ -237,15 +291,24 @@ func (o *outbox) write(wait bool) (sent bool, err error) {
 	if o.vector != nil {
 		return o.vector.Send(wait)
 	}
-	return true, o.writeStage()
+	if o.record == nil {
+		return true, o.stageAll()
+	}
+	if !o.staged {
+		o.record.collect()
+		if err := o.stageAll(); err != nil {
+			return true, err
+		}
+		o.staged = true
+	}
+	if sent, err = o.record.sendCollected(wait); sent {
+		o.staged = false
+	}
+	return sent, err
 }
 
-// writeStage joins pieces, so that TLS makes large records of them, and the
-// records.
-func (o *outbox) writeStage() error {
-	if o.record != nil {
-		o.record.collect()
-	}
+// stageAll joins pieces, so that TLS makes large records of them.
+func (o *outbox) stageAll() error {
 	o.heads = o.heads[:0]
 	for _, f := range o.batch {
 		if err := o.stage(f.small); err != nil {
@@ -255,11 +318,7 @@ func (o *outbox) writeStage() error {
 			return err
 		}
 	}
-	err := o.unstage()
-	if o.record != nil && err == nil {
-		err = o.record.sendCollected()
-	}
-	return err
+	return o.unstage()
 }
 
 func (o *outbox) stage(p []byte) error {

@@ -2,8 +2,9 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"time"
+
+	"github.com/strata-storage/strata/block"
 )
 
 // Do carries out a request. Nothing that is part of it is used any more when Do
@@ -20,10 +21,11 @@ func (c *Client) Do(ctx context.Context, r Call) (Reply, error) {
 	return p.Wait(ctx)
 }
 
-// A Pending is a request that was begun. Wait must be called once.
+// A Pending is a request that was begun. Wait or Then must be called once.
 type Pending struct {
 	l              *lane
 	k              *call
+	id             uint64
 	bound          time.Duration
 	headInto, into []byte
 }
@@ -33,10 +35,7 @@ type Pending struct {
 // already. The memory of r is in use until Wait returns.
 func (c *Client) Begin(ctx context.Context, r *Call) (p Pending, err error) {
 	l := c.pick()
-	if err := l.check(r, len(r.Into)); err != nil {
-		return p, err
-	}
-	bound, left, err := c.timeFor(ctx, r.Timeout)
+	bound, left, err := c.admit(ctx, l, r)
 	if err != nil {
 		return p, err
 	}
@@ -44,22 +43,75 @@ func (c *Client) Begin(ctx context.Context, r *Call) (p Pending, err error) {
 	if err != nil {
 		return p, err
 	}
-	k.into = r.Into
-	k.timer.Reset(bound)
-	l.submit(k, header{kind: kindRequest, op: uint16(r.Op), millis: millis(left), room: uint32(len(r.Into))}, r)
-	return Pending{l, k, bound, r.HeadInto, r.Into}, nil
+	return c.submit(l, k, r, bound, left, nil), nil
 }
+
+// BeginNow is Begin for who must not wait: it returns false, and has done nothing, if it
+// would have to, or if r cannot be sent. What it sends it sends at the end of b. Then is the
+// second half.
+func (c *Client) BeginNow(ctx context.Context, r *Call, b *block.Burst) (p Pending, ok bool) {
+	l := c.pick()
+	bound, left, err := c.admit(ctx, l, r)
+	if err != nil {
+		return p, false
+	}
+	k := l.acquireNow(charge(r, len(r.Into)))
+	if k == nil {
+		return p, false
+	}
+	return c.submit(l, k, r, bound, left, b), true
+}
+
+// admit checks r, and says how long it may take.
+func (c *Client) admit(ctx context.Context, l *lane, r *Call) (bound, left time.Duration, err error) {
+	if err := l.check(r, len(r.Into)); err != nil {
+		return 0, 0, err
+	}
+	return c.timeFor(ctx, r.Timeout)
+}
+
+func (c *Client) submit(l *lane, k *call, r *Call, bound, left time.Duration, b *block.Burst) Pending {
+	k.into = r.Into
+	l.submit(k, header{kind: kindRequest, op: uint16(r.Op), millis: millis(left), room: uint32(len(r.Into))}, r, b)
+	return Pending{l, k, k.id, bound, r.HeadInto, r.Into}
+}
+
+// Answered is told the reply to a request, or why there is none, by a goroutine that must
+// not wait.
+type Answered interface {
+	Answered(r Reply, err error, b *block.Burst)
+}
+
+// Then has a told instead of Wait: once, perhaps before it returns, and when the time of
+// the request is over a little later than Wait would return. The memory of the request is
+// in use until then.
+func (p *Pending) Then(a Answered, b *block.Burst) {
+	l, k := p.l, p.k
+	l.mu.Lock()
+	k.then, k.headInto, k.bound, k.waited = a, p.headInto, p.bound, 0
+	finished := k.finished
+	l.mu.Unlock()
+	if finished {
+		<-k.done
+		k.tell(b)
+	}
+}
+
+// Cancel lets who is to be told know that nobody waits any more because of err, unless
+// there is a reply. It does not wait for that. It may be called at any time after Then.
+func (p *Pending) Cancel(err error) { go p.l.quit(p.k, p.id, err) }
 
 // Wait is the second half.
 func (p *Pending) Wait(ctx context.Context) (Reply, error) {
 	l, k := p.l, p.k
+	k.timer.Reset(p.bound)
 	var err error
 	select {
 	case <-k.done:
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-k.timer.C:
-		err = fmt.Errorf("node %s has not answered for %v: %w", l.c.peer.Node, p.bound, context.DeadlineExceeded)
+		err = l.lateness(p.bound)
 	}
 	k.timer.Stop()
 	if err != nil && l.abandon(k) {

@@ -16,10 +16,17 @@ type recordConn struct {
 	r, w   int // buf[r:w] is received and not yet taken
 	bounds tlsrecord.Bounds
 
+	// now is Conn if it can write without waiting, or nil.
+	now prompter
+
 	mu   sync.Mutex
 	cork bool
 	out  []byte
+	sent int // of out
 }
+
+// A prompter writes as much as there is room for.
+type prompter interface{ WriteNow(p []byte) (int, error) }
 
 const (
 	recordIn  = 64 << 10
@@ -46,6 +53,9 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// whole reports whether a Read of a record would not wait.
+func (c *recordConn) whole() bool { return c.bounds.Whole(c.buf[c.r:c.w]) }
+
 func (c *recordConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -68,18 +78,28 @@ func (c *recordConn) collect() {
 	c.mu.Unlock()
 }
 
-func (c *recordConn) sendCollected() error {
+// sendCollected reports whether all is sent. Without wait it may return before, and is to
+// be called again.
+func (c *recordConn) sendCollected(wait bool) (sent bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !wait {
+		n, err := c.now.WriteNow(c.out[c.sent:])
+		if c.sent += n; err == nil && c.sent < len(c.out) {
+			return false, nil
+		}
+		c.cork, c.out, c.sent = false, c.out[:0], 0
+		return true, err
+	}
 	c.cork = false
-	return c.send()
+	return true, c.send()
 }
 
 func (c *recordConn) send() error {
 	if len(c.out) == 0 {
 		return nil
 	}
-	_, err := c.Conn.Write(c.out)
-	c.out = c.out[:0]
+	_, err := c.Conn.Write(c.out[c.sent:])
+	c.out, c.sent = c.out[:0], 0
 	return err
 }

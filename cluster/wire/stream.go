@@ -94,7 +94,7 @@ func (l *lane) beginStream(ctx context.Context, r *Call) (*call, error) {
 		h.millis = millis(left)
 	}
 	k.stream = &stream{ready: make(chan struct{}, 1), credit: window}
-	l.submit(k, h, r)
+	l.submit(k, h, r, nil)
 	return k, nil
 }
 

@@ -107,6 +107,15 @@ func (c *Conn) Write(p []byte) (int, error) {
 	return n, c.failure("write", err)
 }
 
+// WriteNow writes as much of p as the socket takes without waiting.
+func (c *Conn) WriteNow(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := c.out.transferNow(p, true, true)
+	return n, c.failure("write", err)
+}
+
 // failure says what err happened to, as package net does.
 func (c *Conn) failure(op string, err error) error {
 	if err == nil {

@@ -21,6 +21,7 @@ type direction struct {
 	op   func(fd uintptr, p []byte) (int, syscall.Errno)
 	p    []byte
 	all  bool // of p
+	now  bool // without waiting
 	n    int
 
 	mu       sync.Mutex
@@ -62,10 +63,13 @@ func (d *direction) attempt(fd uintptr) {
 
 // transfer reads into p or writes from it: all of it, or at least one byte unless
 // it fails or the stream has ended.
-func (d *direction) transfer(p []byte, all bool) (int, error) {
+func (d *direction) transfer(p []byte, all bool) (int, error) { return d.transferNow(p, all, false) }
+
+// transferNow is transfer, but with now it does not wait.
+func (d *direction) transferNow(p []byte, all, now bool) (int, error) {
 	d.use.Lock()
 	defer d.use.Unlock()
-	d.p, d.all, d.n = p, all, 0
+	d.p, d.all, d.now, d.n = p, all, now, 0
 	err := d.run(d.step)
 	d.p = nil
 	return d.n, err
@@ -83,7 +87,7 @@ func (d *direction) transferSome(fd uintptr) bool {
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
-			return false
+			return d.now
 		default:
 			d.err = errno
 		}
