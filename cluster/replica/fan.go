@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
@@ -24,6 +25,9 @@ type fan struct {
 	legs  []leg
 	wg    sync.WaitGroup
 	trial trial
+
+	index  uint64
+	flight flight
 }
 
 // A leg is the part of a fan for one disk.
@@ -38,6 +42,12 @@ type leg struct {
 	// writer and pending are those of an attempt that was started.
 	writer  *Writer
 	pending Pending
+	// Of a flight: what is under way and can be cancelled, and its neighbours among what is
+	// on that way; whether it has ended, and whether the disk is one of this node, and is
+	// still to be written.
+	flies          Pending
+	before, behind *leg
+	ended, here    bool
 }
 
 var (
@@ -55,25 +65,38 @@ func (v *Volume) clear(index uint64, at, n int64) error { return v.spread(index,
 
 // spread carries out a change on all disks of the record of one epoch.
 func (v *Volume) spread(index uint64, p []byte, n, at int64) error {
+	f := v.newFan(index, p, n, at)
+	err := f.run()
+	f.over(err)
+	return err
+}
+
+func (v *Volume) newFan(index uint64, p []byte, n, at int64) *fan {
 	f := fans.Get().(*fan)
-	defer f.free()
+	if f.flight.fan == nil {
+		f.flight.fan, f.flight.here = f, f.writeHere
+	}
 	h := v.head.Load()
-	f.v, f.p, f.n = v, p, n
+	f.v, f.index, f.p, f.n = v, index, p, n
 	f.r = Request{Writer: Writer{Head: h.Head}, Index: index, Tree: h.tree, Off: at}
 	f.group = v.groupOf(index)
-	err := f.run()
+	return f
+}
+
+// over notes what a change has come to, whose blocks are still locked, and frees f.
+func (f *fan) over(err error) {
 	if err != nil && f.epoch != 0 {
 		// Some disks may have it.
-		v.doubt(index, doubt{source: f.refused()})
+		f.v.doubt(f.index, doubt{source: f.refused()})
 	}
-	v.wrote(f.group)
-	return err
+	f.v.wrote(f.group)
+	f.free()
 }
 
 func (f *fan) free() {
 	legs := f.legs
 	clear(legs)
-	*f = fan{legs: legs[:0]}
+	*f = fan{legs: legs[:0], flight: flight{fan: f, here: f.flight.here}}
 	fans.Put(f)
 }
 
@@ -94,15 +117,21 @@ func (f *fan) run() error {
 			f.begin(rec, epoch)
 		}
 		f.round()
-		bad := f.worst()
-		if bad == nil {
-			return nil
-		}
-		why := &fault{group: f.group, member: bad.member, err: bad.err, joins: bad.joins, spare: f.enough()}
-		if err := f.v.mend(&f.trial, why); err != nil {
+		if err, over := f.judge(); over {
 			return err
 		}
 	}
+}
+
+// judge reports whether the change is over, and with which error, after attempts for all
+// disks have ended.
+func (f *fan) judge() (err error, over bool) {
+	bad := f.worst()
+	if bad == nil {
+		return nil, true
+	}
+	err = f.v.mend(&f.trial, &fault{group: f.group, member: bad.member, err: bad.err, joins: bad.joins, spare: f.enough()})
+	return err, err != nil
 }
 
 // begin makes the legs for a record. What was done by an earlier one does not count:
@@ -120,9 +149,16 @@ func (f *fan) begin(rec record.Group, epoch coord.Revision) {
 // round sends what is not done. What can be started is; of the rest the last one is
 // sent in the caller's goroutine.
 func (f *fan) round() {
+	var b block.Burst
+	for i := range f.legs {
+		if l := &f.legs[i]; !l.done {
+			l.start(&b)
+		}
+	}
+	b.End()
 	last := -1
 	for i := range f.legs {
-		if f.legs[i].done || f.legs[i].start() {
+		if l := &f.legs[i]; l.done || l.pending != nil {
 			continue
 		}
 		if last >= 0 {
@@ -144,17 +180,22 @@ func (f *fan) round() {
 }
 
 // start begins an attempt, if that can be done without waiting.
-func (l *leg) start() bool {
+func (l *leg) start(b *block.Burst) bool {
 	f := l.f
-	if f.p == nil || l.way.starter == nil {
+	if f.p == nil || l.way.starter == nil || l.way.end == nil || !l.ready() {
 		return false
 	}
-	if l.writer = l.way.current(f.v.head.Load()); l.writer == nil {
+	l.pending = l.way.starter.StartWrite(l.way.ctx, &l.r, f.p, b)
+	return l.pending != nil
+}
+
+// ready makes the request for the disk if there is a session.
+func (l *leg) ready() bool {
+	if l.writer = l.way.current(l.f.v.head.Load()); l.writer == nil {
 		return false
 	}
 	l.address(l.writer)
-	l.pending = l.way.starter.StartWrite(l.way.ctx, &l.r, f.p)
-	return l.pending != nil
+	return true
 }
 
 // address makes the request for the disk.

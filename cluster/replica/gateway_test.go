@@ -224,7 +224,11 @@ func (s *sim) request(p *process, v *Volume, volume int, who string) {
 		s.mu.Unlock()
 		buf := make([]byte, n*disk.BlockSize)
 		value(o.value, buf)
-		err = v.WriteAt(ctx, buf, off, 0)
+		if s.rand.n(2) == 0 {
+			err = v.WriteAt(ctx, buf, off, 0)
+		} else {
+			err = begun(ctx, v, buf, off, 0)
+		}
 		s.sawChange(p, volume, o, err, blocks)
 		s.outcome("write", err)
 	case k < 88:

@@ -208,19 +208,40 @@ func (w *wire) RawBlocks(ctx context.Context, to To, o disk.Object, version uint
 var _ Peer = (*wire)(nil)
 
 // StartWrite is that of Starter.
-func (w *wire) StartWrite(ctx context.Context, r *Request, p []byte) Pending {
+func (w *wire) StartWrite(ctx context.Context, r *Request, p []byte, b *block.Burst) Pending {
 	if w.n.rand.n(4) == 0 {
 		return nil
 	}
-	c := make(started, 1)
-	go func() { c <- w.Write(ctx, r, p) }()
-	return c
+	ctx, cancel := context.WithCancelCause(ctx)
+	s := &started{make(chan error, 1), cancel}
+	b.Later(func() {
+		go func() { s.done <- w.Write(ctx, r, p) }()
+	})
+	return s
 }
 
 // A started is a write that is under way.
-type started chan error
+type started struct {
+	done   chan error
+	cancel context.CancelCauseFunc
+}
 
 // Wait is that of Pending.
-func (s started) Wait(context.Context) error { return <-s }
+func (s *started) Wait(context.Context) error {
+	defer s.cancel(nil)
+	return <-s.done
+}
+
+// Then is that of Pending.
+func (s *started) Then(e block.Ender, _ *block.Burst) {
+	go func() {
+		var b block.Burst
+		e.Ended(s.Wait(nil), &b)
+		b.End()
+	}()
+}
+
+// Cancel is that of Pending.
+func (s *started) Cancel(err error) { s.cancel(err) }
 
 var _ Starter = (*wire)(nil)

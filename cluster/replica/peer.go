@@ -110,15 +110,21 @@ type Peer interface {
 // A Starter is a Peer that can begin a write and let the caller do something else
 // until it has ended, such as to begin the next one.
 type Starter interface {
-	// StartWrite begins what Write does, and may return nil instead if that is not
-	// possible now. The arguments are in use until Wait returns.
-	StartWrite(ctx context.Context, r *Request, p []byte) Pending
+	// StartWrite begins what Write does, and sends it at the end of b. It returns nil
+	// instead if that is not possible without waiting. The arguments but b are in use
+	// until the write has ended.
+	StartWrite(ctx context.Context, r *Request, p []byte, b *block.Burst) Pending
 }
 
-// A Pending is a write under way. Wait must be called once, and returns what Write
-// returns.
+// A Pending is a write under way. Wait or Then must be called once.
 type Pending interface {
+	// Wait returns what Write returns.
 	Wait(ctx context.Context) error
+	// Then has e told that, once, perhaps before it returns.
+	Then(e block.Ender, b *block.Burst)
+	// Cancel is what the end of the context is for Wait. It does not wait. It must be
+	// called between Then and the return of Ended.
+	Cancel(err error)
 }
 
 // MaxRaw bounds how many blocks RawBlocks reads.

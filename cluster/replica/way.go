@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/strata-storage/strata/cluster/record"
@@ -17,9 +18,13 @@ import (
 type way struct {
 	*link
 	member record.Member
-	// ctx is that of calls.
+	// ctx is that of calls, end ends it, nil if it is only for a moment.
 	ctx context.Context
 	end context.CancelCauseFunc
+
+	mu sync.Mutex
+	// flying is the first of the attempts for which nobody waits.
+	flying *leg
 }
 
 // errParted: a later record does not have the disk.
@@ -35,7 +40,7 @@ func (v *Volume) way(group int, m record.Member) *way {
 	s := v.parts[group]
 	if s == nil {
 		v.mu.Unlock()
-		return &way{link: v.link(m), member: m, ctx: v.ctx, end: func(error) {}}
+		return &way{link: v.link(m), member: m, ctx: v.ctx}
 	}
 	for _, w := range s.ways {
 		if w.member == m {
@@ -45,6 +50,7 @@ func (v *Volume) way(group int, m record.Member) *way {
 	}
 	w := &way{link: v.linkTo(m), member: m}
 	w.ctx, w.end = context.WithCancelCause(v.ctx)
+	context.AfterFunc(w.ctx, w.clear)
 	s.ways = append(s.ways, w)
 	v.mu.Unlock()
 	// It may be out of date already, and nobody would look at it again.
