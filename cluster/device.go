@@ -152,7 +152,11 @@ func (d *device) change(ctx context.Context, do func(context.Context, *active) e
 		return err
 	}
 	defer d.gate.Leave()
-	t := turn{change: true}
+	return d.attempt(ctx, &turn{change: true}, do)
+}
+
+// attempt makes the attempts of a change that are left.
+func (d *device) attempt(ctx context.Context, t *turn, do func(context.Context, *active) error) error {
 	for t.next(ctx, d) {
 		if t.volume.own == nil {
 			t.err = do(d.session.in(ctx), t.volume)

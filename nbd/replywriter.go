@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/internal/socket"
 )
 
@@ -26,6 +27,7 @@ type replyWriter struct {
 	files fileSending
 
 	vector *socket.Vector // of conn, or nil
+	settle func()         // sendLeft, made once
 	iov    [][]byte       // what is to be sent without it
 	rest   net.Buffers    // of iov
 	taking progress       // of the system calls
@@ -40,43 +42,126 @@ func (w *replyWriter) init(conn net.Conn, record *recordConn, fail func(error)) 
 	w.conn, w.record, w.fail = conn, record, fail
 	w.vector = socket.NewVector(conn)
 	w.drained.L = &w.mu
+	w.settle = w.sendLeft
 }
 
 // send queues b, which belongs to the writer from now on, and sends the queue
 // if nobody does.
 func (w *replyWriter) send(b *buffer) {
+	if w.put(b) {
+		w.pump()
+	}
+}
+
+// leave is send at the end of a burst, and does not wait for the client then.
+func (w *replyWriter) leave(b *buffer, burst *block.Burst) {
+	if w.put(b) {
+		burst.Later(w.settle)
+	}
+}
+
+// put queues b. It returns true if the caller has to send the queue now.
+func (w *replyWriter) put(b *buffer) bool {
 	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.queue = append(w.queue, b)
 	if b.lender == nil {
 		w.queued += len(b.mem)
 	}
-	if w.sending {
-		w.mu.Unlock()
+	mine := !w.sending
+	w.sending = true
+	return mine
+}
+
+// take takes what is queued. If that is nothing nobody sends any more.
+func (w *replyWriter) take() (batch []*buffer, failed error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.queue) == 0 {
+		w.sending = false
+		w.drained.Broadcast()
+		return nil, nil
+	}
+	batch = w.queue
+	w.queue, w.queued = w.spare[:0], 0
+	return batch, w.failed
+}
+
+// taken is called when nothing of a batch is used any more.
+func (w *replyWriter) taken(batch []*buffer, failed error) {
+	for i, b := range batch {
+		b.release()
+		batch[i] = nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.spare = batch
+	if failed != nil && w.failed == nil {
+		w.failed = failed
+		w.fail(failed)
+	}
+}
+
+// pump sends the queue until it is empty.
+func (w *replyWriter) pump() {
+	for batch, failed := w.take(); batch != nil; batch, failed = w.take() {
+		w.sendBatch(batch, failed)
+	}
+}
+
+func (w *replyWriter) sendBatch(batch []*buffer, failed error) {
+	if failed == nil {
+		failed = w.write(batch)
+	}
+	w.taken(batch, failed)
+}
+
+// sendLeft is pump for who must not wait: the rest is sent by a goroutine if the client
+// does not take it at once.
+func (w *replyWriter) sendLeft() {
+	if w.vector == nil || w.record != nil {
+		go w.pump()
 		return
 	}
-	w.sending = true
-	for len(w.queue) > 0 {
-		batch := w.queue
-		w.queue, w.queued = w.spare[:0], 0
-		failed := w.failed
-		w.mu.Unlock()
-		if failed == nil {
-			failed = w.write(batch)
+	for batch, failed := w.take(); batch != nil; batch, failed = w.take() {
+		if failed != nil || !short(batch) {
+			go func() {
+				w.sendBatch(batch, failed)
+				w.pump()
+			}()
+			return
 		}
-		for i, b := range batch {
-			b.release()
-			batch[i] = nil
+		for _, b := range batch {
+			w.vector.Add(b.mem[b.start:b.end])
 		}
-		w.mu.Lock()
-		w.spare = batch
-		if failed != nil && w.failed == nil {
-			w.failed = failed
-			w.fail(failed)
+		sent, err := w.vector.Send(false)
+		if !sent && err == nil {
+			go func() {
+				w.taken(batch, w.writeRound())
+				w.pump()
+			}()
+			return
+		}
+		w.taken(batch, err)
+	}
+}
+
+// short reports whether a batch is sent in one round.
+func short(batch []*buffer) bool {
+	size := 0
+	for _, b := range batch {
+		if size += b.end - b.start; b.file != nil || size > roundSize {
+			return false
 		}
 	}
-	w.sending = false
-	w.drained.Broadcast()
-	w.mu.Unlock()
+	return true
+}
+
+// isAbove reports whether waitBelow would wait.
+func (w *replyWriter) isAbove(n int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.failed == nil && w.sending && w.queued > n
 }
 
 // waitBelow waits until at most n bytes of queued count; with n < 0, until

@@ -41,7 +41,8 @@ const (
 //
 // One goroutine, the reader, takes requests from the socket, as many at once
 // as there are. What the device can answer without blocking it answers itself,
-// and sends the replies of a whole gulp with one system call. Everything else
+// and sends the replies of a whole gulp with one system call. Writes that it can
+// begin it does not wait for. Everything else
 // goes to a goroutine of its own, of which there is a bounded number. Nobody
 // holds a buffer while nothing is to be done.
 type transmission struct {
@@ -54,6 +55,7 @@ type transmission struct {
 	server  *Server
 	session *session
 	count   *counters
+	starter block.Starter // the device, if it is one
 	w       replyWriter
 	sending progress    // of a payload that the client has announced
 	left    atomic.Bool // nothing will be received any more
@@ -85,7 +87,8 @@ type transmission struct {
 	failure error
 	broken  error // why replies cannot be sent any more
 
-	lingering lingering // for the next request
+	burst     block.Burst // what is begun with a gulp
+	lingering lingering   // for the next request
 }
 
 func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *serverConn, s *session, conn net.Conn) *transmission {
@@ -103,6 +106,7 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 	if s.extended {
 		t.header = extendedRequestSize
 	}
+	t.starter, _ = s.device.(block.Starter)
 	t.memory.Give(c.server.limits.ConnBytes)
 	t.lingering.last = &c.server.lingerer
 	t.idle.New = func() any {
@@ -374,6 +378,7 @@ func (t *transmission) received(n int) error {
 			t.batch *= 2
 		}
 	}
+	t.burst.End()
 	return nil
 }
 
@@ -440,6 +445,7 @@ func (t *transmission) room(n int) {
 
 // sendReplies sends what the reader has answered.
 func (t *transmission) sendReplies() {
+	t.burst.End()
 	if t.out == nil || t.out.end == t.out.start {
 		return
 	}
@@ -456,13 +462,18 @@ func (t *transmission) start(r *request) error {
 	}
 	t.workers.Add(1)
 	t.count.inFlight.Add(1)
-	go r.work()
+	if !r.begin() {
+		go r.work()
+	}
 	return nil
 }
 
 // waitForWorker waits until there may be one more, and until the client has
 // taken enough of the replies of those before.
 func (t *transmission) waitForWorker() error {
+	if t.w.isAbove(maxQueued) {
+		t.burst.End()
+	}
 	if err := t.w.waitBelow(maxQueued); err != nil {
 		return err
 	}

@@ -33,6 +33,24 @@ func (r *request) handle() {
 	}
 }
 
+// begin begins a write, if the device can do that without waiting.
+func (r *request) begin() bool {
+	t := r.t
+	return t.starter != nil && r.cmd == cmdWrite &&
+		t.starter.StartWrite(t.ctx, r.data.payload(r.remaining()), int64(r.off)+int64(r.done), r.deviceFlags(), &t.burst, r)
+}
+
+// Ended is that of block.Ender. It answers.
+func (r *request) Ended(err error, b *block.Burst) {
+	t := r.t
+	r.dropData()
+	t.w.leave(r.result(err), b)
+	t.idle.Put(r)
+	t.count.inFlight.Add(-1)
+	<-t.slots
+	t.workers.Done()
+}
+
 func (r *request) dropData() {
 	if r.data != nil {
 		r.data.release()
