@@ -78,7 +78,12 @@ type tallied struct {
 	tally
 	// changed and captured are as in a view.
 	changed, captured bool
+	// pieces are those in which the version may have something: bit i is for all whose
+	// number is i modulo 64.
+	pieces uint64
 }
+
+func pieceBit(piece uint16) uint64 { return 1 << (piece % 64) }
 
 const (
 	shards = 16

@@ -16,6 +16,7 @@ func (d *Disk) set(o *object, v *view, t *tallied, i int, kind Kind, place uint6
 		d.space.drop(v.places[i])
 	}
 	d.touch(o, v, t)
+	t.pieces |= pieceBit(v.piece)
 	o.head.Digest += e.digest() - old.digest()
 	o.count(t, old.Kind, ^uint64(0))
 	o.count(t, kind, 1)

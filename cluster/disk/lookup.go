@@ -42,9 +42,12 @@ func (d *Disk) view(o *object, piece uint16, version uint64) (*view, error) {
 		return v, nil
 	}
 	v := &view{version: version, piece: piece}
-	var buf [pieceKeyLen]byte
-	if _, err := d.meta.get(pieceKey(buf[:0], o.Object, piece, version), v.decodeOf(d)); err != nil {
-		return nil, fmt.Errorf("piece %d of version %d of object %v: %w", piece, version, o.Object, err)
+	// A version that has just begun is written in one piece after the other.
+	if t := o.tallies[version]; t == nil || t.pieces&pieceBit(piece) != 0 {
+		var buf [pieceKeyLen]byte
+		if _, err := d.meta.get(pieceKey(buf[:0], o.Object, piece, version), v.decodeOf(d)); err != nil {
+			return nil, fmt.Errorf("piece %d of version %d of object %v: %w", piece, version, o.Object, err)
+		}
 	}
 	v.forget()
 	o.insert(v)
@@ -75,6 +78,9 @@ func (d *Disk) tally(o *object, version uint64) (*tallied, error) {
 	var buf [tallyKeyLen]byte
 	if _, err := d.meta.get(tallyKey(buf[:0], o.Object, version), t.decode); err != nil {
 		return nil, fmt.Errorf("version %d of object %v: %w", version, o.Object, err)
+	}
+	if t.data+t.holes > 0 {
+		t.pieces = ^uint64(0)
 	}
 	o.tallies[version] = t
 	o.weight.Add(1)

@@ -135,6 +135,9 @@ func (r *request) lookAgain(pl *plan, first uint32, n int) {
 func (r *request) ownBlocks(pl *plan, first uint32, n int) error {
 	r.o.mu.Lock()
 	defer r.o.mu.Unlock()
+	if _, err := r.d.tally(r.o, r.at.Version); err != nil {
+		return err
+	}
 	for k := 0; k < n; {
 		piece, i := pieceOf(first + uint32(k))
 		v, err := r.d.view(r.o, piece, r.at.Version)
