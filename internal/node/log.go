@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// etcdNoise is what etcd warns of at each start, and what is so on purpose: its socket in
-// the data directory is for this process only.
+// etcdNoise is what etcd warns of at each start, what is so on purpose, as its socket in the
+// data directory is for this process only, and what follows from the end of another node.
 var etcdNoise = []string{
 	"Running http and grpc server on single port. This is not recommended for production.",
 	"scheme is http or unix while key and cert files are present; ignoring key and cert files",
@@ -20,8 +20,15 @@ var etcdNoise = []string{
 	"Failed to detect schema version",
 	"failed to update storage version",
 	"request stats",
-	// What it means that others are not there is said by the node.
+	// Who is not there, and does not vote any more, is said by the node.
 	"retrying of unary invoker failed",
+	"lost TCP streaming connection with remote peer",
+	"closed TCP streaming connection with remote peer",
+	"peer became inactive (message send to peer failed)",
+	"rejected stream from remote peer because it was removed",
+	"failed to get version",
+	"failed to publish local member to cluster through raft",
+	"stopped publish because server is stopping",
 }
 
 // etcdMeaning is what some of its warnings mean here.
