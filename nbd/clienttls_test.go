@@ -88,10 +88,13 @@ func TestTLSFilesWithForeignClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var mu sync.Mutex
 	var used []string // versions
 	verify := cfg.VerifyConnection
 	cfg.VerifyConnection = func(cs tls.ConnectionState) error {
+		mu.Lock()
 		used = append(used, tls.VersionName(cs.Version))
+		mu.Unlock()
 		return verify(cs)
 	}
 	s := &Server{Exports: memExport(1 << 20), TLS: TLSRequired, TLSConfig: cfg}
@@ -108,10 +111,12 @@ func TestTLSFilesWithForeignClients(t *testing.T) {
 		if err != nil || !strings.Contains(out, "1 MiB") {
 			t.Errorf("qemu-img with TLS %s: %v: %s", version, err, out)
 		}
+		mu.Lock()
 		if want := []string{"TLS 1.3", "TLS " + version}; !slices.Equal(used, want) {
 			t.Errorf("nbdinfo and qemu-img have used %v, expected %v", used, want)
 		}
 		used = nil
+		mu.Unlock()
 	}
 	bare := t.TempDir()
 	copyFile(t, filepath.Join(dir, "ca-cert.pem"), filepath.Join(bare, "ca-cert.pem"))
