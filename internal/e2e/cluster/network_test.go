@@ -68,7 +68,7 @@ func newNamespace(t testing.TB, number int) *namespace {
 	in, err := cmd.StdinPipe()
 	must(t, err)
 	if err := cmd.Start(); err != nil {
-		peer.Cannot(t, "make a network namespace: %v", err)
+		peer.Missing(t, "no network namespace can be made: %v", err)
 	}
 	t.Cleanup(func() {
 		in.Close()

@@ -98,7 +98,7 @@ func tmpfs(t testing.TB, size string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		peer.Cannot(t, "mount a tmpfs: %v; it takes root", err)
+		peer.Missing(t, "a tmpfs cannot be mounted: %v", err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
