@@ -127,9 +127,3 @@ func tail(text string, lines int) string {
 	}
 	return strings.Join(all, "\n")
 }
-
-func (l *logBuffer) reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.b.Reset()
-}
