@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/home"
+	"github.com/strata-storage/strata/cluster/record"
 )
 
 // copyDir copies a data directory, without the sockets in it.
@@ -118,4 +121,67 @@ func TestCopiedDirectory(t *testing.T) {
 	if err := original.run.current().Err(); err != nil {
 		t.Errorf("the original suffers: %v", err)
 	}
+	// Nobody is at the address of the original, and it cannot know of the copy.
+	must(t, original.listener.Close())
+	copied := start(t, o)
+	<-original.Over()
+	if err := original.Err(); !errors.Is(err, ErrCopy) || !strings.Contains(err.Error(), copied.peersFind()) {
+		t.Errorf("the original goes on: %v", err)
+	}
+	must(t, stop(original))
+	if _, err := Start(t.Context(), original.o); !errors.Is(err, ErrCopy) {
+		t.Errorf("the original starts again: %v", err)
+	}
+	if err := copied.Err(); err != nil || copied.run.current().Err() != nil {
+		t.Errorf("the copy suffers: %v, %v", err, copied.run.current().Err())
+	}
+}
+
+// A node that cannot reach the address of the process before waits until that cannot live
+// any more, and is refused if it does.
+func TestUnreachableOriginal(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	n := nodes[0]
+	hole, err := net.Listen("tcp", "127.0.0.1:0") // says nothing
+	must(t, err)
+	defer hole.Close()
+	run := func(lease coord.LeaseID) {
+		key := record.RunKey(nodes[1].is.Node)
+		value, err := record.Encode(key, record.Run{Incarnation: "another", Peers: hole.Addr().String()})
+		must(t, err)
+		_, err = n.store.Txn(t.Context(), coord.Txn{Then: []coord.Op{coord.PutLeased(lease, key, value)}})
+		must(t, err)
+	}
+	must(t, stop(nodes[1]))
+	lives, err := coord.NewLease(t.Context(), n.store, 2*time.Second)
+	must(t, err)
+	run(lives.ID())
+	if _, err := Start(t.Context(), nodes[1].o); !errors.Is(err, ErrCopy) || !strings.Contains(err.Error(), "its lease does not end") {
+		t.Errorf("it starts beside the other one: %v", err)
+	}
+	must(t, lives.Err())
+	time.AfterFunc(time.Second, func() { _ = lives.Revoke(context.Background()) })
+	start(t, nodes[1].o)
+	if lives.Err() == nil {
+		t.Error("it has not waited")
+	}
+}
+
+// What a node has voted for must not be forgotten: an older copy of its directory is told
+// from the newest one.
+func TestOlderCopy(t *testing.T) {
+	t.Parallel()
+	o := small(tempDir(t))
+	must(t, stop(start(t, o)))
+	older, err := home.Open(copyDir(t, o.Dir))
+	must(t, err)
+	defer older.Close()
+	n := start(t, o)
+	copied := &Node{home: older}
+	copied.is, _ = older.Made()
+	if err := copied.newest(t.Context(), n.store); !errors.Is(err, ErrOlder) || !strings.Contains(err.Error(), "was started 1 times, the cluster knows of 2") {
+		t.Errorf("an older copy: %v", err)
+	}
+	must(t, n.newest(t.Context(), n.store))
 }

@@ -125,7 +125,24 @@ func (n *Node) putFirst(ctx context.Context, pool record.Pool, authority []byte,
 // the node also if something about it is another than before. The directory is finished
 // before that: a record of a node that was not would stay.
 func (n *Node) introduce(ctx context.Context) error {
+	for {
+		r, err := n.tryIntroduce(ctx)
+		if err != nil || r.Done {
+			return err
+		}
+		// Somebody has changed one of them.
+		if _, err := n.state.Wait(ctx, r.Revision); err != nil {
+			return err
+		}
+	}
+}
+
+func (n *Node) tryIntroduce(ctx context.Context) (done coord.Result, err error) {
 	v := n.state.View()
+	e, _ := v.Nodes.Get(n.is.Node)
+	if err := n.countStart(e.Record.Starts); err != nil {
+		return done, err
+	}
 	var t coord.Txn
 	put := func(key string, r record.Record, was coord.Revision) error {
 		value, err := record.Encode(key, r)
@@ -133,8 +150,6 @@ func (n *Node) introduce(ctx context.Context) error {
 		t.Then = append(t.Then, coord.Put(key, value))
 		return err
 	}
-	var err error
-	e, _ := v.Nodes.Get(n.is.Node)
 	if is := n.describe(e.Record); e.Record != is {
 		err = put(record.NodeKey(n.is.Node), is, e.Revision)
 	}
@@ -145,20 +160,16 @@ func (n *Node) introduce(ctx context.Context) error {
 		}
 	}
 	if err != nil || len(t.Then) == 0 {
-		return err
+		return coord.Result{Done: true}, err
 	}
-	r, err := n.store.Txn(ctx, t)
-	if err == nil && !r.Done {
-		err = fmt.Errorf("the records were changed by somebody else in the same moment: %w", record.ErrConflict)
-	}
-	return err
+	return n.store.Txn(ctx, t)
 }
 
 // describe is the record of the node, which was another one before.
 func (n *Node) describe(was record.Node) record.Node {
 	return record.Node{
 		ID: n.is.Node, Name: n.o.Name, Zone: cmp.Or(n.o.Zone, was.Zone, n.is.Node), Draining: was.Draining,
-		Votes: n.votes(), Serial: n.identity.Peer().Serial,
+		Votes: n.votes(), Serial: n.identity.Peer().Serial, Starts: n.is.Starts,
 	}
 }
 

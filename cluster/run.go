@@ -19,16 +19,23 @@ type run struct {
 	lease *coord.Lease
 	next  chan struct{} // closed when there is another one
 	left  bool
-	// banished is why the node is not to live any more.
+	// banished is why the node is not to live any more, over is closed if this process
+	// is to end for that.
 	banished error
+	over     chan struct{}
 }
 
-// banish ends the lease of a node that was expelled: there is no other one.
-func (r *run) banish(why error) {
+// banish ends the lease of a node that is not to be one: there is no other lease. It reports
+// whether that is new.
+func (r *run) banish(why error) bool {
 	r.mu.Lock()
-	r.banished = why
+	first := r.banished == nil
+	if first {
+		r.banished = why
+	}
 	r.mu.Unlock()
 	r.leave(context.Background())
+	return first
 }
 
 func (r *run) isBanished() error {
@@ -68,14 +75,10 @@ func (r *run) current() *coord.Lease {
 }
 
 // bury ends what the process before has held, the volumes that it had attached among it,
-// so that nobody has to wait until its lease is over. That process is dead, as the
-// directory was not locked, unless this directory is a copy of another one.
+// so that nobody has to wait until its lease is over.
 func (n *Node) bury(ctx context.Context) error {
-	old, _, err := n.store.Get(ctx, record.RunKey(n.is.Node))
+	old, err := n.awaitEnd(ctx, n.store)
 	if err != nil || old.Lease == 0 {
-		return err
-	}
-	if err := n.only(ctx, old); err != nil {
 		return err
 	}
 	if err := n.store.Revoke(ctx, old.Lease); err != nil {
@@ -91,29 +94,8 @@ func (n *Node) appear(ctx context.Context) error {
 	}
 	n.later(func() error { n.run.leave(context.Background()); return nil })
 	n.work.Go(n.keepAlive)
+	n.work.Go(n.watchTwin)
 	return nil
-}
-
-// ErrCopy: another process is the same node.
-var ErrCopy = errors.New("the node runs already")
-
-// only refuses to be a node that another process is, too.
-func (n *Node) only(ctx context.Context, run coord.Entry) error {
-	r, err := record.Decode[record.Run](run.Key, run.Value)
-	if err != nil || r.Peers == "" {
-		return nil // it cannot be asked
-	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	c, err := n.connectTo(ctx, n.is.Node, r.Peers)
-	if err != nil {
-		return nil // nobody is there
-	}
-	defer c.Close()
-	if c.Peer().Incarnation == n.incarnation {
-		return nil // we are, at the same address
-	}
-	return fmt.Errorf("node %s is another process at %s: the data directory %s is a copy of that of another node: %w", n.is.Node, r.Peers, n.home.Dir(), ErrCopy)
 }
 
 // connectTo connects to a node at an address.
@@ -133,18 +115,9 @@ func (n *Node) live(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("getting a lease: %w", err)
 	}
-	r := record.Run{Incarnation: n.incarnation, Version: n.o.Version}
-	if n.listener != nil {
-		r.Peers = n.peersFind()
-	}
-	key := record.RunKey(n.is.Node)
-	value, err := record.Encode(key, r)
-	var done coord.Result
+	done, err := n.putRun(ctx, lease)
 	if err == nil {
-		done, err = n.store.Txn(ctx, coord.Txn{Then: []coord.Op{coord.PutLeased(lease.ID(), key, value)}})
-	}
-	if err == nil {
-		_, err = n.state.Wait(ctx, done.Revision)
+		_, err = n.state.Wait(ctx, done)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("telling that the node runs: %w", err), lease.Revoke(ctx))
@@ -156,6 +129,35 @@ func (n *Node) live(ctx context.Context) error {
 	}
 	n.run.lease, n.run.next = lease, make(chan struct{})
 	return nil
+}
+
+// putRun puts the record of the process, unless there is one of another process.
+func (n *Node) putRun(ctx context.Context, lease *coord.Lease) (coord.Revision, error) {
+	r := record.Run{Incarnation: n.incarnation, Version: n.o.Version}
+	if n.listener != nil {
+		r.Peers = n.peersFind()
+	}
+	key := record.RunKey(n.is.Node)
+	value, err := record.Encode(key, r)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		old, _, err := n.store.Get(ctx, key)
+		if err == nil && old.Revision != 0 {
+			err = n.mine(old)
+		}
+		if err != nil {
+			return 0, err
+		}
+		done, err := n.store.Txn(ctx, coord.Txn{
+			If:   []coord.Compare{coord.IfRevision(key, old.Revision)},
+			Then: []coord.Op{coord.PutLeased(lease.ID(), key, value)},
+		})
+		if err != nil || done.Done {
+			return done.Revision, err
+		}
+	}
 }
 
 // peersFind is where other nodes find this one.
@@ -179,7 +181,15 @@ func (n *Node) keepAlive() {
 			return
 		}
 		n.o.Log.Warn("the cluster has not heard of this node for too long, its volumes will be attached anew")
-		for n.live(n.ctx) != nil {
+		for {
+			err := n.live(n.ctx)
+			if err == nil {
+				break
+			}
+			if errors.Is(err, ErrCopy) {
+				n.giveUp(err)
+				return
+			}
 			if !n.pause(n.ctx, leasePause) {
 				return
 			}

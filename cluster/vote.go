@@ -137,6 +137,14 @@ func (n *Node) askSeat(ctx context.Context) error {
 	if err != nil || e.Revision == 0 {
 		return nil // nobody knows
 	}
+	// A copy must not vote with the vote of the original, nor one that is older: it has
+	// forgotten what it has agreed to.
+	if _, err := n.awaitEnd(ctx, client); errors.Is(err, ErrCopy) || ctx.Err() != nil {
+		return err
+	}
+	if err := n.newest(ctx, client); errors.Is(err, ErrOlder) {
+		return err
+	}
 	r, err := voters.ParseRecord(e.Value)
 	if err != nil || seat.Names(r) {
 		return err

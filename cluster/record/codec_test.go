@@ -17,7 +17,7 @@ var samples = []struct {
 }{
 	{PoolKey, Pool{strings.Repeat("0f", 16), 1, 4096}, `{"cluster":"0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f0f","format":1,"groups":4096}`},
 	{NextKey, Next{7}, `{"family":7}`},
-	{"node/n1", Node{"n1", "Ä host", "rack-7", true, "https://h:1", "4a"}, `{"id":"n1","name":"Ä host","zone":"rack-7","draining":true,"votes":"https://h:1","serial":"4a"}`},
+	{"node/n1", Node{"n1", "Ä host", "rack-7", true, "https://h:1", 3, "4a"}, `{"id":"n1","name":"Ä host","zone":"rack-7","draining":true,"votes":"https://h:1","starts":3,"serial":"4a"}`},
 	{"run/n1", Run{Incarnation: "i1", Peers: "10.0.0.1:7000", Version: "v1"}, `{"incarnation":"i1","peers":"10.0.0.1:7000","version":"v1"}`},
 	{"disk/d1", Disk{ID: "d1", Node: "n1", Size: 1 << 40, Weight: 9}, `{"id":"d1","node":"n1","size":1099511627776,"weight":9}`},
 	{"group/0000000000300007", Group{[]Member{{"d1", "i1", 0}}, []Member{{"d2", "i2", 9}}, 1}, `{"members":[{"disk":"d1","incarnation":"i1"}],"joining":[{"disk":"d2","incarnation":"i2","since":9}],"revived":1}`},

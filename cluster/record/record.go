@@ -73,6 +73,8 @@ type Node struct {
 	// Votes is the URL at which its member listens to other voters, if it has one.
 	// Without it the node never votes.
 	Votes string `json:"votes,omitempty"`
+	// Starts is how often it was started, as its data directory counts.
+	Starts int64 `json:"starts,omitempty"`
 	// Serial is the number of its certificate, by which it is refused when it was
 	// expelled.
 	Serial string `json:"serial,omitempty"`

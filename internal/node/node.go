@@ -124,6 +124,14 @@ func (n *Node) open(ctx context.Context) (err error) {
 	watching, stop := context.WithCancel(context.Background())
 	n.stopWatching = stop
 	n.running.Go(func() { n.watch(watching) })
+	n.running.Go(func() {
+		select {
+		case <-n.cluster.Over():
+			n.abort(n.cluster.Err())
+			n.Stop()
+		case <-watching.Done():
+		}
+	})
 	for _, s := range n.sockets {
 		n.running.Go(func() { n.accept(s) })
 	}
@@ -267,6 +275,9 @@ func (n *Node) end() {
 	n.serving.Wait()
 	n.stopWatching()
 	n.err = errors.Join(n.err, n.handOver())
+	if why := n.cluster.Err(); why != nil {
+		n.err = why // all else follows from that
+	}
 	close(n.drained)
 	n.http.Close()
 	n.running.Wait()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -83,8 +84,17 @@ func (c *core) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.Ch
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	r := slog.NewRecord(e.Time, level(e.Level), "etcd: "+e.Message, 0)
 	r.AddAttrs(attrs(fields)...)
-	return c.handler.Handle(context.Background(), r)
+	err := c.handler.Handle(context.Background(), r)
+	if e.Level > zapcore.ErrorLevel && strings.Contains(e.Message, "Was the raft log corrupted, truncated, or lost?") {
+		// It panics with that.
+		last := slog.NewRecord(e.Time, slog.LevelError, forgotten, 0)
+		err = errors.Join(err, c.handler.Handle(context.Background(), last))
+	}
+	return err
 }
+
+// forgotten is what it means that a member lacks what it has agreed to.
+const forgotten = "this process ends: what the node has agreed to with others is not in its data directory, which is a copy, and another process is the same node or was"
 
 func (c *core) Sync() error { return nil }
 

@@ -73,8 +73,11 @@ func serveNode(config string) error {
 		return err
 	}
 	go orders.Accept(l)
-	<-ctx.Done()
-	c.Log.Info("the node was told to stop")
+	select {
+	case <-ctx.Done():
+		c.Log.Info("the node was told to stop")
+	case <-n.Done():
+	}
 	n.Stop()
 	return n.Wait()
 }

@@ -78,23 +78,51 @@ func TestStrangers(t *testing.T) {
 }
 
 // A copy of a node's data is started elsewhere while the node runs, as when somebody
-// has cloned its machine. Nothing that was flushed is lost.
+// has cloned its machine: it is refused whether it reaches the original or not. If it was
+// started while nobody could know that, and the original comes back, that ends. A copy that
+// is older than what the node has written since is refused in any case.
 func TestClonedNode(t *testing.T) {
 	t.Parallel()
 	s := newScene(t)
-	s.nodes[2].stop()
-	twin := newNode(t, "twin", s.net.add())
-	run(t, "cp", "-a", "--sparse=always", s.nodes[2].config.Dir, twin.config.Dir)
-	s.nodes[2].start()
+	original := s.nodes[2]
+	original.stop()
+	older := newNode(t, "older", s.net.add())
+	clone := func(n *node) { run(t, "cp", "-a", "--sparse=always", original.config.Dir+"/.", n.config.Dir+"/") }
+	must(t, os.MkdirAll(older.config.Dir, 0o700))
+	clone(older)
+	original.start()
 	s.calm()
-	twin.begin()
-	wait(t, 2*lease)
-	t.Logf("the twin runs: %v, and says: %s", twin.runs(), tail(twin.log.String(), 10))
-	twin.kill()
-	s.paused("a node was there twice", 3*afterSilence, 3*afterSilence)
-	if !s.nodes[2].runs() {
-		s.nodes[2].start()
+	says(t, older.fails(), "is a copy of that of another node", "the node runs already")
+	s.paused("a twin that reaches the original was started", slack, slack)
+	s.net.cut(2, 3)
+	says(t, older.fails(), "its lease does not end", "is a copy of that of another node", "the node runs already")
+	s.net.heal()
+	s.paused("a twin that does not was started", slack, slack)
+	if !original.runs() {
+		t.Error("the original has ended")
 	}
+	original.stop()
+	says(t, older.fails(), "it is an older copy", "the data directory is out of date")
+	original.start()
+	s.calm()
+	// The lease of the original ends.
+	twin := newNode(t, "twin", older.host)
+	must(t, os.MkdirAll(twin.config.Dir, 0o700))
+	original.freeze()
+	clone(twin)
+	twin.start()
+	original.thaw()
+	select {
+	case <-original.ended:
+		says(t, original.log.String(), "this process ends")
+	case <-time.After(patience):
+		t.Error("the original goes on beside the twin")
+	}
+	says(t, original.fails(), "is a copy of that of another node", "the node runs already")
+	twin.stop()
+	says(t, original.fails(), "it is an older copy")
+	twin.start()
+	s.nodes[2] = twin
 	s.calm()
 	s.end()
 }
