@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/strata-storage/strata/internal/budget"
 	"github.com/strata-storage/strata/internal/socket"
@@ -171,10 +174,28 @@ func (s *Server) ServeConn(nc net.Conn) error {
 			session.leave(nil, err)
 		}
 	}
-	if s.Log != nil && !errors.Is(err, errHungUp) && !errors.Is(err, ErrClosed) {
-		s.Log.Warn("a connection from another node has ended", "address", nc.RemoteAddr().String(), "error", err)
-	}
+	s.tell(nc, session, err)
 	return err
+}
+
+// left are the errors of connections whose partner has just left.
+var left = []error{io.EOF, io.ErrClosedPipe, syscall.EPIPE, syscall.ECONNRESET, net.ErrClosed, ErrUnknownSession}
+
+// tell tells the log why a connection has ended, if an operator may want to know: once for
+// all connections of a session, and not if the partner has just left.
+func (s *Server) tell(nc net.Conn, session *Session, err error) {
+	if s.Log == nil || errors.Is(err, errHungUp) || errors.Is(err, ErrClosed) {
+		return
+	}
+	level := slog.LevelWarn
+	if slices.ContainsFunc(left, func(e error) bool { return errors.Is(err, e) }) || session != nil && session.told.Swap(true) {
+		level = slog.LevelDebug
+	}
+	about := []any{"address", nc.RemoteAddr().String(), "error", err}
+	if session != nil {
+		about = append([]any{"node", session.peer.Node}, about...)
+	}
+	s.Log.Log(context.Background(), level, "a connection from another node has ended", about...)
 }
 
 func (s *Server) serve(t transport, session *Session, limits agreed) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 )
 
 // A Session is a client as a server sees it: some connections of one process of one
@@ -14,6 +15,7 @@ type Session struct {
 	id     SessionID
 	ended  chan struct{} // closed when it does not admit anything any more
 	gone   chan struct{} // closed when nothing of it is at work any more
+	told   atomic.Bool   // the log has why it ended
 
 	// Guarded by server.mu.
 	cause error

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -433,4 +435,60 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("no error for %+v", s.Self)
 		}
 	}
+}
+
+// The log has one line of a node that falls silent, however many connections it has, and
+// none that matters of one that hangs up or gives up in the middle of a handshake.
+func TestEndsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var log strings.Builder
+		s := newServer(func(s *Server) { s.Log = slog.New(slog.NewTextHandler(locked{&mu, &log}, nil)) })
+		var all []*silentConn
+		o := Options{Self: self, Node: partner.Node, Dial: func(context.Context) (net.Conn, error) {
+			a, b := net.Pipe()
+			c := &silentConn{Conn: a}
+			all = append(all, c)
+			go s.ServeConn(b)
+			return c, nil
+		}}
+		must := func(err error) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, err := Connect(t.Context(), o)
+		must(err)
+		c.Close()
+		a, b := net.Pipe()
+		go s.ServeConn(b)
+		a.Close()
+		synctest.Wait()
+		c, err = Connect(t.Context(), o)
+		must(err)
+		for _, x := range all {
+			x.mute.Store(true)
+		}
+		<-s.Sessions()[0].gone
+		c.Close()
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "node=a ") || !strings.Contains(text, "nothing received") {
+			t.Errorf("the log has %q", text)
+		}
+	})
+}
+
+// locked is a Writer that several may use.
+type locked struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
 }

@@ -26,6 +26,10 @@ import (
 // agentVar names the variable with the configuration that makes this program a node.
 const agentVar = "STRATA_E2E_NODE"
 
+// logsVar names the variable that keeps the logs of nodes after a success, too. With
+// "operator" they have what an operator sees, and nothing else.
+const logsVar = "STRATA_E2E_LOGS"
+
 // An agentConfig is what a node is told at its start.
 type agentConfig struct {
 	cluster.Options
@@ -48,6 +52,9 @@ func serveNode(config string) error {
 		return err
 	}
 	c.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if os.Getenv(logsVar) == "operator" {
+		c.Log = slog.New(daemon.ForOperators(slog.NewTextHandler(os.Stderr, nil)))
+	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	o := daemon.Options{Cluster: c.Options, Grace: 20 * time.Second, Control: filepath.Join(c.Sockets, "control")}

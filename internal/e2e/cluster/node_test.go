@@ -48,7 +48,7 @@ type node struct {
 }
 
 // newNode prepares a node. Its log is shown and kept if the test fails, or
-// STRATA_E2E_LOGS is set.
+// that is wanted.
 func newNode(t testing.TB, name string, host *namespace) *node {
 	t.Helper()
 	a := host.address()
@@ -63,7 +63,7 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 	}
 	t.Cleanup(func() {
 		n.kill()
-		if t.Failed() || os.Getenv("STRATA_E2E_LOGS") != "" {
+		if t.Failed() || os.Getenv(logsVar) != "" {
 			keepLog(t, name, n.log.String())
 		}
 	})
