@@ -13,7 +13,7 @@ import (
 
 // A first write that is redirected takes one write to the store, no barrier, and
 // few allocations: the plan, and the entries that are kept.
-func TestFirstWriteCosts(t *testing.T) {
+func TestFirstWriteAllocations(t *testing.T) {
 	const size = 64 << 20
 	store := &counted{Device: block.FromBytes(make([]byte, 2*size))}
 	s := open(t, block.FromBytes(make([]byte, size)), store, snapshot.Options{Policy: snapshot.Redirect, Manual: true})

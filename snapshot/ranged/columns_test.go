@@ -101,10 +101,10 @@ func TestCompact(t *testing.T) {
 	}
 }
 
-// TestLookupCosts: a node is one piece of memory, in which what a lookup needs
+// TestLookupAllocations: a node is one piece of memory, in which what a lookup needs
 // first comes first, and chunks that are spread evenly are found without reading
 // any of them.
-func TestLookupCosts(t *testing.T) {
+func TestLookupAllocations(t *testing.T) {
 	const line = 64
 	if at := unsafe.Offsetof(node{}.data); at > 2*line {
 		t.Errorf("a lookup needs %d bytes of a node, expected at most 2 lines of a processor's cache", at)
