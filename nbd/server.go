@@ -66,7 +66,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	closed    bool
-	listeners map[net.Listener]struct{}
+	listeners socket.Listeners
 	conns     map[*serverConn]struct{}
 	perAddr   map[string]int
 	lastID    uint64
@@ -86,7 +86,6 @@ func (s *Server) init() error {
 			s.log = slog.New(slog.DiscardHandler)
 		}
 		s.ctx, s.cancel = context.WithCancel(context.Background())
-		s.listeners = map[net.Listener]struct{}{}
 		s.conns = map[*serverConn]struct{}{}
 		s.perAddr = map[string]int{}
 	})
@@ -100,20 +99,7 @@ func (s *Server) Serve(l net.Listener) error {
 	if err := s.init(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return ErrServerClosed
-	}
-	s.listeners[l] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.listeners, l)
-		s.mu.Unlock()
-	}()
-
-	err := Accept(s.ctx, l, s.log, func(conn net.Conn) { go s.ServeConn(s.ctx, socket.New(conn)) })
+	err := s.listeners.Accept(s.ctx, l, s.log, func(conn net.Conn) { go s.ServeConn(s.ctx, socket.New(conn)) })
 	if s.isClosed() {
 		return ErrServerClosed
 	}
@@ -207,11 +193,9 @@ func (s *Server) isClosed() bool {
 // stopListening makes Serve return and refuses new connections.
 func (s *Server) stopListening() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.mu.Unlock()
+	s.listeners.Close()
 }
 
 // Shutdown closes the listeners, lets every connection answer the requests

@@ -48,7 +48,7 @@ type Server struct {
 	going     bool
 	sessions  map[SessionID]*Session
 	greeting  map[net.Conn]struct{} // connections that are no part of a session yet
-	listeners map[net.Listener]struct{}
+	listeners socket.Listeners
 }
 
 // maxGreeting bounds the connections that are no part of a session yet.
@@ -81,7 +81,6 @@ func (s *Server) check() (err error) {
 	s.memory.Give(s.limits.TotalBytes)
 	s.sessions = map[SessionID]*Session{}
 	s.greeting = map[net.Conn]struct{}{}
-	s.listeners = map[net.Listener]struct{}{}
 	s.codec, err = newCodec(s.Errors)
 	return err
 }
@@ -117,24 +116,12 @@ func (s *Server) Serve(l net.Listener) error {
 	if err := s.prepare(); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	if s.going {
-		s.mu.Unlock()
-		return nil
-	}
-	s.listeners[l] = struct{}{}
-	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		delete(s.listeners, l)
-		s.mu.Unlock()
-	}()
 	log := s.Log
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	// The listener is closed when the server is shut down.
-	err := socket.Accept(context.Background(), l, log, func(nc net.Conn) { go s.ServeConn(nc) })
+	err := s.listeners.Accept(context.Background(), l, log, func(nc net.Conn) { go s.ServeConn(nc) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.going {
@@ -230,9 +217,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	s.going = true
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.listeners.Close()
 	for nc := range s.greeting {
 		nc.Close()
 	}
@@ -271,9 +256,7 @@ func (s *Server) cut() {
 	s.mu.Lock()
 	s.going = true
 	var all []*Session
-	for l := range s.listeners {
-		l.Close()
-	}
+	s.listeners.Close()
 	for nc := range s.greeting {
 		nc.Close()
 	}
