@@ -307,7 +307,7 @@ func (s *sight) refuse() {
 	case len(s.Unsure) > 0:
 		s.Refused = fmt.Sprintf("of %s all others who have a copy are away now: wait until they are back", units.Plural(len(s.Unsure), "placement group"))
 	case s.Runs && s.Held > 0:
-		s.Refused = fmt.Sprintf("it runs and has a copy of %s, which would have a copy less: drain it first", units.Plural(s.Held, "placement group"))
+		s.Refused = fmt.Sprintf("it runs, as far as is known, and has a copy of %s, which would have a copy less: drain it first", units.Plural(s.Held, "placement group"))
 	}
 }
 
@@ -319,8 +319,15 @@ func (s *sight) tell() {
 		what = fmt.Sprintf("Node %s with %s", s.Node, units.Plural(len(s.Disks), "disk"))
 	}
 	say("%s is in %d of %s.", what, s.Held, units.Plural(s.v.Groups.Len(), "placement group"))
-	if s.Copies > 0 {
-		say("To make elsewhere: %s of groups, about %s.", units.Plural(s.Copies, "copy"), units.Bytes(s.Bytes))
+	about := ""
+	if s.Bytes > 0 {
+		about = ", about " + units.Bytes(s.Bytes)
+	}
+	switch {
+	case s.Copies == 1:
+		say("1 copy of a group is made elsewhere%s.", about)
+	case s.Copies > 1:
+		say("%d copies of groups are made elsewhere%s.", s.Copies, about)
 	}
 	if len(s.Stuck) > 0 {
 		say("%s will have a copy less, as there is no other node for it.", units.Plural(len(s.Stuck), "group"))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/cluster/home"
@@ -71,12 +72,13 @@ func RecoverQuorum(ctx context.Context, o Options, really bool) (texts []string,
 
 // recovery says what will be done.
 func (n *Node) recovery() ([]string, error) {
+	voters := strings.ReplaceAll(strings.Join(n.endpoints(), ", "), "https://", "")
 	if !n.voting.seat.Used() {
-		return nil, fmt.Errorf("recovering a quorum: the node %s has no part in what the cluster agrees on: do it on one of those at %v", n.is.Node, n.endpoints())
+		return nil, fmt.Errorf("recovering a quorum: the node %s does not vote: do it on one of those at %s", n.is.Node, voters)
 	}
 	return []string{
 		fmt.Sprintf("What node %s of cluster %s knows becomes what all nodes agree on; it votes alone then.", n.is.Node, n.is.Cluster),
-		fmt.Sprintf("The voters until now were at %v. None of them may go on with what it knows: those that reach this node delete it by themselves, and vote again later.", n.endpoints()),
+		fmt.Sprintf("The voters until now were at %s. None of them may go on with what it knows: those that reach this node delete it by themselves, and vote again later.", voters),
 		"What was agreed on last, and this node has not heard of, is lost: volumes, snapshots or members of placement groups that were made or changed in the last moments. Data on disks are not touched.",
 	}, nil
 }

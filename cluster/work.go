@@ -68,7 +68,7 @@ func (n *Node) orderAll(ctx context.Context, o workOrder) ([]Work, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {
-				errs = append(errs, fmt.Errorf("asking node %s: %w", id, err))
+				errs = append(errs, fmt.Errorf("node %s: %w", id, err))
 				return
 			}
 			works = append(works, w)

@@ -168,3 +168,28 @@ func TestEra(t *testing.T) {
 		t.Errorf("of a disk %q, then %q, of its file %q", e, era(device), era(file))
 	}
 }
+
+// A device that is taken out while it is used gives errors, and is not full.
+func TestBlockDeviceVanishes(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path, file := loop(t, mib)
+	d, err := source.File(ctx, source.FileOptions{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	p := make([]byte, 4096)
+	if err := errors.Join(d.WriteAt(ctx, p, 0, 0), os.Truncate(file, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("losetup", "--set-capacity", path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := d.WriteAt(ctx, p, 8192, 0); !errors.Is(err, block.ErrIO) || errors.Is(err, block.ErrNoSpace) {
+		t.Errorf("a write: %v", err)
+	}
+	if err := d.ReadAt(ctx, p, 8192, 0); !errors.Is(err, block.ErrIO) {
+		t.Errorf("a read: %v", err)
+	}
+}

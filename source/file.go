@@ -209,6 +209,20 @@ func (d *file) checkSizeNow() error {
 	return nil
 }
 
+// vanished returns an error if err, of a write, says that there is no space because the
+// block device was taken out: it has no bytes any more then.
+func (d *file) vanished(err error) error {
+	if !d.device || !errors.Is(err, unix.ENOSPC) {
+		return nil
+	}
+	size, err := d.kernel.seek(d.fd, 0, unix.SEEK_END)
+	if err != nil || size >= d.info.Size {
+		return nil
+	}
+	d.short.Store(true)
+	return d.errShort()
+}
+
 func (d *file) errShort() error {
 	return fmt.Errorf("file %s is shorter than when it was opened, %d bytes: %w", d.path, d.info.Size, block.ErrIO)
 }

@@ -73,6 +73,9 @@ func (d *file) writeTo(fd int, p []byte, off int64, flags int) error {
 			err = io.ErrShortWrite
 		}
 		if err != nil {
+			if gone := d.vanished(err); gone != nil {
+				return gone
+			}
 			return d.fail("write", off, err)
 		}
 		p, off = p[n:], off+int64(n)

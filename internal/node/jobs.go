@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/cluster/job"
@@ -70,7 +71,7 @@ func (n *Node) Jobs(ctx context.Context) JobList {
 	d := n.describe()
 	l := JobList{Jobs: []JobStatus{}, Scrubs: d.scrubs()}
 	if err != nil {
-		l.Problem = d.words().Replace(err.Error())
+		l.Problem = d.words().Replace(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, w := range all {
 		l.More += w.More

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/strata-storage/strata/cluster"
@@ -25,14 +26,17 @@ func (n *Node) memberRoutes(mux *http.ServeMux) {
 		if err != nil {
 			return nil, err
 		}
-		return n.foresight(n.cluster.Foresee(ctx, intent))
+		f, err := n.cluster.Foresee(ctx, intent)
+		return foresight(f, n.describe().words(), err)
 	})
 	post(mux, "/v1/cluster/carry", func(ctx context.Context, q Order) (*Foresight, error) {
 		intent, err := n.intent(q)
 		if err != nil {
 			return nil, err
 		}
-		return n.foresight(n.cluster.Carry(ctx, intent, q.Force))
+		words := n.describe().words() // what is forgotten has no name afterwards
+		f, err := n.cluster.Carry(ctx, intent, q.Force)
+		return foresight(f, words, err)
 	})
 	post(mux, "/v1/cluster/token", n.makeToken)
 	mux.HandleFunc("GET /v1/cluster/tokens", func(w http.ResponseWriter, r *http.Request) {
@@ -43,6 +47,10 @@ func (n *Node) memberRoutes(mux *http.ServeMux) {
 	})
 	post(mux, "/v1/cluster/recover-quorum", func(ctx context.Context, q RecoveryRequest) (Texts, error) {
 		texts, err := n.cluster.RecoverQuorum(ctx, q.Really)
+		words := n.describe().words()
+		for i := range texts {
+			texts[i] = words.Replace(texts[i])
+		}
 		return Texts{texts}, err
 	})
 }
@@ -102,12 +110,11 @@ func (n *Node) intent(q Order) (i cluster.Intent, err error) {
 	return i, err
 }
 
-// foresight describes one, also with an error that it explains.
-func (n *Node) foresight(f *cluster.Foresight, err error) (*Foresight, error) {
+// foresight describes one, by the names of nodes that people know.
+func foresight(f *cluster.Foresight, words *strings.Replacer, err error) (*Foresight, error) {
 	if err != nil {
 		return nil, err
 	}
-	words := n.describe().words()
 	x := &Foresight{Texts: []string{}, Copies: f.Copies, Bytes: f.Bytes, Stuck: len(f.Stuck), Lost: len(f.Last), Refused: words.Replace(f.Refused)}
 	for _, text := range f.Texts {
 		x.Texts = append(x.Texts, words.Replace(text))

@@ -21,7 +21,9 @@ func TestMain(m *testing.M) {
 	// A program with the race detector waits for a second at its end.
 	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	go watchStalls()
-	os.Exit(m.Run())
+	code := m.Run()
+	os.RemoveAll(programs)
+	os.Exit(code)
 }
 
 // stalled is for how long nothing on this machine got anywhere, in nanoseconds: that
