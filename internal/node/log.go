@@ -38,8 +38,25 @@ var etcdMeaning = map[string]string{
 	"leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk": "the others may elect another leader, as this machine is late: its processors or its disk are busy",
 }
 
-// etcdEvery is how often the same warning of etcd is logged.
-const etcdEvery = time.Minute
+// etcdAway is what etcd says again and again while another node is away, which is told of
+// in words of ours. It stays, seldom, for when only the way of etcd to it is broken.
+var etcdAway = []string{
+	"failed to reach the peer URL",
+	"failed to get version",
+	"prober detected unhealthy status",
+	"retrying of unary invoker failed",
+	"lost TCP streaming connection with remote peer",
+	"closed TCP streaming connection with remote peer",
+	"peer became inactive (message send to peer failed)",
+	"failed to find remote peer in cluster",
+}
+
+// etcdEvery is how often the same warning of etcd is logged, and etcdSeldom how often one
+// of a node that is away.
+const (
+	etcdEvery  = time.Minute
+	etcdSeldom = 6 * time.Hour
+)
 
 // An operatorLog leaves out what etcd says of its own life, which nobody who looks after
 // a cluster needs to know. Warnings stay, now and then: of a slow disk for example. When
@@ -79,7 +96,11 @@ func (s *etcdState) wants(message string, now time.Time) bool {
 	if s.stopping || slices.Contains(etcdNoise, message) {
 		return false
 	}
-	if last, ok := s.last[message]; ok && now.Sub(last) < etcdEvery {
+	every := etcdEvery
+	if slices.Contains(etcdAway, message) {
+		every = etcdSeldom
+	}
+	if last, ok := s.last[message]; ok && now.Sub(last) < every {
 		return false
 	}
 	s.last[message] = now
