@@ -93,18 +93,3 @@ func extentsOf(m mapper, v *record.View, l record.Line, info *block.Info, ctx co
 		}
 	}
 }
-
-// Differences tells what has changed in a volume from a snapshot to another one, or back:
-// extents of all of the latter, which have the status Changed where it may differ. The
-// one need not be an ancestor of the other.
-func (n *Node) Differences(ctx context.Context, volume, from, to string) iter.Seq2[block.Extent, error] {
-	return func(yield func(block.Extent, error) bool) {
-		dev, err := n.OpenSnapshot(ctx, volume, to)
-		if err != nil {
-			yield(block.Extent{}, err)
-			return
-		}
-		defer dev.Close()
-		dev.Extents(ctx, ChangedSince+from, 0, dev.Info().Size)(yield)
-	}
-}

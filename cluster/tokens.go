@@ -31,11 +31,6 @@ type TokenInfo struct {
 // ErrToken: a token is not known to the cluster.
 var ErrToken = errors.New("the token is not one of this cluster, was used up, or was withdrawn")
 
-// Token makes a token by which any number of nodes can join for that long.
-func (n *Node) Token(ctx context.Context, valid time.Duration) (string, error) {
-	return n.NewToken(ctx, valid, false)
-}
-
 // NewToken makes a token by which nodes can join for that long, or one node if once is set.
 // Nobody can be told it again.
 func (n *Node) NewToken(ctx context.Context, valid time.Duration, once bool) (string, error) {

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"net"
@@ -12,6 +13,11 @@ import (
 
 	"github.com/strata-storage/strata/cluster/record"
 )
+
+// Token makes a token by which any number of nodes can join for that long.
+func (n *Node) Token(ctx context.Context, valid time.Duration) (string, error) {
+	return n.NewToken(ctx, valid, false)
+}
 
 // A journal is a log that a test reads.
 type journal struct {

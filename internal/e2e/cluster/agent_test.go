@@ -162,10 +162,10 @@ func (o *Orders) do(ctx context.Context, words []string, reply *string) (err err
 	case 1:
 		switch words[0] {
 		case "token":
-			*reply, err = n.Token(ctx, time.Hour)
+			*reply, err = n.NewToken(ctx, time.Hour, false)
 			return err
 		case "expired":
-			*reply, err = n.Token(ctx, -time.Hour)
+			*reply, err = n.NewToken(ctx, -time.Hour, false)
 			return err
 		case "id":
 			*reply = n.ID()
