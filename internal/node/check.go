@@ -48,8 +48,8 @@ func (n *Node) check(w http.ResponseWriter, r *http.Request) {
 	if !control.Read(w, r, &q) {
 		return
 	}
-	ctx, cancel := n.untilAbort(r)
-	defer cancel()
+	ctx, done := n.transfer(r)
+	defer done()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines, flush := json.NewEncoder(w), http.NewResponseController(w)
 	told := 0

@@ -31,17 +31,9 @@ func (n *Node) transferRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/volumes/check", n.check)
 }
 
-// untilAbort is the context of a request that may take long: the node need not wait for
-// it to end.
-func (n *Node) untilAbort(r *http.Request) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	stop := context.AfterFunc(n.aborted, func() { cancel(context.Cause(n.aborted)) })
-	return ctx, func() { stop(); cancel(nil) }
-}
-
 func (n *Node) export(w http.ResponseWriter, r *http.Request, volume, snapshot, since string) {
-	ctx, cancel := n.untilAbort(r)
-	defer cancel()
+	ctx, done := n.transfer(r)
+	defer done()
 	h, err := n.exportHeader(volume, snapshot, since)
 	if err != nil {
 		reply(w)(nil, err)

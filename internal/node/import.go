@@ -42,8 +42,8 @@ const transferEvery = 200 * time.Millisecond
 // importStream answers while it reads, so that a client that sends a long stream hears
 // of an error.
 func (n *Node) importStream(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := n.untilAbort(r)
-	defer cancel()
+	ctx, done := n.transfer(r)
+	defer done()
 	var q ImportRequest
 	d := json.NewDecoder(strings.NewReader(r.URL.Query().Get("q")))
 	d.DisallowUnknownFields()
@@ -56,6 +56,8 @@ func (n *Node) importStream(w http.ResponseWriter, r *http.Request) {
 		reply(w)(nil, err)
 		return
 	}
+	// A client that sends nothing must not keep the node from its end.
+	defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })()
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	lines := json.NewEncoder(w)
 	tell := func(t Transfer) {
@@ -65,6 +67,9 @@ func (n *Node) importStream(w http.ResponseWriter, r *http.Request) {
 	i := &importing{n: n, q: q, tell: tell}
 	tell(i.state)
 	if err := i.run(ctx, r.Body); err != nil {
+		if ctx.Err() != nil {
+			err = errors.Join(context.Cause(ctx), err)
+		}
 		n.log.Warn("an import of a volume failed", "volume", q.Name, "error", err)
 		i.state.Error = err.Error()
 	}

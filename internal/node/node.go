@@ -59,12 +59,16 @@ type Node struct {
 	recovery  recovery
 	running   sync.WaitGroup // accept loops, watch
 	serving   sync.WaitGroup // connections
+	transfers sync.WaitGroup // requests of the control socket that take long
 	drained   chan struct{}  // closed when nothing is served any more
 	done      chan struct{}  // closed when nothing is left
 	abort     context.CancelCauseFunc
 	// stopWatching ends watch.
 	stopWatching context.CancelFunc
 	aborted      context.Context
+	// leaving is over when the node stops.
+	leaving context.Context
+	leave   context.CancelCauseFunc
 
 	mu       sync.Mutex
 	stopping bool
@@ -86,6 +90,7 @@ func Start(ctx context.Context, o Options) (_ *Node, err error) {
 		drained: make(chan struct{}), done: make(chan struct{}),
 	}
 	n.aborted, n.abort = context.WithCancelCause(context.Background())
+	n.leaving, n.leave = context.WithCancelCause(n.aborted)
 	if err := n.open(ctx); err != nil {
 		n.abort(err)
 		n.closeSockets()
@@ -231,6 +236,7 @@ func (n *Node) Stop() {
 	n.stopping = true
 	n.mu.Unlock()
 	if first {
+		n.leave(errors.New("the node stops"))
 		n.o.Notify("STOPPING=1")
 		n.log.Info("the node stops: it answers the requests in flight, then it hands its volumes over", "grace", n.o.Grace)
 		logsStop(n.log)
@@ -258,6 +264,34 @@ func (n *Node) Wait() error {
 // may have taken all of the grace.
 const handOverTime = 15 * time.Second
 
+// transfer returns the context of a request of the control socket that may take long: it
+// ends with the node, which then waits until done is called, so that an import can take back
+// what it has begun.
+func (n *Node) transfer(r *http.Request) (ctx context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	stop := context.AfterFunc(n.leaving, func() { cancel(context.Cause(n.leaving)) })
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.stopping {
+		return ctx, func() { stop(); cancel(nil) }
+	}
+	n.transfers.Add(1)
+	return ctx, func() { stop(); cancel(nil); n.transfers.Done() }
+}
+
+// awaitTransfers waits for the end of all that transfer has begun, or of ctx.
+func (n *Node) awaitTransfers(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		n.transfers.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
 // handOver gives volumes to other nodes, and leaves the cluster.
 func (n *Node) handOver() error {
 	ctx, cancel := context.WithTimeout(n.aborted, handOverTime)
@@ -273,6 +307,7 @@ func (n *Node) end() {
 	defer cancel()
 	n.err = n.server.Shutdown(ctx)
 	n.serving.Wait()
+	n.awaitTransfers(ctx)
 	n.stopWatching()
 	n.err = errors.Join(n.err, n.handOver())
 	if why := n.cluster.Err(); why != nil {

@@ -242,3 +242,46 @@ func TestImportDump(t *testing.T) {
 	check(t, l.dial(t, "vm1"), 2)
 	check(t, l.dial(t, "vm1@monday"), 1)
 }
+
+// A node that stops, while somebody sends it a stream and does not go on, leaves nothing of
+// that behind.
+func TestStopDuringImport(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	filled(t, l)
+	whole := l.exported(t, "vm1", "tuesday", "")
+	send, stream := io.Pipe()
+	ended := make(chan error, 1)
+	seen := make(chan struct{})
+	go func() {
+		_, err := l.Import(context.Background(), ImportRequest{VolumeSpec: VolumeSpec{Name: "vm2"}}, send, func(x Transfer) {
+			if x.Size > 0 && x.Done > 0 {
+				select {
+				case <-seen:
+				default:
+					close(seen)
+				}
+			}
+		})
+		ended <- err
+		send.Close()
+	}()
+	go func() { _, _ = stream.Write(whole[:len(whole)*3/4]) }()
+	<-seen
+	l.Node.Stop()
+	must(t, l.Wait())
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the node stops") {
+		t.Errorf("the import has ended with %v", err)
+	}
+	again, err := Start(t.Context(), l.o)
+	must(t, err)
+	defer func() {
+		again.Stop()
+		must(t, again.Wait())
+	}()
+	for name := range again.cluster.Volumes() {
+		if name != "vm1" {
+			t.Errorf("there is %s", name)
+		}
+	}
+}
