@@ -32,7 +32,7 @@ const (
 func TestKernelSnapshots(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "qemu-system-x86_64", "dmsetup")
-	needKernel(t)
+	peer.NeedKernel(t)
 	l := newDMLab(t)
 	for _, sectors := range []int{1, 4, 8, 16, 32, 128, 2048} {
 		for _, first := range []string{"kernel", "strata"} {
@@ -71,7 +71,7 @@ func newDMLab(t *testing.T) *dmLab {
 	pattern := filepath.Join(dir, "pattern")
 	l.save(pattern, l.pattern)
 	l.reset()
-	l.guest = startGuest(t, initramfs(t, "shell.sh", "dmsetup"), l.files[0], l.files[1], pattern)
+	l.guest = startGuest(t, peer.Initramfs(t, "testdata/shell.sh", "dmsetup"), l.files[0], l.files[1], pattern)
 	return l
 }
 

@@ -17,12 +17,12 @@ import (
 func TestLinuxKernel(t *testing.T) {
 	t.Parallel()
 	peer.Need(t, "qemu-system-x86_64", "busybox", "nbd-client", "mke2fs", "e2fsck", "debugfs", "cpio", "ldd")
-	needKernel(t)
+	peer.NeedKernel(t)
 	dir := t.TempDir()
 	s := serve(t, dir, `disk=file("disk.img", create=True, size="64M")`,
 		`scratch=mem("8M")`, `fixed=readonly(mem("8M"))`)
 
-	console := boot(t, initramfs(t, "guest.sh", "nbd-client", "mke2fs", "e2fsck"), s.socket)
+	console := boot(t, peer.Initramfs(t, "testdata/guest.sh", "nbd-client", "mke2fs", "e2fsck"), s.socket)
 	if !strings.Contains(console, "GUEST PASSED") {
 		t.Fatalf("the guest says:\n%s", console)
 	}
@@ -54,7 +54,7 @@ func boot(t *testing.T, initrd, socket string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := machine(t, initrd, "-netdev", "user,id=n,restrict=on,ipv6=off,guestfwd=tcp:10.0.2.100:10809-cmd:"+self,
+	cmd := peer.Machine(t, initrd, "", "-netdev", "user,id=n,restrict=on,ipv6=off,guestfwd=tcp:10.0.2.100:10809-cmd:"+self,
 		"-device", "virtio-net-pci,netdev=n,romfile=")
 	cmd.Env = append(os.Environ(), relayTo+"="+socket)
 	var stderr lockedBuffer
