@@ -1,11 +1,15 @@
 package cluster
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/steward"
 )
@@ -83,4 +87,48 @@ func TestFullElsewhere(t *testing.T) {
 	for off := int64(0); off < 80<<20; off += 1 << 20 {
 		check(t, dev, off, 1<<20, uint64(off))
 	}
+}
+
+// thin is a slab that finds out at a flush that it has no room.
+type thin struct {
+	block.Pass
+	full *atomic.Bool
+}
+
+func (d thin) Flush(ctx context.Context) error {
+	if d.full.Load() {
+		return fmt.Errorf("a flush: %w", block.ErrNoSpace)
+	}
+	return d.Pass.Flush(ctx)
+}
+
+// A disk that has no room for what it had taken before has failed, for good: others have it,
+// and clients are not told of it.
+func TestThinStorage(t *testing.T) {
+	t.Parallel()
+	var full atomic.Bool
+	nodes := severalWith(t, 3, func(i int, o *Options) {
+		if i == 1 {
+			o.slab = func(d block.Device) block.Device { return thin{block.Pass{Device: d}, &full} }
+		}
+	})
+	n := nodes[1]
+	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
+	dev := open(t, n, "vm1")
+	fill(t, dev, 0, 4<<20, 1)
+	full.Store(true)
+	must(t, dev.Flush(t.Context()))
+	full.Store(false)
+	must(t, dev.Flush(t.Context()))
+	id := n.disk().kept.ID
+	until(t, n, "nobody knows that the disk has failed", func(v *record.View) bool {
+		d, _ := v.Disks.Get(id)
+		for _, g := range v.Groups.All() {
+			if slices.ContainsFunc(g.Record.Members, func(m record.Member) bool { return m.Disk == id }) {
+				return false
+			}
+		}
+		return strings.Contains(d.Record.Failed, "a flush")
+	})
+	check(t, dev, 0, 4<<20, 1)
 }

@@ -3,6 +3,7 @@ package upkeep
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -81,11 +82,16 @@ func (d *Disk) Zero(ctx context.Context, at disk.At, off, n int64) error {
 	return err
 }
 
-// Flush is that of disk.Disk, for a client.
+// Flush is that of disk.Disk, for a client. A slab that has found out only now that it has
+// no room, as one on thin storage may, has failed: nobody knows what of it is stored, and
+// the next flush of it may claim that all is.
 func (d *Disk) Flush(ctx context.Context) error {
 	d.throttle.Enter()
 	defer d.throttle.Leave()
 	err := d.Disk.Flush(ctx)
+	if errors.Is(err, block.ErrNoSpace) && !errors.Is(err, disk.ErrFailed) {
+		err = fmt.Errorf("%w: %w", disk.ErrFailed, err)
+	}
 	if err != nil {
 		d.met(err, true)
 	}
