@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/strata-storage/strata/internal/units"
@@ -125,7 +126,7 @@ func (l *clusterLab) contenders(ctx context.Context) (all []*running, stop func(
 	}()
 	raw := strataFile
 	raw.name = rawName
-	for _, s := range []server{raw, qemuNBD} {
+	for _, s := range []server{raw, qemuNBD, echoGateway} {
 		if s.program != "" && !isInstalled(s.program) {
 			continue
 		}
@@ -173,8 +174,13 @@ func (l *clusterLab) measureLoads(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	stores := slices.DeleteFunc(slices.Clone(all), func(r *running) bool { return r.name == gatewayName })
 	for _, ld := range loads {
-		err := l.row(clusterRow{site: l.site, what: ld.String(), bs: ld.bs}, all, func(r *running) (figure, int64, error) { return l.fio(ctx, r, ld) })
+		who := stores
+		if ld.rw == "randwrite" {
+			who = all
+		}
+		err := l.row(clusterRow{site: l.site, what: ld.String(), bs: ld.bs}, who, func(r *running) (figure, int64, error) { return l.fio(ctx, r, ld) })
 		if err != nil {
 			return err
 		}
@@ -182,7 +188,7 @@ func (l *clusterLab) measureLoads(ctx context.Context) error {
 	if !flushed {
 		return nil
 	}
-	return l.row(clusterRow{site: l.site, what: flushedEach, bs: chunk}, all, func(r *running) (figure, int64, error) {
+	return l.row(clusterRow{site: l.site, what: flushedEach, bs: chunk}, stores, func(r *running) (figure, int64, error) {
 		return flushingEach(ctx, r.uri, 16, time.Duration(l.o.seconds)*time.Second)
 	})
 }

@@ -49,7 +49,7 @@ func (c *clusterReport) rateOf(what string) float64 {
 
 // contenderNames are those in the order of the plan.
 func contenderNames(figures map[string]figure) (names []string) {
-	all := []string{rawName, clusterPeer}
+	all := []string{rawName, clusterPeer, gatewayName}
 	for _, y := range layouts {
 		all = append(all, y.String())
 	}
@@ -83,7 +83,7 @@ func (r *report) writeCluster(dir string) error {
 	fmt.Fprintf(&b, "%s, %d processors, %s. All nodes and all clients share them: what is compared is what the same work costs, and more nodes cannot make a cluster faster here. Volumes of %d MiB, filled with random bytes; clients use the NBD gateway of the first node through a Unix socket, nodes speak TLS over the loopback interface. ",
 		cpuModel(), runtime.NumCPU(), kernelRelease(), r.o.size)
 	fmt.Fprintf(&b, "Every figure is the median of %d rounds of %d s; in each round all take their turn, and the clusters that wait are idle. The run took %s. Peers: %s.\n\n", r.o.rounds, r.o.seconds, r.took.Round(time.Second), strings.Join(versions(), ", "))
-	fmt.Fprintf(&b, "**R** is the same server exporting a raw file. *qemu-nbd* serves the same file. *Sheepdog*: %s\n\n", sheepText)
+	fmt.Fprintf(&b, "**R** is the same server exporting a raw file. *qemu-nbd* serves the same file. *Echo* is what three copies cost without disks, see the notes. *Sheepdog*: %s\n\n", sheepText)
 	fmt.Fprint(&b, "![Throughput over that of a raw file](benchmarks-cluster.svg)\n\n")
 	r.writeTargets(&b, clusterTargets, "The numbers that the project has set itself for three nodes with three copies. Not measured here: how long writes stop after a silent partition, which the tests bound.")
 	c.writeRows(&b)

@@ -89,6 +89,10 @@ func (r clusterRow) bounds(wanted float64) []string {
 	text := fmt.Sprintf("processors: client %.0f %%, nodes %.0f %% (system calls %.0f %%), idle %.0f %%", client*100, nodes*100,
 		nodes*quotient(float64(f.sys), float64(f.cpu))*100, max(1-client-nodes, 0)*100)
 	all := []string{text}
+	if limit := r.figures[gatewayName]; limit.iops > 0 {
+		all = append(all, fmt.Sprintf("processes that do nothing but pass the same messages on, over the same kinds of connections, give %.0f/s, %.2f R, at %s for each",
+			limit.iops, r.overRaw(gatewayName), micros(limit.cpu)))
+	}
 	if raw := r.figures[rawName].iops; r.site == onDisk && raw > 0 && raw/float64(usual.copies) < wanted {
 		all = append(all, fmt.Sprintf("all copies lie on one disk, which flushes %.0f writes/s of a raw file: %.0f/s for each of %d", raw, raw/float64(usual.copies), usual.copies))
 	}

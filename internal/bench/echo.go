@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+
+	"github.com/strata-storage/strata/internal/socket"
 )
 
 // The limit row: messages of the same sizes over the same kind of connection,
@@ -43,7 +45,8 @@ const (
 )
 
 // serveEcho serves connections until the program is killed, or something fails.
-// args are a network, an address and perhaps a folder with certificates.
+// args are a network, an address and perhaps a folder with certificates; one more says
+// that Go's poller is to watch connections only while somebody sleeps for them.
 func serveEcho(args []string) error {
 	wrap := func(c net.Conn) net.Conn { return c }
 	if len(args) > 2 {
@@ -52,7 +55,12 @@ func serveEcho(args []string) error {
 			return err
 		}
 		config := &tls.Config{Certificates: []tls.Certificate{pair}, DynamicRecordSizingDisabled: true}
-		wrap = func(c net.Conn) net.Conn { return tls.Server(newGather(c), config) }
+		wrap = func(c net.Conn) net.Conn {
+			if len(args) > 3 {
+				c = socket.New(c)
+			}
+			return tls.Server(newGather(c), config)
+		}
 	}
 	l, err := net.Listen(args[0], args[1])
 	if err != nil {

@@ -61,6 +61,10 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench: echo:", serveEcho(os.Args[2:]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 1 && os.Args[1] == gatewayCommand {
+		fmt.Fprintln(os.Stderr, "bench: echo:", serveEchoGateway(os.Args[2:]))
+		os.Exit(1)
+	}
 	if code, done := isolate(); done {
 		os.Exit(code)
 	}
