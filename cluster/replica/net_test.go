@@ -236,7 +236,7 @@ func (s *started) Wait(context.Context) error {
 func (s *started) Then(e block.Ender, _ *block.Burst) {
 	go func() {
 		var b block.Burst
-		e.Ended(s.Wait(nil), &b)
+		e.Ended(s.Wait(context.Background()), &b)
 		b.End()
 	}()
 }

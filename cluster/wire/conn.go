@@ -63,13 +63,16 @@ func newConn(t transport, limits agreed, own Limits) *conn {
 		raw: t.raw, limits: limits, timeout: own,
 		closed: make(chan struct{}), dog: make(chan struct{}),
 	}
-	if c.raw = socket.New(t.raw); t.record == nil {
+	c.raw = socket.New(t.raw)
+	patient, _ := c.raw.(interface{ Patient(bool) })
+	if t.record == nil {
 		t.nc = c.raw
 	} else {
 		t.record.Conn = c.raw
 		t.record.now, _ = c.raw.(prompter)
 	}
 	c.out = newOutbox(t.nc, t.record, c.fail)
+	var seen uint64 // frames at the last sleep
 	c.in = newGulp(t.nc, &c.limits, func() error {
 		if t.record != nil && t.record.whole() {
 			return nil // nothing is waited for yet
@@ -78,6 +81,12 @@ func newConn(t transport, limits agreed, own Limits) *conn {
 			c.idle()
 		}
 		c.out.flush()
+		if patient != nil {
+			// Where several come at a time more may be about to.
+			n := c.in.frames.Load()
+			patient.Patient(n > seen+1)
+			seen = n
+		}
 		return nil
 	})
 	c.pingSent.c = c

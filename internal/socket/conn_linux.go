@@ -156,6 +156,10 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.failure("set", c.in
 // SetWriteDeadline implements [net.Conn].
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.failure("set", c.out.setDeadline(t)) }
 
+// Patient says whether others get the processor for a moment before a Read sleeps, see
+// [Yield]. It must not be called while something is read.
+func (c *Conn) Patient(is bool) { c.in.yields = is }
+
 // SetWriteBuffer sets the size of the system's buffer for what is sent.
 func (c *Conn) SetWriteBuffer(bytes int) error {
 	var failure error

@@ -73,3 +73,62 @@ func TestWrappedIsNotPlain(t *testing.T) {
 		t.Error("a vector goes around a wrapper")
 	}
 }
+
+// A patient reader gets what others send before and after it sleeps.
+func TestPatient(t *testing.T) {
+	both(t, func(t *testing.T, a, b net.Conn) {
+		a.(*Conn).Patient(true)
+		b.(*Conn).Patient(true)
+		const rounds = 2000
+		answered := make(chan error, 1)
+		go func() {
+			var p [1]byte
+			for range rounds {
+				if _, err := io.ReadFull(b, p[:]); err != nil {
+					answered <- err
+					return
+				}
+				if _, err := b.Write(p[:]); err != nil {
+					answered <- err
+					return
+				}
+			}
+			answered <- nil
+		}()
+		for i := range rounds {
+			p := [1]byte{byte(i)}
+			if _, err := a.Write(p[:]); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.ReadFull(a, p[:]); err != nil || p[0] != byte(i) {
+				t.Fatalf("%d, %v", p[0], err)
+			}
+		}
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// WriteNow writes what there is room for, and waits for nobody.
+func TestWriteNow(t *testing.T) {
+	both(t, func(t *testing.T, a, b net.Conn) {
+		p := bytes.Repeat([]byte{1, 2, 3}, 5<<20)
+		n, err := a.(*Conn).WriteNow(p)
+		if err != nil || n == 0 || n == len(p) {
+			t.Fatalf("%d of %d bytes, %v", n, len(p), err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, err := a.Write(p[n:])
+			done <- err
+		}()
+		got := make([]byte, len(p))
+		if _, err := io.ReadFull(b, got); err != nil || !bytes.Equal(got, p) {
+			t.Errorf("received something else, %v", err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

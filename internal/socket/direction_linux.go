@@ -22,7 +22,9 @@ type direction struct {
 	p    []byte
 	all  bool // of p
 	now  bool // without waiting
-	n    int
+	// yields: others get the processor before this sleeps.
+	yields bool
+	n      int
 
 	mu       sync.Mutex
 	deadline time.Time
@@ -54,7 +56,11 @@ func (d *direction) attempt(fd uintptr) {
 		d.err = os.ErrDeadlineExceeded
 		return
 	}
-	for !d.f(fd) {
+	for first := true; !d.f(fd); first = false {
+		if first && d.yields {
+			Yield()
+			continue
+		}
 		if d.err = d.sleeper.wait(); d.err != nil {
 			return
 		}
