@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+	"sync"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
@@ -220,14 +221,17 @@ func (m *Member) pull(ctx context.Context, j *joining, s source, o disk.Object) 
 	if err != nil {
 		return 0, err
 	}
-	bad, err := m.unfinished(ctx, o)
+	raw := raws.Get().(*rawBlocks)
+	defer raws.Put(raw)
+	fixes, same := compare(mine, theirs)
+	bad, err := m.unfinished(ctx, o, same, raw)
 	if err != nil {
 		return 0, err
 	}
-	fixes := j.left(o, compare(mine, theirs, bad))
+	fixes = j.left(o, append(fixes, bad...))
 	for again := true; again; again = len(fixes) > 0 {
 		n := min(len(fixes), batch)
-		k, err := m.fetch(ctx, s, o, fixes[:n])
+		k, err := m.fetch(ctx, s, o, fixes[:n], raw)
 		moved += k
 		if err != nil {
 			return moved, err
@@ -241,18 +245,36 @@ func (m *Member) pull(ctx context.Context, j *joining, s source, o disk.Object) 
 	return moved, nil
 }
 
-// unfinished returns the blocks of an object that a power loss has left undefined.
-func (m *Member) unfinished(ctx context.Context, o disk.Object) (bad map[entryKey]bool, err error) {
+// rawBlocks has the content of a batch. raws are those that nobody uses.
+type rawBlocks [batch * disk.BlockSize]byte
+
+var raws = sync.Pool{New: func() any { return new(rawBlocks) }}
+
+// unfinished returns fixes for those of some data that a power loss has left undefined,
+// or that cannot be read.
+func (m *Member) unfinished(ctx context.Context, o disk.Object, data []disk.Entry, raw *rawBlocks) (fixes []disk.Fix, err error) {
 	_, unsettled, err := m.dirty(ctx, o)
 	if err != nil || !unsettled {
 		return nil, err
 	}
-	bad = map[entryKey]bool{}
-	err = m.c.Disk.Verify(ctx, o, func(b *disk.BlockError) bool {
-		bad[entryKey{b.Version, b.Block}] = true
-		return true
-	})
-	return bad, err
+	slices.SortFunc(data, byPlace)
+	for len(data) > 0 {
+		first, n := data[0], 1
+		for n < min(len(data), batch) && data[n].Version == first.Version && data[n].Block == first.Block+uint32(n) {
+			n++
+		}
+		list, err := m.c.Disk.RawBlocks(ctx, o, first.Version, first.Block, raw[:n*disk.BlockSize], nil)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		for i, e := range data[:n] {
+			if err != nil || list[i] == e && crc32.Checksum(raw[i*disk.BlockSize:(i+1)*disk.BlockSize], castagnoli) != e.Sum {
+				fixes = append(fixes, disk.Fix{Was: e, Kind: disk.Data})
+			}
+		}
+		data = data[n:]
+	}
+	return fixes, nil
 }
 
 // apply carries out fixes, but for what clients have written meanwhile.
@@ -296,12 +318,15 @@ func isDirty(ctx context.Context, s source, o disk.Object) (bool, error) {
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // fetch gets the content of fixes, as it is at the source now, and returns how many bytes
-// that were.
-func (m *Member) fetch(ctx context.Context, s source, o disk.Object, fixes []disk.Fix) (moved int64, err error) {
-	slices.SortFunc(fixes, func(a, b disk.Fix) int {
-		return cmp.Or(cmp.Compare(a.Was.Version, b.Was.Version), cmp.Compare(a.Was.Block, b.Was.Block))
-	})
-	var runs [][]disk.Fix
+// that were. The data of the fixes are in raw.
+func (m *Member) fetch(ctx context.Context, s source, o disk.Object, fixes []disk.Fix, raw *rawBlocks) (moved int64, err error) {
+	slices.SortFunc(fixes, func(a, b disk.Fix) int { return byPlace(a.Was, b.Was) })
+	type run struct {
+		fixes []disk.Fix
+		p     []byte
+	}
+	var runs []run
+	p := raw[:len(fixes)*disk.BlockSize]
 	for len(fixes) > 0 {
 		n := 1
 		for first := fixes[0].Was; fixes[0].Kind == disk.Data && n < len(fixes); n++ {
@@ -311,17 +336,16 @@ func (m *Member) fetch(ctx context.Context, s source, o disk.Object, fixes []dis
 			}
 		}
 		if fixes[0].Kind == disk.Data {
-			runs = append(runs, fixes[:n])
+			runs = append(runs, run{fixes[:n], p[:n*disk.BlockSize]})
 			moved += int64(n) * disk.BlockSize
 		}
-		fixes = fixes[n:]
+		fixes, p = fixes[n:], p[n*disk.BlockSize:]
 	}
-	return moved, each(len(runs), fetchers, func(i int) error { return m.fetchRun(ctx, s, o, runs[i]) })
+	return moved, each(len(runs), fetchers, func(i int) error { return m.fetchRun(ctx, s, o, runs[i].fixes, runs[i].p) })
 }
 
 // fetchRun gets the content of blocks that follow each other.
-func (m *Member) fetchRun(ctx context.Context, s source, o disk.Object, run []disk.Fix) error {
-	p := make([]byte, len(run)*disk.BlockSize)
+func (m *Member) fetchRun(ctx context.Context, s source, o disk.Object, run []disk.Fix, p []byte) error {
 	list, err := s.peer.RawBlocks(ctx, s.to, o, run[0].Was.Version, run[0].Was.Block, p)
 	if err != nil {
 		return err
@@ -367,9 +391,14 @@ type entryKey struct {
 	block   uint32
 }
 
-// compare returns the fixes that make entries others, and renew those that are bad.
-// They have no data yet.
-func compare(mine, theirs []disk.Entry, bad map[entryKey]bool) (fixes []disk.Fix) {
+// byPlace orders entries by version and block.
+func byPlace(a, b disk.Entry) int {
+	return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(a.Block, b.Block))
+}
+
+// compare returns the fixes that make entries others, without their data, and those of
+// the data that are the same.
+func compare(mine, theirs []disk.Entry) (fixes []disk.Fix, same []disk.Entry) {
 	have := make(map[entryKey]disk.Entry, len(mine))
 	for _, e := range mine {
 		have[entryKey{e.Version, e.Block}] = e
@@ -380,8 +409,10 @@ func compare(mine, theirs []disk.Entry, bad map[entryKey]bool) (fixes []disk.Fix
 		if !ok {
 			was = disk.Entry{Version: e.Version, Block: e.Block}
 		}
-		if was != e || bad[key] && e.Kind == disk.Data {
+		if was != e {
 			fixes = append(fixes, disk.Fix{Was: was, Kind: e.Kind})
+		} else if e.Kind == disk.Data {
+			same = append(same, e)
 		}
 		delete(have, key)
 	}
@@ -390,5 +421,5 @@ func compare(mine, theirs []disk.Entry, bad map[entryKey]bool) (fixes []disk.Fix
 			fixes = append(fixes, disk.Fix{Was: e, Kind: disk.None})
 		}
 	}
-	return fixes
+	return fixes, same
 }
