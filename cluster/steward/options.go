@@ -21,7 +21,7 @@ type Options struct {
 	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.
-	// They are 1024, 16 and 16 if they are 0. Groups whose writes wait for a disk that
+	// They are 1024, 64 and 32 if they are 0. Groups whose writes wait for a disk that
 	// joins are not bound by that.
 	Joins, Disk, Source int
 	// Moves is how many of all those may be there only to move groups that have
@@ -41,8 +41,8 @@ func (o Options) withDefaults() Options {
 	o.Revive = cmp.Or(o.Revive, 10*time.Second)
 	o.Hold = cmp.Or(o.Hold, time.Minute)
 	o.Joins = cmp.Or(o.Joins, 1024)
-	o.Disk = cmp.Or(o.Disk, 16)
-	o.Source = cmp.Or(o.Source, 16)
+	o.Disk = cmp.Or(o.Disk, 64)
+	o.Source = cmp.Or(o.Source, 32)
 	o.Moves = cmp.Or(o.Moves, 32)
 	o.MovesDisk = cmp.Or(o.MovesDisk, 4)
 	o.Full = cmp.Or(o.Full, 90)
