@@ -15,7 +15,7 @@
 // A Throttle is told of each request of a client. While there are none, steps follow
 // each other at once, and jobs of the same disk run at the same time. Where there was
 // one within the last [Quiet], one step at a time is done, a short one, and after it
-// nothing for several times as long as it took: [Urgent] jobs, on which it depends
+// nothing for as long as it took or longer: [Urgent] jobs, on which it depends
 // whether data survive, rest less than others. So the part of the time in which a
 // request can meet a step is small, and so is what it waits for then.
 package job

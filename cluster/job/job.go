@@ -30,9 +30,9 @@ const (
 // Kinds are all kinds.
 func Kinds() []Kind { return []Kind{Join, Delete, Clean, Digests, Data, Tidy} }
 
-// Urgent jobs rest for three times as long as a step took, others for nine times.
+// Urgent jobs rest for as long as a step took, others for nine times as long.
 const (
-	Urgent   = 3
+	Urgent   = 1
 	Ordinary = 9
 )
 
@@ -93,7 +93,6 @@ type Job struct {
 	rate        rate
 	waiting     bool
 	err         error
-	begun       time.Time // of the object that Paced lets through
 }
 
 // Times of a step: when a client may come any moment, and when there are some.
@@ -140,42 +139,6 @@ func (j *Job) Run(ctx context.Context, least, most int, f func(ctx context.Conte
 		}
 	}
 	return nil
-}
-
-// Paced is for work that says when it is about to begin with its next step, rather
-// than being called: it returns when it may. What comes until it is called again is the
-// step.
-func (j *Job) Paced(ctx context.Context) error {
-	if err := j.board.proceed(ctx, j.what.Kind); err != nil {
-		return err
-	}
-	now := time.Now()
-	j.mu.Lock()
-	took := now.Sub(j.begun)
-	first := j.begun.IsZero()
-	j.mu.Unlock()
-	if j.throttle != nil && !first && j.throttle.Busy() {
-		// It rests by itself: several jobs of a disk take turns in that.
-		err := j.throttle.do(ctx, 0, func() error { return sleep(ctx, min(took*time.Duration(j.what.Kind.Rest()), maxRest)) })
-		if err != nil {
-			return err
-		}
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.begun = time.Now()
-	return context.Cause(ctx)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // Set says how much has been done, of how much.

@@ -110,7 +110,7 @@ func (m *Member) pullAll(ctx context.Context, j *joining, s source) error {
 	for d, err := range m.c.Disk.Dirty(ctx, first, last) {
 		// Equal metadata say nothing of these.
 		if err == nil && d.Unsettled && m.has(s.to.Group, d.Object) {
-			_, err = m.pull(ctx, j, s, d.Object)
+			err = m.pullPaced(ctx, j, s, d.Object)
 		}
 		if err != nil {
 			return err
@@ -129,7 +129,6 @@ func (m *Member) pullAll(ctx context.Context, j *joining, s source) error {
 
 // pullListed compares the lists of the two disks.
 func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
-	moved := int64(0)
 	for from, more := uint64(0), true; more; {
 		var theirs []disk.Summary
 		var err error
@@ -149,18 +148,23 @@ func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
 			if m.c.Progress != nil {
 				m.c.Progress(ctx, m.position(s.to.Group, o))
 			}
-			if m.c.Pace != nil {
-				if err := m.c.Pace(ctx, moved); err != nil {
-					return err
-				}
-			}
-			if moved, err = m.pull(ctx, j, s, o); err != nil {
+			if err := m.pullPaced(ctx, j, s, o); err != nil {
 				return err
 			}
 		}
 		from = last + 1
 	}
 	return nil
+}
+
+// pullPaced is pull when it may be.
+func (m *Member) pullPaced(ctx context.Context, j *joining, s source, o disk.Object) error {
+	pull := func() (int64, error) { return m.pull(ctx, j, s, o) }
+	if m.c.Pace != nil {
+		return m.c.Pace(ctx, pull)
+	}
+	_, err := pull()
+	return err
 }
 
 // position is where an object is in its group, from 0 to 1.

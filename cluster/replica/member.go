@@ -50,9 +50,9 @@ type MemberConfig struct {
 
 	// Patience bounds how long a request waits to be admitted, 2 s if 0.
 	Patience time.Duration
-	// Pace, if not nil, is called before each object that is pulled, with the
-	// bytes of the last one, and waits as it likes.
-	Pace func(ctx context.Context, bytes int64) error
+	// Pace, if not nil, calls pull when the next object may be pulled, which returns how
+	// many bytes that were, and returns its error.
+	Pace func(ctx context.Context, pull func() (bytes int64, err error)) error
 	// Progress, if not nil, is told before that how far Join has come, from 0 to 1. The
 	// context is that of Join.
 	Progress func(ctx context.Context, part float64)

@@ -211,7 +211,11 @@ func (s *sim) start(id int) {
 	p.member = NewMember(MemberConfig{
 		ID: p.name, Incarnation: p.incarnation, Disk: p.disk, Agreed: p.agreed, Clock: p.store.Clock(),
 		Groups: simGroups, Peer: s.peer(p), Patience: patience,
-		Pace: func(ctx context.Context, _ int64) error { sleep(ctx, s.upTo(10*time.Millisecond)); return nil },
+		Pace: func(ctx context.Context, pull func() (int64, error)) error {
+			sleep(ctx, s.upTo(10*time.Millisecond))
+			_, err := pull()
+			return err
+		},
 	})
 	s.mu.Lock()
 	n.p = p

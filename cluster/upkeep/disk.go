@@ -113,15 +113,20 @@ func (d *Disk) WriteNow(at disk.At, p []byte, off int64) (done bool, err error) 
 	return done, err
 }
 
-// Pace is for replica.MemberConfig: a disk that joins a group waits for its turn. The
-// context is one of Joins.
-func (d *Disk) Pace(ctx context.Context, bytes int64) error {
+// Pace is for replica.MemberConfig: objects that a disk pulls to join groups are steps of
+// jobs, of which there is one at a time where there are clients. The context is one of
+// Joins.
+func (d *Disk) Pace(ctx context.Context, pull func() (bytes int64, err error)) error {
 	j, ok := ctx.Value(joinKey{}).(*job.Job)
 	if !ok {
-		return nil
+		_, err := pull()
+		return err
 	}
-	j.Add(0, bytes)
-	return j.Paced(ctx)
+	return j.Step(ctx, func() error {
+		bytes, err := pull()
+		j.Add(0, bytes)
+		return err
+	})
 }
 
 // Progress is for replica.MemberConfig, too.
