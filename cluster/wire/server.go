@@ -79,8 +79,10 @@ func (s *Server) check() (err error) {
 	}
 	s.limits = s.Limits.WithDefaults()
 	s.memory.Give(s.limits.TotalBytes)
+	s.mu.Lock() // End and Shutdown may be called before
 	s.sessions = map[SessionID]*Session{}
 	s.greeting = map[net.Conn]struct{}{}
+	s.mu.Unlock()
 	s.codec, err = newCodec(s.Errors)
 	return err
 }
