@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,6 +220,7 @@ func vanish(t testing.TB, n *node) {
 		return err == nil
 	})
 	var all sync.WaitGroup
+	var why atomic.Pointer[error]
 	some := make(chan struct{}, 64)
 	for i := range 64 {
 		all.Go(func() {
@@ -226,19 +228,29 @@ func vanish(t testing.TB, n *node) {
 			for k := range p {
 				p[k] = byte(i)
 			}
-			for c.WriteAt(t.Context(), p, int64(i%16)<<22, 0) == nil {
+			err := c.WriteAt(t.Context(), p, int64(i%16)<<22, 0)
+			for ; err == nil; err = c.WriteAt(t.Context(), p, int64(i%16)<<22, 0) {
 				select {
 				case some <- struct{}{}:
 				default:
 				}
 			}
+			why.CompareAndSwap(nil, &err)
 		})
 	}
-	for range 8 {
-		<-some
+	ended := make(chan struct{})
+	go func() { all.Wait(); close(ended) }()
+	// The node ends the connection if the volume is attached anew.
+	for written := 0; written < 8; written++ {
+		select {
+		case <-some:
+		case <-ended:
+			t.Logf("after %d writes the node has ended the connection: %v", written, *why.Load())
+			written = 8
+		}
 	}
 	conn.Close()
-	all.Wait()
+	<-ended
 	c.Close()
 }
 
