@@ -99,6 +99,21 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
+// When the gateway dies, the node that its client is at takes the volume over, and not a
+// third one, which cannot do it any sooner.
+func TestTakeOverByClients(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	_, far := shared(t, nodes, 1, 0)
+	fill(t, far, 0, 1<<20, 1)
+	nodes[1].crash()
+	check(t, far, 0, 1<<20, 1)
+	fill(t, far, 4096, 1<<20, 2)
+	if got := gateway(t, nodes[0], "vm1"); got != nodes[0].ID() {
+		t.Errorf("the gateway is %s, expected %s", got, nodes[0].ID())
+	}
+}
+
 // What a client has sent before it went to another node is not carried out after what it
 // has sent there.
 func TestLateDuplicate(t *testing.T) {

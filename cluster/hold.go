@@ -60,10 +60,11 @@ type hold struct {
 }
 
 // findLimit is how long a volume is looked for that a node has attached that does not
-// answer, findPause between two attempts.
+// answer, findPause between two attempts, and askPause between two questions to other nodes.
 const (
 	findLimit = 30 * time.Second
 	findPause = 100 * time.Millisecond
+	askPause  = time.Second
 )
 
 // hold returns the hold of a volume, with one user more, who must leave.
@@ -251,8 +252,10 @@ func (h *hold) revivals(v *record.View, size int64) (sum int64) {
 // why is what was the end of the attachment before. mu is held.
 func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, error) {
 	n := h.n
-	for until := n.store.Clock().Now() + findLimit; ; {
-		if proxies && (errors.Is(why, replica.ErrCut) || errors.Is(why, errFarAway)) {
+	now := n.store.Clock().Now
+	for until, ask := now()+findLimit, now(); ; {
+		if proxies && now() >= ask && (errors.Is(why, replica.ErrCut) || errors.Is(why, errFarAway)) {
+			ask = now() + askPause
 			if f := h.proxy(ctx); f != nil {
 				return &active{f, nil}, nil
 			}
@@ -267,11 +270,15 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 				return &active{f, nil}, nil
 			}
 			err = errors.Join(err, farErr)
+			if !proxies && errors.Is(err, errFarAway) {
+				// Who has asked can wait for its end as well, and is where the clients are.
+				return nil, err
+			}
 		} else if !passing(err) {
 			return nil, err
 		}
 		why = err
-		if n.store.Clock().Now() > until {
+		if now() > until {
 			return nil, err
 		}
 		if !n.pause(ctx, findPause) {
