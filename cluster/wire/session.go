@@ -127,6 +127,9 @@ func (s *Session) fail(cause error) {
 // waits for handlers, whose contexts end, but not longer than ctx. match must not
 // call the server, and must be quick.
 func (s *Server) End(ctx context.Context, match func(*Session) bool) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	var ending []*Session
 	for _, session := range s.sessions {

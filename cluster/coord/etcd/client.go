@@ -57,6 +57,7 @@ type Options struct {
 
 // A Client is the access of one client to etcd.
 type Client struct {
+	moves  moves
 	o      Options
 	secure bool // endpoints are https
 	client *clientv3.Client

@@ -250,6 +250,35 @@ func freeURL(t testing.TB, scheme string) string {
 	return scheme + "://" + l.Addr().String()
 }
 
+// A watch goes on where it was at another server, at once, when there is another one to be
+// asked: the one before may have been removed, and keep the connection.
+func TestWatchMoves(t *testing.T) {
+	t.Parallel()
+	dir := tempDir(t)
+	server := start(t, quick("one", dir))
+	c := dial(t, Options{Endpoints: []string{server.Endpoint()}})
+	w, p := throughProxy(t, dir, "p", "", filepath.Join(dir, "client"))
+	want := put(t, c, "k", nil)
+	n, began := 0, time.Time{}
+	for change, err := range w.Watch(t.Context(), "k", want-1) {
+		ok(t, err)
+		if change.Revision != want {
+			t.Fatalf("revision %d, want %d", change.Revision, want)
+		}
+		if n++; n == 2 {
+			// The watch itself would see it after 4 s, its connection after 13 s.
+			if d := time.Since(began); d > 2*pingWatch {
+				t.Errorf("it took %v", d)
+			}
+			break
+		}
+		began = time.Now()
+		p.hold(true, true)
+		ok(t, w.SetEndpoints([]string{server.Endpoint()}))
+		want = put(t, c, "k", nil)
+	}
+}
+
 // A watch goes on where it was when its connections are broken.
 func TestWatchReconnects(t *testing.T) {
 	t.Parallel()

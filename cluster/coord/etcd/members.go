@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -27,7 +28,33 @@ func (c *Client) SetEndpoints(urls []string) error {
 		return errors.New("etcd: the endpoints were all https, or none, and are to stay so")
 	}
 	c.client.SetEndpoints(urls...)
+	c.moves.move()
 	return nil
+}
+
+// moves tells who has a stream that there are other endpoints.
+type moves struct {
+	mu   sync.Mutex
+	next chan struct{}
+}
+
+// await is closed at the next move.
+func (m *moves) await() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.next == nil {
+		m.next = make(chan struct{})
+	}
+	return m.next
+}
+
+func (m *moves) move() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.next != nil {
+		close(m.next)
+		m.next = nil
+	}
 }
 
 // A members is those of a cluster of etcd.

@@ -86,14 +86,21 @@ const pingWatch = 2 * time.Second
 // errSilent ends a stream of a server that says nothing at all.
 var errSilent = fmt.Errorf("the server has said nothing for %v", 2*pingWatch)
 
+// errMoved ends a stream when there are other endpoints: its server may be one that was
+// removed, which keeps the connection and has nothing to say any more.
+var errMoved = errors.New("the endpoints are others now")
+
 // ping asks the server now and then to say something, and ends the stream if it does
 // not, until ctx ends.
-func (w *watch) ping(ctx context.Context, stream pb.Watch_WatchClient, cancel context.CancelCauseFunc) {
+func (w *watch) ping(ctx context.Context, moved <-chan struct{}, stream pb.Watch_WatchClient, cancel context.CancelCauseFunc) {
 	ticks := time.NewTicker(pingWatch)
 	defer ticks.Stop()
 	for said := w.said.Load(); ; {
 		select {
 		case <-ticks.C:
+		case <-moved:
+			cancel(errMoved)
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -117,8 +124,8 @@ func (w *watch) receive(ctx context.Context, stream pb.Watch_WatchClient) (*pb.W
 	r, err := stream.Recv()
 	w.waits.Store(false)
 	w.said.Add(1)
-	if err != nil && errors.Is(context.Cause(ctx), errSilent) {
-		err = errSilent
+	if why := context.Cause(ctx); err != nil && (errors.Is(why, errSilent) || errors.Is(why, errMoved)) {
+		err = why
 	}
 	return r, err
 }
@@ -129,6 +136,7 @@ func (w *watch) follow(ctx context.Context) error {
 	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	moved := w.moves.await()
 	stream, err := pb.NewWatchClient(w.client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
 	if err != nil {
 		return err
@@ -142,12 +150,10 @@ func (w *watch) follow(ctx context.Context) error {
 		Fragment:       true,
 	}}})
 	w.pending, w.missed = coord.Change{}, 0
-	if len(w.client.Endpoints()) > 1 {
-		var pinging sync.WaitGroup
-		defer pinging.Wait()
-		defer cancel(nil)
-		pinging.Go(func() { w.ping(ctx, stream, cancel) })
-	}
+	var pinging sync.WaitGroup
+	defer pinging.Wait()
+	defer cancel(nil)
+	pinging.Go(func() { w.ping(ctx, moved, stream, cancel) })
 	for {
 		r, err := w.receive(ctx, stream)
 		if err == nil {
