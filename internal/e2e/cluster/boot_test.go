@@ -90,7 +90,8 @@ type guest struct {
 func (l *lab) boot(initrd, volume string, node int, words string) *guest {
 	t := l.t
 	t.Helper()
-	disk := fmt.Sprintf("if=none,id=d,format=raw,file.driver=nbd,file.server.type=unix,file.server.path=%s,file.export=%s",
+	// A connection that is over is opened again, or the machine would see errors.
+	disk := fmt.Sprintf("if=none,id=d,format=raw,file.driver=nbd,file.reconnect-delay=60,file.server.type=unix,file.server.path=%s,file.export=%s",
 		filepath.Join(l.nodes[node].sockets, "nbd"), volume)
 	cmd := peer.Machine(t, initrd, words, "-drive", disk, "-device", "virtio-blk-pci,drive=d")
 	out, err := cmd.StdoutPipe()
