@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/block/blocktest"
 	"github.com/strata-storage/strata/snapshot"
 	_ "github.com/strata-storage/strata/snapshot/kinds"
 )
@@ -220,6 +222,55 @@ func TestFailure(t *testing.T) {
 	_, err = Apply(t.Context(), &b, block.FromBytes(make([]byte, size)))
 	if err == nil || err.Error() != "whoever wrote it failed: input/output error: the stream is damaged" {
 		t.Errorf("the reader got %v", err)
+	}
+}
+
+// crowded is a device that reads when that many others want to, too, and fails behind an
+// offset.
+type crowded struct {
+	block.Pass
+	wait  int64
+	fails int64
+	begun atomic.Int64
+	all   chan struct{}
+}
+
+func (c *crowded) ReadAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	if c.begun.Add(1) == c.wait {
+		close(c.all)
+	}
+	select {
+	case <-c.all:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if off >= c.fails {
+		return block.ErrIO
+	}
+	return c.Pass.ReadAt(ctx, p, off, flags)
+}
+
+// TestReadsAhead: a writer reads many pieces at the same time, and writes them in order,
+// up to the first that cannot be read.
+func TestReadsAhead(t *testing.T) {
+	t.Parallel()
+	const n = 3 * readAhead * piece
+	content := make([]byte, n)
+	blocktest.Fill(content, 0, 1)
+	for _, fails := range []int64{n, n / 2} {
+		dev := &crowded{Pass: block.Pass{Device: block.FromBytes(content)}, wait: readAhead, fails: fails, all: make(chan struct{})}
+		var b bytes.Buffer
+		err := Write(t.Context(), &b, Header{Size: n, To: "x"}, dev, block.OneExtent(0, n, snapshot.Changed))
+		if fails == n {
+			check(t, err)
+		} else if !errors.Is(err, block.ErrIO) {
+			t.Errorf("the writer got %v", err)
+		}
+		got := make([]byte, n)
+		_, err = Apply(t.Context(), &b, block.FromBytes(got))
+		if (err == nil) != (fails == n) || !bytes.Equal(got[:fails], content[:fails]) {
+			t.Errorf("what can be read up to %d is not there, %v", fails, err)
+		}
 	}
 }
 
