@@ -308,6 +308,7 @@ func (o ServerOptions) tune(cfg *embed.Config) {
 	// three is down: just when another one is needed. Package voters has checks of
 	// its own, which add first and remove afterwards.
 	cfg.StrictReconfigCheck = false
+	cfg.MaxLearners = 2 // which get their votes together
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zapLogger(o.logger(), slog.LevelInfo, zap.WithFatalHook(&lastWords{o.logger(), o.Dir, os.Exit})))
 }
 

@@ -146,7 +146,7 @@ func TestKeep(t *testing.T) {
 				t.Errorf("it did %q, want %q", got, want)
 			}
 		}
-		after(30*time.Second, "add b, promote b, add c, promote c")
+		after(30*time.Second, "add b, add c, promote b, promote c")
 		names(t, store, "a b c")
 
 		// A short silence is none; a long one is.

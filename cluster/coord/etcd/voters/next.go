@@ -90,7 +90,7 @@ type count struct {
 	living   int            // those that answer,
 	good     []Member       // those that shall stay, which are not dead,
 	bad      []Member       // and the others
-	learners []Member       // usually one
+	learners []Member       // one, or two that get their votes together
 	fit      []Node         // that could be added
 	zones    map[string]int // good voters in each
 }
@@ -102,16 +102,18 @@ type count struct {
 //     would leave less than that, counting those who do not answer as gone.
 //   - A new member learns first. A dead voter is removed only when enough others
 //     vote without it.
-//   - There is at most one learner, and so one change at a time.
+//   - One change is made at a time, and there are no more learners than that: but if
+//     two more votes are wanted, two of them learn, and are given their votes one right
+//     after the other. With an even number of voters one more has to live than before.
 //   - The number of voters does not become even unless that is on the way to
-//     something better: with one more voter one more has to live.
+//     something better.
 func Next(s State) Action {
 	c := s.count()
 	switch {
 	case c.living < majority(c.voters):
 		return Action{Why: fmt.Sprintf("%d of %d voters answer, which is no majority", c.living, c.voters)}
 	case len(c.learners) > 0:
-		return c.learner(c.learners[0])
+		return c.learn()
 	}
 	if a := c.remove(); a.Kind != Nothing {
 		return a
@@ -163,30 +165,53 @@ func (s State) node(m Member) (Node, bool) {
 	return s.Nodes[i], true
 }
 
-// learner is what happens to a learner: it gets a vote, or goes, or learns on.
-func (c *count) learner(m Member) Action {
-	n, known := c.node(m)
-	down := c.Down[m.ID]
+// learn is what happens to learners: they get a vote, or go, or learn on.
+func (c *count) learn() Action {
+	if last := len(c.learners) - 1; last > 0 && !c.pairs() && c.voters%2 == 1 || last > 1 {
+		return Action{Kind: Remove, Member: c.learners[last], Why: "there is another learner"}
+	}
+	for _, m := range c.learners {
+		if why := c.hopeless(m); why != "" {
+			return Action{Kind: Remove, Member: m, Why: why}
+		}
+	}
+	m := c.learners[0]
+	n, _ := c.node(m)
 	switch {
-	case len(c.learners) > 1:
-		m = c.learners[len(c.learners)-1]
-		return Action{Kind: Remove, Member: m, Why: "there is another learner"}
-	case !known:
-		return Action{Kind: Remove, Member: m, Why: "the node of the learner is gone"}
-	case n.Leaving:
-		return Action{Kind: Remove, Member: m, Why: "the node of the learner is leaving"}
-	case down > 0 && (!n.Alive || down >= c.Patience):
-		return Action{Kind: Remove, Member: m, Why: fmt.Sprintf("the learner has not answered for %v", down)}
-	case !c.wants(n):
-		return Action{Kind: Remove, Member: m, Why: "enough others vote"}
-	case down > 0:
+	case slices.ContainsFunc(c.learners, func(m Member) bool { return c.Down[m.ID] > 0 }):
 		return Action{Why: "the learner is awaited"}
+	// Not before: a member starts only if it knows of all.
+	case c.pairs() && len(c.learners) == 1 && len(c.fit) > 0:
+		return Action{Kind: AddLearner, Node: c.fit[0], Why: c.lack()}
 	case c.living+1 < majority(c.voters+1):
 		return Action{Why: fmt.Sprintf("with the learner %d of %d voters would answer, which is no majority", c.living+1, c.voters+1)}
-	case !c.worthwhile(n, len(c.fit)):
+	case !c.worthwhile(n, len(c.fit)+len(c.learners)-1):
 		return Action{Why: "an even number of voters would not be better"}
 	}
 	return Action{Kind: Promote, Member: m, Why: c.lack()}
+}
+
+// pairs tells whether two more votes are wanted, and nobody loses his, so that their number
+// stays odd.
+func (c *count) pairs() bool {
+	return c.voters%2 == 1 && len(c.bad) == 0 && len(c.good)+2 <= c.target
+}
+
+// hopeless says why a learner is not to learn on, if so.
+func (c *count) hopeless(m Member) string {
+	n, known := c.node(m)
+	down := c.Down[m.ID]
+	switch {
+	case !known:
+		return "the node of the learner is gone"
+	case n.Leaving:
+		return "the node of the learner is leaving"
+	case down > 0 && (!n.Alive || down >= c.Patience):
+		return fmt.Sprintf("the learner has not answered for %v", down)
+	case !c.wants(n):
+		return "enough others vote"
+	}
+	return ""
 }
 
 // lack says what is lacking.
