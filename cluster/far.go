@@ -20,6 +20,8 @@ import (
 // line, offset and length, each of 8 bytes, flags of 4, and the session of who asks; that
 // of opSnapshot ends with the name, that of opMap with a version of 8 bytes.
 const (
+	// opOpen opens a volume like a user of the node that is asked, who ends with opLeave or
+	// the session.
 	opOpen wire.Op = 256 + iota
 	opRead
 	opWrite
@@ -29,8 +31,7 @@ const (
 	opSnapshot
 	opMap
 	opGrow
-	// opAdopt opens a volume like a user of the node that is asked, who ends with opLeave
-	// or the session.
+	// opAdopt is opOpen, and has the node that is asked attach the volume, if need be.
 	opAdopt
 	opLeave
 )
@@ -58,10 +59,8 @@ func farErrors() []wire.ErrorCode {
 type far struct {
 	client *wire.Client
 	line   record.Line
-	// adopted: the other node has opened it for this one.
-	adopted bool
-	info    atomic.Pointer[block.Info]
-	broken  atomic.Pointer[error]
+	info   atomic.Pointer[block.Info]
+	broken atomic.Pointer[error]
 }
 
 var _ served = (*far)(nil)
@@ -258,7 +257,7 @@ func (f *far) snapshot(ctx context.Context, name string) error {
 
 // Close is that of block.Device. The session is that of all that goes to the node.
 func (f *far) Close() error {
-	if f.adopted && f.Err() == nil {
+	if f.Err() == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 		defer cancel()
 		_, _ = f.client.Do(ctx, f.call(ctx, wire.Call{Op: opLeave}, 0, 0, 0))
@@ -291,7 +290,8 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	l := record.Line{Family: binary.BigEndian.Uint64(head), Line: binary.BigEndian.Uint64(head[8:])}
 	switch r.Op() {
 	case opLeave:
-		n.dropWard(ward{r.Session(), l})
+		n.dropWard(ward{r.Session(), l, false})
+		n.dropWard(ward{r.Session(), l, true})
 		return nil
 	case opOpen, opAdopt:
 		// What an earlier session of that node has sent must not be carried out later.
@@ -308,14 +308,28 @@ func (n *Node) serveFar(ctx context.Context, r *wire.Request) error {
 	if r.Op() == opAdopt {
 		return n.takeWard(ctx, r.Session(), l)
 	}
+	err := n.serveLent(ctx, r, l)
+	if errors.Is(err, errNotHere) {
+		n.dropWard(ward{r.Session(), l, true})
+	}
+	return err
+}
+
+// serveLent carries out a request on a volume that is attached here, or was opened for
+// who has sent it.
+func (n *Node) serveLent(ctx context.Context, r *wire.Request, l record.Line) error {
 	h, err := n.lend(ctx, l)
 	if err != nil {
 		return err
 	}
 	defer h.leave()
 	a := h.active.Load()
-	if a == nil || a.own == nil && !n.isWard(ward{r.Session(), l}) {
+	if a == nil || a.own == nil && !n.isWard(ward{r.Session(), l, false}) {
 		return errNotHere
+	}
+	if r.Op() == opOpen {
+		n.welcome(r.Session(), l, h)
+		return nil
 	}
 	err = h.serve(ctx, a, r)
 	if err != nil && a.Err() != nil {
@@ -364,7 +378,7 @@ func (h *hold) serve(ctx context.Context, v *active, r *wire.Request) error {
 		}
 		return h.snapshot(ctx, v.own, name, "")
 	}
-	return nil // opOpen
+	return nil
 }
 
 // farArgs are the arguments of a request in its head, which is long enough.
@@ -372,9 +386,8 @@ func farArgs(head []byte) (off, length int64, flags block.Flags) {
 	return int64(binary.BigEndian.Uint64(head[16:])), int64(binary.BigEndian.Uint64(head[24:])), block.Flags(binary.BigEndian.Uint32(head[32:]))
 }
 
-// lend returns the hold of a volume that this node has attached and somebody here uses,
-// with one user more. A volume that only other nodes use is given up: the one that asks
-// can attach it.
+// lend returns the hold of a volume that this node has attached and somebody uses, with
+// one user more. One that nobody has open is given up: the node that asks can attach it.
 func (n *Node) lend(ctx context.Context, l record.Line) (*hold, error) {
 	n.mu.Lock()
 	h := n.holds[l]

@@ -27,7 +27,8 @@ func shared(t testing.TB, nodes []*Node, holder, other int) (near, far block.Dev
 	return near, open(t, nodes[other], "vm1")
 }
 
-// Two nodes serve the same volume, and the one whose clients are gone gives it up.
+// Two nodes serve the same volume. The one whose clients are gone keeps it while the other
+// one has some, and then gives it up.
 func TestFar(t *testing.T) {
 	t.Parallel()
 	nodes := several(t, 2)
@@ -52,11 +53,43 @@ func TestFar(t *testing.T) {
 	}
 	must(t, near.Close())
 	check(t, far, 0, 8192, 3)
+	if got := gateway(t, nodes[0], "vm1"); got != nodes[1].ID() {
+		t.Errorf("the gateway is %s though another node has a client", got)
+	}
+	if err := nodes[1].Delete(t.Context(), "vm1"); !errors.Is(err, record.ErrInUse) {
+		t.Errorf("deleted while another node has a client: %v", err)
+	}
+	must(t, far.Close())
+	far = open(t, nodes[0], "vm1")
+	check(t, far, 0, 8192, 3)
 	if got := gateway(t, nodes[0], "vm1"); got != nodes[0].ID() {
 		t.Errorf("the gateway is %s when the other one has no clients", got)
 	}
 	must(t, far.Close())
 	must(t, nodes[1].DeleteSnapshot(t.Context(), "vm1", "monday"))
+	must(t, nodes[1].Delete(t.Context(), "vm1"))
+}
+
+// A client comes to another node while the one before is still there, as when a virtual
+// machine is moved, and keeps its connection when that one is gone.
+func TestMigration(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	must(t, nodes[1].Create(t.Context(), "vm1", record.Spec{Size: 4 << 20, ObjectSize: record.MinObjectSize}))
+	from := open(t, nodes[1], "vm1")
+	fill(t, from, 0, 8192, 1)
+	must(t, nodes[0].seenAll(t.Context(), nil))
+	to, err := nodes[0].OpenFor(t.Context(), "vm1", Session{}, func() { t.Error("the connection was cut") })
+	must(t, err)
+	must(t, from.Close())
+	check(t, to, 0, 8192, 1)
+	fill(t, to, 0, 8192, 2)
+	// Somebody else comes and goes.
+	must(t, nodes[2].seenAll(t.Context(), nil))
+	must(t, open(t, nodes[2], "vm1").Close())
+	fill(t, to, 0, 8192, 3)
+	check(t, to, 0, 8192, 3)
+	must(t, to.Close())
 	must(t, nodes[1].Delete(t.Context(), "vm1"))
 }
 

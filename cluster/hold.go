@@ -100,14 +100,21 @@ func (h *hold) leaveOwn() {
 	h.leave()
 }
 
-// leave is called by a user who has ended.
+// leave is called by a user who has ended. The last one gives up at once what another node
+// has attached: that is in use there until then.
 func (h *hold) leave() {
 	h.n.mu.Lock()
-	defer h.n.mu.Unlock()
-	if h.users--; h.users > 0 || h.gone {
-		return
+	h.users--
+	last := h.users == 0 && !h.gone
+	a := h.active.Load()
+	far := a != nil && a.own == nil
+	if last && !far {
+		h.stop = h.n.store.Clock().AfterFunc(h.n.o.Keep, h.expire)
 	}
-	h.stop = h.n.store.Clock().AfterFunc(h.n.o.Keep, h.expire)
+	h.n.mu.Unlock()
+	if last && far {
+		h.expire()
+	}
 }
 
 // expire gives the volume up if nobody uses it any more.

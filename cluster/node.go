@@ -54,7 +54,7 @@ type Node struct {
 	mu      sync.Mutex
 	closing bool
 	holds   map[record.Line]*hold
-	wards   map[ward]*hold
+	wards   map[ward]*stay
 }
 
 // Start opens the data directory, or makes a cluster of one there, and takes part in
@@ -64,7 +64,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*hold{}, outs: newOuts(), run: run{over: make(chan struct{})}, board: cmp.Or(o.board, job.NewBoard())}
+	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*stay{}, outs: newOuts(), run: run{over: make(chan struct{})}, board: cmp.Or(o.board, job.NewBoard())}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx); err != nil {
 		n.cancel(err)

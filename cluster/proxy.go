@@ -81,7 +81,6 @@ func (n *Node) adopt(ctx context.Context, node string, l record.Line, info block
 	if err != nil {
 		return nil, err
 	}
-	f.adopted = true
 	return f, f.do(ctx, wire.Call{Op: opAdopt, Timeout: proxyTime}, 0, 0, 0)
 }
 
@@ -89,6 +88,16 @@ func (n *Node) adopt(ctx context.Context, node string, l record.Line, info block
 type ward struct {
 	session *wire.Session
 	line    record.Line
+	// guest: the other node has opened what is attached here, rather than had it attached
+	// for itself.
+	guest bool
+}
+
+// A stay is what a ward has: a hold, of which it is a user like those of this node, until
+// it is over.
+type stay struct {
+	hold *hold
+	over chan struct{}
 }
 
 // takeWard opens a volume for another node: for as long as its session lasts, or it gives
@@ -106,25 +115,44 @@ func (n *Node) takeWard(ctx context.Context, s *wire.Session, l record.Line) err
 		h.leaveOwn()
 		return err
 	}
-	w := ward{s, l}
 	n.mu.Lock()
-	_, has := n.wards[w]
-	take := !has && !n.closing
-	if take {
-		n.wards[w] = h
-		n.work.Go(func() { // Close waits for it
-			select {
-			case <-s.Ended():
-			case <-n.ctx.Done():
-			}
-			n.dropWard(w)
-		})
-	}
+	taken := n.enrol(ward{s, l, false}, h)
 	n.mu.Unlock()
-	if !take {
+	if !taken {
 		h.leaveOwn()
 	}
 	return nil
+}
+
+// welcome makes a session a user of what is attached here. It stays attached here as long
+// as the other node has it open, as clients there would lose their connections if it were
+// attached anew.
+func (n *Node) welcome(s *wire.Session, l record.Line, h *hold) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !h.gone && n.enrol(ward{s, l, true}, h) {
+		h.users++
+		h.own++
+	}
+}
+
+// enrol notes a ward until its session ends, or it leaves. It reports whether it is a new
+// one. mu is held.
+func (n *Node) enrol(w ward, h *hold) bool {
+	if n.wards[w] != nil || n.closing {
+		return false
+	}
+	is := &stay{h, make(chan struct{})}
+	n.wards[w] = is
+	n.work.Go(func() { // Close waits for it
+		select {
+		case <-w.session.Ended():
+		case <-n.ctx.Done():
+		case <-is.over:
+		}
+		n.dropWard(w)
+	})
+	return true
 }
 
 func (n *Node) isWard(w ward) bool {
@@ -133,13 +161,14 @@ func (n *Node) isWard(w ward) bool {
 	return n.wards[w] != nil
 }
 
-// dropWard ends what takeWard has begun, once.
+// dropWard ends what enrol has begun, once.
 func (n *Node) dropWard(w ward) {
 	n.mu.Lock()
-	h := n.wards[w]
+	is := n.wards[w]
 	delete(n.wards, w)
 	n.mu.Unlock()
-	if h != nil {
-		h.leaveOwn()
+	if is != nil {
+		close(is.over)
+		is.hold.leaveOwn()
 	}
 }
