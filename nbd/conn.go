@@ -48,7 +48,8 @@ type serverConn struct {
 	since    time.Time
 
 	draining atomic.Bool
-	session  atomic.Pointer[session] // set when negotiation has ended
+	session  atomic.Pointer[session]                 // set when negotiation has ended
+	stop     atomic.Pointer[context.CancelCauseFunc] // ends the negotiation, which may wait for a device
 	counters counters
 }
 
@@ -110,9 +111,15 @@ func (s *Server) snapshot() []*serverConn {
 	return list
 }
 
+// errDrained ends a negotiation.
+var errDrained = errors.New("nbd: the connection is to end")
+
 // drain makes the connection end after the requests that it has received.
 func (c *serverConn) drain() {
 	c.draining.Store(true)
+	if stop := c.stop.Load(); stop != nil {
+		(*stop)(errDrained)
+	}
 	c.conn.SetReadDeadline(time.Unix(1, 0))
 }
 
@@ -128,10 +135,14 @@ func (c *serverConn) serve(ctx context.Context, cancel context.CancelCauseFunc) 
 		}
 	}()
 	c.conn.SetDeadline(time.Now().Add(c.server.limits.Handshake))
+	negotiating, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	c.stop.Store(&stop)
 	if c.draining.Load() {
 		return nil
 	}
-	sess, conn, err := c.negotiate(ctx)
+	sess, conn, err := c.negotiate(negotiating)
+	c.stop.Store(nil)
 	if err != nil || sess == nil {
 		return describeEnd(err, "during negotiation")
 	}

@@ -305,3 +305,41 @@ func (l *failingListener) Accept() (net.Conn, error) {
 
 func (l *failingListener) Close() error   { return nil }
 func (l *failingListener) Addr() net.Addr { return &net.UnixAddr{Name: "x"} }
+
+// A resolver that waits for a device does not keep a server from ending.
+func TestShutdownWhileResolving(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		entered := make(chan struct{})
+		s := &Server{Exports: waitingResolver{entered}}
+		mine, theirs := net.Pipe()
+		done := make(chan error)
+		go func() { done <- s.ServeConn(t.Context(), theirs) }()
+		asked := make(chan struct{})
+		go func() {
+			defer close(asked)
+			d := &Dialer{Connect: func(context.Context) (net.Conn, error) { return mine, nil }}
+			if c, err := d.Dial(t.Context(), "nbd://x/vm"); err == nil {
+				c.Close()
+				t.Error("an export was opened")
+			}
+		}()
+		<-entered
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		<-done
+		<-asked
+	})
+}
+
+// A waitingResolver finds nothing, for as long as it may.
+type waitingResolver struct{ entered chan struct{} }
+
+func (r waitingResolver) Resolve(ctx context.Context, _ *ExportRequest) (*Export, error) {
+	close(r.entered)
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+func (r waitingResolver) List(context.Context, *Peer) ([]*Export, error) { return nil, nil }
