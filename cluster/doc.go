@@ -45,11 +45,14 @@
 // session, and when that ends nothing of it may be under way any more before the next
 // one is used, so that no late duplicate overwrites anything.
 //
-// A gateway whose own clients are gone gives the volume up, after a flush, when another
-// node asks for it, or after a while; and at once when it stops. Then the node at which
-// there are clients attaches it with their next request. When the gateway dies they wait
-// until its lease is over. So clients may move from node to node, and see nothing of
-// nodes that come and go.
+// A gateway keeps a volume as long as anybody has it open: other nodes count like its own
+// clients, until they say that they have nobody any more, or their session ends. So a
+// client that has come to another node keeps its connection when the gateway's own are
+// gone. What nobody has open is given up, after a flush, when another node asks for it,
+// or after a while; and at once when the gateway stops. Then the node at which there are
+// clients attaches it with their next request. When the gateway dies they wait until its
+// lease is over. So clients may move from node to node, and see nothing of nodes that
+// come and go.
 //
 // A device also survives that the attachment was lost on the way, as it is after a pause
 // that was longer than the lease. But if a group of the volume was revived meanwhile,
