@@ -19,6 +19,10 @@ const usualCopies = 3
 // than three, if spec does not say.
 func (n *Node) Create(ctx context.Context, name string, spec record.Spec) error {
 	if spec.Copies == 0 {
+		// A node may have joined a moment ago, and the number stays.
+		if err := n.seenAll(ctx, nil); err != nil {
+			return fmt.Errorf("creating the volume %.200q: %w", name, err)
+		}
 		spec.Copies = max(1, min(usualCopies, nodesWithDisks(n.state.View())))
 	}
 	if spec.MinCopies > spec.Copies {

@@ -113,8 +113,11 @@ func TestVolumeMovesBetweenNodes(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	nodes := startThree(t)
-	_, err := nodes[0].CreateVolume(ctx, VolumeSpec{Name: "vm1", Size: 8 << 20, ObjectSize: 64 << 10})
+	made, err := nodes[0].CreateVolume(ctx, VolumeSpec{Name: "vm1", Size: 8 << 20, ObjectSize: 64 << 10})
 	must(t, err)
+	if made.Copies != 3 {
+		t.Errorf("the volume has %d copies, though three nodes had joined", made.Copies)
+	}
 	var addresses []string
 	for _, l := range []*lab{nodes[1], nodes[2], nodes[0]} {
 		addresses = append(addresses, strings.TrimSuffix(strings.TrimPrefix(l.uri, "nbd://"), "/"))

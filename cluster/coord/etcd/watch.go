@@ -49,11 +49,15 @@ func (c *Client) Watch(ctx context.Context, prefix string, after coord.Revision)
 		}
 		w := &watch{Client: c, next: int64(after) + 1, yield: yield}
 		w.from, w.end = keyRange(c.o.Prefix + prefix)
-		for retry := retryMin; ; retry = min(2*retry, retryMax) {
+		for retry := retryMin; ; retry = max(retryMin, min(2*retry, retryMax)) {
 			seen := w.next
 			err := w.follow(ctx)
 			if errors.Is(err, errLeft) {
 				return
+			}
+			if errors.Is(err, errMoved) && ctx.Err() == nil {
+				retry = 0
+				continue // nothing is wrong
 			}
 			if err = c.failed(ctx, err); !errors.Is(err, coord.ErrUnavailable) {
 				yield(coord.Change{}, err)
