@@ -26,14 +26,7 @@ const (
 
 // pause waits by the clock of the store, and reports whether ctx is still alive.
 func (n *Node) pause(ctx context.Context, d time.Duration) bool {
-	over := make(chan struct{})
-	defer n.store.Clock().AfterFunc(d, func() { close(over) })()
-	select {
-	case <-over:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	return coord.Sleep(ctx, n.store.Clock(), d)
 }
 
 // ensure sees to it that all groups in which a volume has objects have a record with

@@ -41,12 +41,7 @@ func (n *Node) awaitEnd(ctx context.Context, store coord.Store) (coord.Entry, er
 		case !said:
 			n.o.Log.Warn("the process before does not answer, and may still run: waiting for the end of its lease", "address", address)
 		}
-		over := make(chan struct{})
-		stop := clock.AfterFunc(leasePause, func() { close(over) })
-		select {
-		case <-over:
-		case <-ctx.Done():
-			stop()
+		if !coord.Sleep(ctx, clock, leasePause) {
 			return old, context.Cause(ctx)
 		}
 	}

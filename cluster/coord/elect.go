@@ -203,12 +203,7 @@ func (e *Leadership) doubtKey(ctx context.Context, err error, after *Revision) {
 	case err != nil:
 		// It cannot be reached. The watch says so for as long as that lasts,
 		// and the lease ends it if it lasts.
-		rings := make(chan struct{})
-		defer e.lease.clock.AfterFunc(time.Second, func() { close(rings) })()
-		select {
-		case <-rings:
-		case <-ctx.Done():
-		}
+		Sleep(ctx, e.lease.clock, time.Second)
 	case entry.Revision != e.token:
 		e.lose(fmt.Errorf("%s was changed or deleted by somebody", e.key))
 	default:

@@ -244,13 +244,7 @@ func (l *Lease) keep(ctx context.Context, sent time.Duration) {
 
 // sleep waits until then.
 func (l *Lease) sleep(ctx context.Context, then time.Duration) {
-	rings := make(chan struct{})
-	stop := l.clock.AfterFunc(then-l.clock.Now(), func() { close(rings) })
-	defer stop()
-	select {
-	case <-rings:
-	case <-ctx.Done():
-	}
+	Sleep(ctx, l.clock, then-l.clock.Now())
 }
 
 // renew is one attempt.

@@ -106,3 +106,15 @@ type Clock interface {
 	// stop is called before; stop tells whether it was in time.
 	AfterFunc(d time.Duration, f func()) (stop func() bool)
 }
+
+// Sleep waits for d by a clock, but not longer than ctx. It reports whether ctx still lives.
+func Sleep(ctx context.Context, c Clock, d time.Duration) bool {
+	over := make(chan struct{})
+	defer c.AfterFunc(d, func() { close(over) })()
+	select {
+	case <-over:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -169,11 +169,5 @@ func (s *State) watch(ctx context.Context) error {
 
 // pause waits by the clock of the store.
 func (s *State) pause(ctx context.Context) {
-	over := make(chan struct{})
-	stop := s.store.Clock().AfterFunc(retryAfter, func() { close(over) })
-	defer stop()
-	select {
-	case <-over:
-	case <-ctx.Done():
-	}
+	coord.Sleep(ctx, s.store.Clock(), retryAfter)
 }

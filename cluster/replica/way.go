@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
 )
 
@@ -91,9 +92,10 @@ func (v *Volume) followRecords() {
 
 // pause waits by the clock.
 func (v *Volume) pause(d time.Duration) error {
-	rings := make(chan struct{})
-	defer v.clock.AfterFunc(d, func() { close(rings) })()
-	return wait(v.ctx, rings)
+	if coord.Sleep(v.ctx, v.clock, d) {
+		return nil
+	}
+	return context.Cause(v.ctx)
 }
 
 // outcome notes what a call in session s has come to, and returns it. That of one that was

@@ -177,12 +177,7 @@ func (s *Steward) wait(ctx context.Context, v *record.View, elected <-chan *coor
 
 // pause waits by the clock of the store.
 func (s *Steward) pause(ctx context.Context, d time.Duration) {
-	over := make(chan struct{})
-	defer s.c.Store.Clock().AfterFunc(d, func() { close(over) })()
-	select {
-	case <-over:
-	case <-ctx.Done():
-	}
+	coord.Sleep(ctx, s.c.Store.Clock(), d)
 }
 
 // act makes the changes that may be made now, and returns the revision of the last one.

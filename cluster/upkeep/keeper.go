@@ -94,12 +94,7 @@ func (k *Keeper) next(ctx context.Context, v *record.View, d time.Duration) erro
 
 // pause waits by the clock of the store.
 func (k *Keeper) pause(ctx context.Context, d time.Duration) {
-	over := make(chan struct{})
-	defer k.c.Store.Clock().AfterFunc(d, func() { close(over) })()
-	select {
-	case <-over:
-	case <-ctx.Done():
-	}
+	coord.Sleep(ctx, k.c.Store.Clock(), d)
 }
 
 // newest returns a view that shows all that is agreed now.

@@ -125,12 +125,7 @@ func Keep(ctx context.Context, lead *coord.Leadership, o Options) error {
 }
 
 func (k *keeper) pause(ctx context.Context) {
-	rings := make(chan struct{})
-	defer k.clock.AfterFunc(k.Every, func() { close(rings) })()
-	select {
-	case <-rings:
-	case <-ctx.Done():
-	}
+	coord.Sleep(ctx, k.clock, k.Every)
 }
 
 // round makes one change, if there is one to be made. What is published is what the
