@@ -13,7 +13,7 @@ import (
 // SnapshotOf makes a snapshot of a volume that this node has open, and that holds a copy
 // of a snapshot elsewhere with the ID origin.
 func (n *Node) SnapshotOf(ctx context.Context, volume, name, origin string) error {
-	h, err := n.hold(volume)
+	h, err := n.holdOf(ctx, volume)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func (n *Node) alone(ctx context.Context, volume string, f func(*hold, *replica.
 	if err := n.letGo(ctx, volume); err != nil {
 		return err
 	}
-	h, err := n.holdAlone(volume)
+	h, err := n.holdAlone(ctx, volume)
 	if err != nil {
 		return err
 	}
@@ -88,8 +88,8 @@ func (n *Node) alone(ctx context.Context, volume string, f func(*hold, *replica.
 }
 
 // holdAlone is hold for somebody who does not want others to use the volume meanwhile.
-func (n *Node) holdAlone(volume string) (*hold, error) {
-	h, err := n.hold(volume)
+func (n *Node) holdAlone(ctx context.Context, volume string) (*hold, error) {
+	h, err := n.holdOf(ctx, volume)
 	if err != nil {
 		return nil, err
 	}

@@ -3,10 +3,12 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"time"
 
 	"github.com/strata-storage/strata/block"
+	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/replica"
 )
 
@@ -47,7 +49,11 @@ func (n *Node) Open(ctx context.Context, name string) (block.Device, error) {
 // opened with, which others are kept out by, or else end is called, and it fails with
 // ErrMoved, which the client does not hear. One that is still there sends it again.
 func (n *Node) OpenFor(ctx context.Context, name string, s Session, end func()) (block.Device, error) {
-	d, err := n.lazy(name)
+	v, head, err := n.head(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := n.lazy(v, head)
 	if err != nil {
 		return nil, err
 	}
@@ -66,16 +72,33 @@ func (n *Node) OpenFor(ctx context.Context, name string, s Session, end func()) 
 	return d, nil
 }
 
-// OpenLater is Open, but it is the first request that attaches the volume.
-func (n *Node) OpenLater(name string) (block.Device, error) { return n.lazy(name) }
-
-func (n *Node) lazy(name string) (*device, error) {
-	h, err := n.hold(name)
-	if err != nil {
-		return nil, err
-	}
+// Probe is OpenSnapshot, or Open if snapshot is empty, for somebody who wants to know what
+// there is: it is the first request that attaches the volume, and what this node knows of a
+// name is good enough.
+func (n *Node) Probe(ctx context.Context, volume, snapshot string) (block.Device, error) {
 	v := n.state.View()
-	head, _ := v.Head(name)
+	head, ok := v.Head(volume)
+	if ok && snapshot != "" {
+		_, ok = v.Snapshot(head.Line(), snapshot)
+	}
+	if !ok {
+		var err error
+		if v, head, err = n.head(ctx, volume); err != nil {
+			return nil, err
+		}
+	}
+	if snapshot != "" {
+		return n.openSnapshot(ctx, v, head, snapshot)
+	}
+	return n.lazy(v, head)
+}
+
+// lazy opens a volume whose first request attaches it.
+func (n *Node) lazy(v *record.View, head record.Head) (*device, error) {
+	h, err := n.hold(head.Line())
+	if err != nil {
+		return nil, fmt.Errorf("opening the volume %s: %w", head.Called, err)
+	}
 	d := &device{hold: h, info: replica.InfoOf(head.Name.Record.Size)}
 	d.info.Contexts = contexts(v, head, head.Name.Record.Head)
 	return d, nil

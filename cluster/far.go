@@ -324,8 +324,8 @@ func (n *Node) serveLent(ctx context.Context, r *wire.Request, l record.Line) er
 	}
 	defer h.leave()
 	a := h.active.Load()
-	if a == nil || a.own == nil && !n.isWard(ward{r.Session(), l, false}) {
-		return errNotHere
+	if a == nil || a.Err() != nil || a.own == nil && !n.isWard(ward{r.Session(), l, false}) {
+		return n.notHere(ctx, l)
 	}
 	if r.Op() == opOpen {
 		n.welcome(r.Session(), l, h)
@@ -404,5 +404,15 @@ func (n *Node) lend(ctx context.Context, l record.Line) (*hold, error) {
 	if err := n.release(ctx, l); err != nil && !errors.Is(err, record.ErrInUse) {
 		return nil, err
 	}
-	return nil, errNotHere
+	return nil, n.notHere(ctx, l)
+}
+
+// notHere is errNotHere, and sees to it that the records do not say otherwise.
+func (n *Node) notHere(ctx context.Context, l record.Line) error {
+	if who, _ := n.state.View().Attachment(l); who.Node == n.is.Node {
+		if err := n.giveUpStray(ctx, l); err != nil {
+			return err
+		}
+	}
+	return errNotHere
 }

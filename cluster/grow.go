@@ -14,7 +14,7 @@ import (
 // it from then on, by whichever node, sees the new size. A volume cannot be made smaller:
 // what is beyond the end would have to be trimmed before.
 func (n *Node) Grow(ctx context.Context, volume string, size int64) error {
-	if h, ok := n.state.View().Head(volume); ok && size < h.Name.Record.Size {
+	if h, ok := n.Latest(ctx).Head(volume); ok && size < h.Name.Record.Size {
 		return fmt.Errorf("growing the volume %.200q: to %d bytes, it has %d and cannot be made smaller: %w", volume, size, h.Name.Record.Size, record.ErrInvalid)
 	}
 	head, err := n.catalog.Resize(ctx, volume, size, 0)

@@ -55,6 +55,7 @@ type hold struct {
 	counted int64
 	// called is what the volume was called when somebody last looked.
 	called atomic.Pointer[string]
+	ended  error // why what was active before is not any more
 	lost   error // why no device may go on
 	fence  fence
 }
@@ -68,23 +69,19 @@ const (
 )
 
 // hold returns the hold of a volume, with one user more, who must leave.
-func (n *Node) hold(name string) (*hold, error) {
-	head, ok := n.state.View().Head(name)
-	if !ok {
-		return nil, fmt.Errorf("the volume %.200q: %w", name, record.ErrNotFound)
-	}
+func (n *Node) hold(l record.Line) (*hold, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closing {
-		return nil, fmt.Errorf("opening the volume %s: %w", name, errStopped)
+		return nil, errStopped
 	}
-	h := n.holds[head.Line()]
+	h := n.holds[l]
 	if h == nil {
-		h = &hold{n: n, line: head.Line(), revived: -1, stop: func() bool { return true }}
-		n.holds[h.line] = h
+		h = &hold{n: n, line: l, revived: -1, stop: func() bool { return true }}
+		n.holds[l] = h
 	}
 	if h.alone {
-		return nil, fmt.Errorf("opening the volume %s: %w", name, record.ErrInUse)
+		return nil, fmt.Errorf("it is being changed: %w", record.ErrInUse)
 	}
 	h.users++
 	h.own++
@@ -146,7 +143,15 @@ func (n *Node) release(ctx context.Context, l record.Line) error {
 		return fmt.Errorf("it is open %d times: %w", h.users, record.ErrInUse)
 	}
 	n.drop(h)
+	n.parting[l]++
 	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.parting[l]--; n.parting[l] == 0 {
+			delete(n.parting, l)
+		}
+	}()
 	return h.release(ctx)
 }
 
@@ -194,37 +199,44 @@ func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	a := h.active.Load()
-	if a != nil && a.Err() == nil {
+	if err := h.endBroken(); err != nil {
+		return nil, err
+	}
+	if a := h.active.Load(); a != nil {
 		return a, nil
 	}
-	if h.lost != nil {
-		return nil, h.lost
-	}
-	var why error
-	if a != nil {
-		why = a.Err()
-		h.n.o.Log.Info("a volume is looked for anew", "family", h.line.Family, "line", h.line.Line, "why", why)
-		h.active.Store(nil)
-		_ = a.Close()
-		if errors.Is(why, replica.ErrLost) {
-			return nil, h.forsake(why)
-		}
-	}
-	a, err := h.find(ctx, why, proxies)
+	a, err := h.find(ctx, h.ended, proxies)
 	if err != nil {
 		return nil, err
 	}
 	// Whoever had it before may have acknowledged what was lost since.
 	v := h.n.state.View()
-	if h.revived >= 0 && h.revivals(v, h.counted) != h.revived && !errors.Is(why, replica.ErrRevived) {
+	if h.revived >= 0 && h.revivals(v, h.counted) != h.revived && !errors.Is(h.ended, replica.ErrRevived) {
 		_ = a.Close()
 		return nil, h.forsake(fmt.Errorf("while it was attached anew: %w", replica.ErrLost))
 	}
 	name, _ := h.name(v)
 	h.revived, h.counted = h.revivals(v, name.Size), name.Size
+	h.ended = nil
 	h.active.Store(a)
 	return a, nil
+}
+
+// endBroken ends what is active if it is of no use any more. It returns why no device may
+// go on, if so. mu is held.
+func (h *hold) endBroken() error {
+	a := h.active.Load()
+	if a == nil || a.Err() == nil {
+		return h.lost
+	}
+	h.ended = a.Err()
+	h.n.o.Log.Info("a volume is looked for anew", "family", h.line.Family, "line", h.line.Line, "why", h.ended)
+	h.active.Store(nil)
+	_ = a.Close()
+	if errors.Is(h.ended, replica.ErrLost) {
+		return h.forsake(h.ended)
+	}
+	return nil
 }
 
 // forsake lets all devices fail that have this hold: what they have written may be lost,
@@ -260,10 +272,17 @@ func (h *hold) revivals(v *record.View, size int64) (sum int64) {
 func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, error) {
 	n := h.n
 	now := n.store.Clock().Now
-	for until, ask := now()+findLimit, now(); ; {
-		if proxies && now() >= ask && (errors.Is(why, replica.ErrCut) || errors.Is(why, errFarAway)) {
-			ask = now() + askPause
-			if f := h.proxy(ctx); f != nil {
+	until, asked := now()+findLimit, now()-askPause
+	ask := func() *far {
+		if !proxies || now() < asked+askPause {
+			return nil
+		}
+		asked = now()
+		return h.proxy(ctx)
+	}
+	for {
+		if errors.Is(why, replica.ErrCut) {
+			if f := ask(); f != nil {
 				return &active{f, nil}, nil
 			}
 		}
@@ -277,9 +296,15 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 				return &active{f, nil}, nil
 			}
 			err = errors.Join(err, farErr)
-			if !proxies && errors.Is(err, errFarAway) {
-				// Who has asked can wait for its end as well, and is where the clients are.
-				return nil, err
+			if errors.Is(err, errFarAway) {
+				if !proxies {
+					// Who has asked can wait for its end as well, and is where the clients are.
+					return nil, err
+				}
+				// Now, as this node cannot have it: one that is asked takes what is free.
+				if f := ask(); f != nil {
+					return &active{f, nil}, nil
+				}
 			}
 		} else if !passing(err) {
 			return nil, err
@@ -416,11 +441,38 @@ func (h *hold) release(ctx context.Context) error {
 	return errors.Join(err, v.Close(), h.detach(ctx))
 }
 
-// detach gives up the attachment. mu is held.
+// detach gives up the attachment, also for somebody who does not wait any more. mu is held.
 func (h *hold) detach(ctx context.Context) error {
 	g := h.generation.Swap(0)
 	if g == 0 {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTime)
+	defer cancel()
 	return h.n.catalog.Detach(ctx, h.line, coord.Revision(g))
+}
+
+// giveUpStray gives up an attachment of this node that nothing here goes by: whoever got
+// it, or gave it up, has not heard how that ended. Other nodes would wait for it as long as
+// this one lives.
+func (n *Node) giveUpStray(ctx context.Context, l record.Line) error {
+	h, err := n.hold(l)
+	if err != nil {
+		return nil // a moment later
+	}
+	defer h.leaveOwn()
+	n.mu.Lock()
+	parting := n.parting[l] > 0
+	n.mu.Unlock()
+	if parting || !h.mu.TryLock() {
+		return nil // it is being given up, or attached
+	}
+	defer h.mu.Unlock()
+	_ = h.endBroken() // its users hear of it
+	who, generation := n.state.View().Attachment(l)
+	if h.active.Load() != nil || generation == 0 || who != (record.Attachment{Node: n.is.Node, Incarnation: n.incarnation}) {
+		return nil
+	}
+	n.o.Log.Info("an attachment that nothing goes by is given up", "family", l.Family, "line", l.Line)
+	return n.catalog.Detach(ctx, l, generation)
 }

@@ -54,6 +54,7 @@ type Node struct {
 	mu      sync.Mutex
 	closing bool
 	holds   map[record.Line]*hold
+	parting map[record.Line]int // how many holds are being given up
 	wards   map[ward]*stay
 }
 
@@ -64,7 +65,7 @@ func Start(ctx context.Context, o Options) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, wards: map[ward]*stay{}, outs: newOuts(), run: run{over: make(chan struct{})}, board: cmp.Or(o.board, job.NewBoard())}
+	n := &Node{o: o, incarnation: random(8), holds: map[record.Line]*hold{}, parting: map[record.Line]int{}, wards: map[ward]*stay{}, outs: newOuts(), run: run{over: make(chan struct{})}, board: cmp.Or(o.board, job.NewBoard())}
 	n.ctx, n.cancel = context.WithCancelCause(context.Background())
 	if err := n.start(ctx); err != nil {
 		n.cancel(err)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -103,11 +102,7 @@ type stay struct {
 // takeWard opens a volume for another node: for as long as its session lasts, or it gives
 // the volume up, that is like a user of this node.
 func (n *Node) takeWard(ctx context.Context, s *wire.Session, l record.Line) error {
-	name, _, ok := nameOf(n.state.View(), l)
-	if !ok {
-		return fmt.Errorf("the volume of line %d in family %d: %w", l.Line, l.Family, record.ErrNotFound)
-	}
-	h, err := n.hold(name)
+	h, err := n.hold(l)
 	if err != nil {
 		return err
 	}

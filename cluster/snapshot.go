@@ -13,13 +13,16 @@ import (
 // OpenSnapshot opens a snapshot for reading. Any number of nodes may do so at the same
 // time, whoever writes the volume. When it is deleted, reads fail.
 func (n *Node) OpenSnapshot(ctx context.Context, volume, name string) (block.Device, error) {
-	fail := func(err error) (block.Device, error) {
-		return nil, fmt.Errorf("opening the snapshot %.200q@%.200q: %w", volume, name, err)
+	v, head, err := n.head(ctx, volume)
+	if err != nil {
+		return nil, err
 	}
-	view := n.state.View()
-	head, ok := view.Head(volume)
-	if !ok {
-		return fail(record.ErrNotFound)
+	return n.openSnapshot(ctx, v, head, name)
+}
+
+func (n *Node) openSnapshot(ctx context.Context, view *record.View, head record.Head, name string) (block.Device, error) {
+	fail := func(err error) (block.Device, error) {
+		return nil, fmt.Errorf("opening the snapshot %.200q@%.200q: %w", head.Called, name, err)
 	}
 	version, ok := view.Snapshot(head.Line(), name)
 	if !ok {

@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/coord"
@@ -55,6 +57,44 @@ func (n *Node) seenAll(ctx context.Context, err error) error {
 // View is all that is agreed, as this node knows it. It does not change.
 func (n *Node) View() *record.View { return n.state.View() }
 
+// latestTime bounds how long the latest view is waited for.
+const latestTime = time.Second
+
+// Latest is a View that has all that was agreed before, by whichever node: a name means the
+// same at all of them. If that cannot be had within a second, because the majority of the
+// voters is away, it is the View.
+func (n *Node) Latest(ctx context.Context) *record.View {
+	v, _ := n.latest(ctx)
+	return v
+}
+
+// latest is Latest, and says why the view may be older.
+func (n *Node) latest(ctx context.Context) (*record.View, error) {
+	ctx, cancel := context.WithTimeout(ctx, latestTime)
+	defer cancel()
+	err := n.seenAll(ctx, nil)
+	return n.state.View(), err
+}
+
+// head returns the volume of a name as of the latest view, which is returned as well.
+func (n *Node) head(ctx context.Context, volume string) (*record.View, record.Head, error) {
+	v, why := n.latest(ctx)
+	h, ok := v.Head(volume)
+	if !ok {
+		return nil, h, fmt.Errorf("the volume %.200q: %w", volume, cmp.Or(why, record.ErrNotFound))
+	}
+	return v, h, nil
+}
+
+// holdOf is hold of the volume of a name.
+func (n *Node) holdOf(ctx context.Context, volume string) (*hold, error) {
+	_, head, err := n.head(ctx, volume)
+	if err != nil {
+		return nil, err
+	}
+	return n.hold(head.Line())
+}
+
 // Volumes are all volumes in the order of their names.
 func (n *Node) Volumes() iter.Seq2[string, record.Head] {
 	v := n.state.View()
@@ -69,7 +109,7 @@ func (n *Node) Volumes() iter.Seq2[string, record.Head] {
 
 // Snapshot makes a snapshot of a volume, also while it is written, by whichever node.
 func (n *Node) Snapshot(ctx context.Context, volume, name string) error {
-	h, err := n.hold(volume)
+	h, err := n.holdOf(ctx, volume)
 	if err != nil {
 		return err
 	}
@@ -136,9 +176,12 @@ func (n *Node) Rollback(ctx context.Context, volume, snapshot, keep string) erro
 
 // letGo gives a volume up that nobody has open.
 func (n *Node) letGo(ctx context.Context, volume string) error {
-	h, ok := n.state.View().Head(volume)
-	if !ok {
+	_, h, err := n.head(ctx, volume)
+	if errors.Is(err, record.ErrNotFound) {
 		return nil // what is done next says so
+	}
+	if err != nil {
+		return err
 	}
 	if err := n.release(ctx, h.Line()); err != nil {
 		return err

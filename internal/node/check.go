@@ -77,7 +77,7 @@ func (n *Node) check(w http.ResponseWriter, r *http.Request) {
 
 // checkVolume checks the records of a volume, and then what disks have of it.
 func (n *Node) checkVolume(ctx context.Context, q CheckRequest, progress func(done, total int, found *upkeep.Found)) (*upkeep.Found, error) {
-	problems := recordProblems(n.cluster.View(), q.Name)
+	problems := recordProblems(n.cluster.Latest(ctx), q.Name)
 	with := func(f *upkeep.Found) *upkeep.Found {
 		all := *f
 		all.Bad += int64(len(problems))

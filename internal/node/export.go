@@ -34,7 +34,7 @@ func (n *Node) transferRoutes(mux *http.ServeMux) {
 func (n *Node) export(w http.ResponseWriter, r *http.Request, volume, snapshot, since string) {
 	ctx, done := n.transfer(r)
 	defer done()
-	h, err := n.exportHeader(volume, snapshot, since)
+	h, err := n.exportHeader(ctx, volume, snapshot, since)
 	if err != nil {
 		reply(w)(nil, err)
 		return
@@ -57,8 +57,8 @@ func (n *Node) export(w http.ResponseWriter, r *http.Request, volume, snapshot, 
 }
 
 // exportHeader is the header of the stream of a snapshot.
-func (n *Node) exportHeader(volume, snapshot, since string) (stream.Header, error) {
-	v := n.cluster.View()
+func (n *Node) exportHeader(ctx context.Context, volume, snapshot, since string) (stream.Header, error) {
+	v := n.cluster.Latest(ctx)
 	head, ok := v.Head(volume)
 	if !ok {
 		return stream.Header{}, fmt.Errorf("the volume %.200q: %w", volume, record.ErrNotFound)

@@ -47,11 +47,14 @@ func (e Exports) open(ctx context.Context, r *nbd.ExportRequest) (block.Device, 
 		return nil, err
 	}
 	// No name has an @ in it.
-	if volume, snapshot, ok := strings.Cut(name, "@"); ok {
+	volume, snapshot, isSnapshot := strings.Cut(name, "@")
+	switch {
+	case isSnapshot && snapshot == "":
+		return nil, record.ErrNotFound
+	case r.Probe:
+		return e.Node.Probe(ctx, volume, snapshot)
+	case isSnapshot:
 		return e.Node.OpenSnapshot(ctx, volume, snapshot)
-	}
-	if r.Probe {
-		return e.Node.OpenLater(name)
 	}
 	end, _ := ctx.Value(endKey{}).(func())
 	return e.Node.OpenFor(ctx, name, cluster.Session{Client: client, Number: number}, end)

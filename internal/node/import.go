@@ -122,7 +122,7 @@ func (i *importing) run(ctx context.Context, body io.Reader) error {
 // whole makes a volume of a whole disk, with its snapshots if it has any.
 func (i *importing) whole(ctx context.Context, r *stream.Reader, h stream.Header) error {
 	c := i.n.cluster
-	if _, ok := c.View().Head(i.q.Name); ok {
+	if _, ok := c.Latest(ctx).Head(i.q.Name); ok {
 		return fmt.Errorf("the volume %s: %w", i.q.Name, record.ErrExists)
 	}
 	spec := i.q.VolumeSpec
@@ -147,7 +147,7 @@ func (i *importing) whole(ctx context.Context, r *stream.Reader, h stream.Header
 // difference makes the next snapshot of a volume that has the one before it.
 func (i *importing) difference(ctx context.Context, r *stream.Reader, h stream.Header) error {
 	c := i.n.cluster
-	base, err := i.base(h)
+	base, err := i.base(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -173,8 +173,8 @@ func (i *importing) difference(ctx context.Context, r *stream.Reader, h stream.H
 }
 
 // base finds the snapshot that a difference is from, which must be the last one.
-func (i *importing) base(h stream.Header) (last record.Version, err error) {
-	v := i.n.cluster.View()
+func (i *importing) base(ctx context.Context, h stream.Header) (last record.Version, err error) {
+	v := i.n.cluster.Latest(ctx)
 	head, ok := v.Head(i.q.Name)
 	if !ok {
 		return last, fmt.Errorf("the stream has what differs from the snapshot %s of a volume, which has to be imported before: the volume %s: %w", h.From, i.q.Name, record.ErrNotFound)

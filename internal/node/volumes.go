@@ -28,13 +28,13 @@ import (
 // Changes but delete are answered with the Volume that comes of them.
 func (n *Node) volumeRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/volumes", func(w http.ResponseWriter, r *http.Request) {
-		control.Answer(w, http.StatusOK, n.describe().volumes())
+		control.Answer(w, http.StatusOK, n.describeLatest(r).volumes())
 	})
 	mux.HandleFunc("GET /v1/volumes/{name}", func(w http.ResponseWriter, r *http.Request) {
-		reply(w)(n.describe().detail(r.PathValue("name")))
+		reply(w)(n.describeLatest(r).detail(r.PathValue("name")))
 	})
 	mux.HandleFunc("GET /v1/tree", func(w http.ResponseWriter, r *http.Request) {
-		reply(w)(n.describe().tree(r.URL.Query().Get("volume")))
+		reply(w)(n.describeLatest(r).tree(r.URL.Query().Get("volume")))
 	})
 	post(mux, "/v1/volumes/create", n.createVolume)
 	post(mux, "/v1/volumes/resize", n.resizeVolume)
@@ -93,7 +93,7 @@ func (q *VolumeSpec) check() error {
 }
 
 func (n *Node) resizeVolume(ctx context.Context, q VolumeChange) (Volume, error) {
-	if h, ok := n.cluster.View().Head(q.Name); ok && q.Size < h.Name.Record.Size {
+	if h, ok := n.cluster.Latest(ctx).Head(q.Name); ok && q.Size < h.Name.Record.Size {
 		return Volume{}, fmt.Errorf("the volume %s has %d bytes, and does not become smaller: %w", q.Name, h.Name.Record.Size, errRequest)
 	}
 	return n.changed(q.Name, n.cluster.Grow(ctx, q.Name, q.Size))
@@ -140,6 +140,11 @@ type VolumeChange struct {
 
 // describe is what there is to tell now.
 func (n *Node) describe() *describer { return newDescriber(n.cluster.View(), n.uri) }
+
+// describeLatest is describe for somebody who may have changed something at another node.
+func (n *Node) describeLatest(r *http.Request) *describer {
+	return newDescriber(n.cluster.Latest(r.Context()), n.uri)
+}
 
 // uri is that of an export at the first address that has one.
 func (n *Node) uri(export string) string {
