@@ -132,7 +132,7 @@ var arrows = map[string][]string{
 	"cluster/coord/coordtest":   {"block/blocktest", "cluster/coord"},
 	"cluster/coord/memory":      {"cluster/coord", "internal/clock"},
 	"cluster/coord/etcd/voters": {"cluster/coord"},
-	"cluster/coord/etcd":        {"cluster/coord", "cluster/coord/etcd/voters", "internal/clock", "go.etcd.io/", "go.uber.org/", "google.golang.org/"},
+	"cluster/coord/etcd":        {"cluster/coord", "cluster/coord/etcd/voters", "internal/clock", "go.etcd.io/", "go.uber.org/", "google.golang.org/", "golang.org/x/sys/"},
 }
 
 // private lists folders that only the named ones may import.

@@ -145,6 +145,7 @@ func Start(ctx context.Context, o ServerOptions) (*Server, error) {
 	case <-e.Server.ReadyNotify():
 		s.takeRoom()
 		s.work.Go(func() { s.keepSmall(background, cmp.Or(o.upkeep, time.Minute)) })
+		s.work.Go(func() { s.cutSilent(background) })
 		return s, nil
 	case <-e.Server.StopNotify():
 		err = errors.New("it has stopped")

@@ -62,6 +62,9 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 		Sockets: n.sockets, NBD: a + nbdPort,
 	}
 	t.Cleanup(func() {
+		if t.Failed() && n.runs() {
+			n.quit()
+		}
 		n.kill()
 		if t.Failed() || os.Getenv(logsVar) != "" {
 			keepLog(t, name, n.log.String())
@@ -75,7 +78,8 @@ func keepLog(t testing.TB, name, text string) {
 	path := filepath.Join(os.TempDir(), "strata-"+strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".log")
 	err := os.WriteFile(path, []byte(text), 0o600)
 	var short []string
-	for line := range strings.Lines(text) {
+	said, _, _ := strings.Cut(text, "\nSIGQUIT: ")
+	for line := range strings.Lines(said) {
 		if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "etcd") {
 			short = append(short, strings.TrimRight(line, "\n"))
 		}
@@ -187,6 +191,16 @@ func (n *node) kill() {
 	if ended != nil {
 		n.signal(syscall.SIGKILL)
 		<-ended
+	}
+}
+
+// quit lets the process say what all its goroutines do, and end.
+func (n *node) quit() {
+	n.thaw()
+	n.signal(syscall.SIGQUIT)
+	select {
+	case <-n.ended:
+	case <-time.After(5 * time.Second):
 	}
 }
 
