@@ -120,9 +120,11 @@ func (n *Node) join() {
 	var mu sync.Mutex
 	running := map[joint]bool{}
 	free := make(chan struct{}, maxJoins)
+	failed := make(chan struct{}, 1) // some have to be tried again
 	groups := &replica.Groups{Store: n.store}
-	for v := n.state.View(); ; {
-		for number, e := range v.Groups.All() {
+	for {
+		changed := n.state.Changed()
+		for number, e := range n.state.View().Groups.All() {
 			for _, m := range e.Record.Joining {
 				own := n.disks[m.Disk]
 				j := joint{number, m}
@@ -139,23 +141,30 @@ func (n *Node) join() {
 					free <- struct{}{}
 					defer func() { <-free }()
 					err := n.joinAs(own, number, func(ctx context.Context) error { return own.member.Join(ctx, groups, number) })
+					mu.Lock()
+					delete(running, j)
+					mu.Unlock()
 					if err != nil {
 						n.o.Log.Debug("a disk could not join a group yet", "disk", m.Disk, "group", number, "error", err)
+						select {
+						case failed <- struct{}{}:
+						default:
+						}
 					}
-					mu.Lock()
-					defer mu.Unlock()
-					delete(running, j)
 				})
 			}
 		}
-		if _, err := n.state.Next(n.ctx, v); err != nil {
+		pause := joinPause // records of groups change a great many at a time
+		select {
+		case <-changed:
+		case <-failed:
+			pause = joinAgain
+		case <-n.ctx.Done():
 			return
 		}
-		// Records of groups change a great many at a time.
-		if !n.pause(n.ctx, joinPause) {
+		if !n.pause(n.ctx, pause) {
 			return
 		}
-		v = n.state.View()
 	}
 }
 

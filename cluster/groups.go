@@ -17,10 +17,11 @@ import (
 // maxBatch is how many groups are changed by one transaction.
 const maxBatch = coord.MaxOps
 
-// joinPause is between two looks at who joins, leasePause between two attempts to get a
-// lease, and looks whether there is another one.
+// joinPause is between two looks at who joins, joinAgain that after one who could not,
+// leasePause between two attempts to get a lease, and looks whether there is another one.
 const (
 	joinPause  = 50 * time.Millisecond
+	joinAgain  = 500 * time.Millisecond
 	leasePause = 200 * time.Millisecond
 )
 

@@ -157,6 +157,40 @@ func TestComeBack(t *testing.T) {
 	check(t, dev, 512<<10, 1<<20, 2)
 }
 
+// A disk that cannot reach another one that has what it needs tries again, though nothing
+// else happens in the cluster.
+func TestComeBackLater(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 2)
+	must(t, nodes[0].Create(t.Context(), "vm1", record.Spec{Size: 4 << 20, ObjectSize: record.MinObjectSize, MinCopies: 1}))
+	dev := open(t, nodes[0], "vm1")
+	fill(t, dev, 0, 1<<20, 1)
+	must(t, nodes[1].Close(t.Context()))
+	fill(t, dev, 512<<10, 1<<20, 2)
+	o := nodes[1].o
+	var cut atomic.Bool
+	var tries atomic.Int64
+	enough := make(chan struct{})
+	cut.Store(true)
+	o.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if cut.Load() && addr == nodes[0].listener.Addr().String() {
+			if tries.Add(1) == 3 {
+				close(enough)
+			}
+			return nil, errors.New("a trench")
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	back := start(t, o)
+	<-enough
+	for last := int64(0); last != tries.Load(); { // until nothing more is tried for a while
+		last = tries.Load()
+		back.pause(t.Context(), 4*joinPause)
+	}
+	cut.Store(false)
+	healthy(t, nodes[0], back.incarnation)
+}
+
 // After the power loss of all nodes everything that was flushed is there.
 func TestWholeCluster(t *testing.T) {
 	t.Parallel()
