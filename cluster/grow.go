@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
@@ -33,6 +34,9 @@ func (n *Node) Grow(ctx context.Context, volume string, size int64) error {
 	return nil
 }
 
+// growAgain is when it is tried again to make a volume larger.
+const growAgain = 5 * time.Second
+
 // growOpen is the goroutine that makes volumes larger that are open when their records
 // say so.
 func (n *Node) growOpen() {
@@ -45,10 +49,19 @@ func (n *Node) growOpen() {
 			}
 		}
 		n.mu.Unlock()
+		failed := false
 		for _, h := range list {
 			if err := h.grow(n.ctx); err != nil && n.ctx.Err() == nil {
+				failed = true
 				n.o.Log.Warn("a volume cannot be used as far as it is large", "family", h.line.Family, "line", h.line.Line, "error", err)
 			}
+		}
+		if failed {
+			if !n.pause(n.ctx, growAgain) {
+				return
+			}
+			v = n.state.View()
+			continue
 		}
 		var err error
 		if v, err = n.state.Next(n.ctx, v); err != nil {

@@ -27,6 +27,8 @@ type served interface {
 type active struct {
 	served
 	own *replica.Volume // nil if it is another node's
+	// adopted: the other node has attached it for this one.
+	adopted bool
 }
 
 // A hold is a volume that this node has attached, or wants to, or has others serve.
@@ -98,13 +100,14 @@ func (h *hold) leaveOwn() {
 }
 
 // leave is called by a user who has ended. The last one gives up at once what another node
-// has attached: that is in use there until then.
+// has attached: that is in use there until then. If it has for this node, clients whose
+// connection that has ended come again, and this node still could not have it.
 func (h *hold) leave() {
 	h.n.mu.Lock()
 	h.users--
 	last := h.users == 0 && !h.gone
 	a := h.active.Load()
-	far := a != nil && a.own == nil
+	far := a != nil && a.own == nil && !a.adopted
 	if last && !far {
 		h.stop = h.n.store.Clock().AfterFunc(h.n.o.Keep, h.expire)
 	}
@@ -283,17 +286,17 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 	for {
 		if errors.Is(why, replica.ErrCut) {
 			if f := ask(); f != nil {
-				return &active{f, nil}, nil
+				return &active{served: f, adopted: true}, nil
 			}
 		}
 		v, err := h.attach(ctx)
 		if err == nil {
-			return &active{v, v}, nil
+			return &active{served: v, own: v}, nil
 		}
 		if errors.Is(err, record.ErrInUse) {
 			f, farErr := h.visit(ctx)
 			if farErr == nil {
-				return &active{f, nil}, nil
+				return &active{served: f}, nil
 			}
 			err = errors.Join(err, farErr)
 			if errors.Is(err, errFarAway) {
@@ -303,7 +306,7 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 				}
 				// Now, as this node cannot have it: one that is asked takes what is free.
 				if f := ask(); f != nil {
-					return &active{f, nil}, nil
+					return &active{served: f, adopted: true}, nil
 				}
 			}
 		} else if !passing(err) {

@@ -99,6 +99,24 @@ func TestTrench(t *testing.T) {
 		check(t, dev, 0, 1<<20, 390+uint64(i))
 		must(t, dev.Flush(t.Context()))
 	}
+	// Who loses the connection by that comes again, and need not wait again.
+	adopted := 0
+	for i, name := range []string{"vm1", "vm2"} {
+		n := x.nodes[1+i]
+		a := holdFor(t, n, name).active.Load()
+		if !a.adopted {
+			continue
+		}
+		adopted++
+		must(t, devs[i].Close())
+		devs[i] = open(t, n, name)
+		if holdFor(t, n, name).active.Load() != a {
+			t.Errorf("%s is attached anew", name)
+		}
+	}
+	if adopted == 0 {
+		t.Error("both have what they need")
+	}
 	// Somebody comes to a node that does not hear the one that serves the volume.
 	must(t, x.nodes[1].seenAll(t.Context(), nil))
 	other := open(t, x.nodes[1], "vm2")
