@@ -20,7 +20,6 @@ import (
 const (
 	maxNote  = 64 << 10         // bytes of either
 	doorTime = 10 * time.Second // for all of it
-	maxDoor  = 16               // who are at the door at the same time
 )
 
 // A petition is what a node asks for.
@@ -63,19 +62,20 @@ func (n *Node) openDoor(ctx context.Context) error {
 		n.cancel(errStopped)
 		return l.Close()
 	})
-	places := make(chan struct{}, maxDoor)
+	var at lobby
 	n.work.Go(func() {
 		err := socket.Accept(n.ctx, l, n.o.Log, func(c net.Conn) {
-			select {
-			case places <- struct{}{}:
-			default:
+			k := at.enter(c)
+			if k == nil {
 				c.Close()
 				return
 			}
 			n.work.Go(func() {
-				defer func() { <-places }()
 				defer c.Close()
-				if err := n.answer(c); err != nil {
+				err := n.answer(c, func() { at.knows(k) })
+				if pushed := at.leave(k); pushed {
+					n.o.Log.Debug("somebody at the door said nothing, and had to make room", "from", c.RemoteAddr(), "error", err)
+				} else if err != nil {
 					n.o.Log.Warn("a node could not join", "from", c.RemoteAddr(), "error", err)
 				}
 			})
@@ -87,8 +87,9 @@ func (n *Node) openDoor(ctx context.Context) error {
 	return nil
 }
 
-// answer deals with one who is at the door.
-func (n *Node) answer(c net.Conn) error {
+// answer deals with one who is at the door. It calls known when that one has shown a good
+// token.
+func (n *Node) answer(c net.Conn, known func()) error {
 	ctx, cancel := context.WithTimeout(n.ctx, doorTime)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
@@ -97,7 +98,7 @@ func (n *Node) answer(c net.Conn) error {
 	if err := receive(t, &p); err != nil {
 		return alerted(err, "whoever asks does not take this for the cluster of its token")
 	}
-	g, refused := n.grant(ctx, p)
+	g, refused := n.grant(ctx, p, known)
 	if refused != nil {
 		g = grant{Refused: refused.Error()}
 	} else {
@@ -107,7 +108,7 @@ func (n *Node) answer(c net.Conn) error {
 }
 
 // grant decides about a petition.
-func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
+func (n *Node) grant(ctx context.Context, p petition, known func()) (g grant, err error) {
 	t, err := identity.ParseToken(p.Token)
 	if err != nil {
 		return g, err
@@ -115,6 +116,7 @@ func (n *Node) grant(ctx context.Context, p petition) (g grant, err error) {
 	if err := n.accept(ctx, t); err != nil {
 		return g, err
 	}
+	known()
 	a, err := n.authority(ctx)
 	if err != nil {
 		return g, err
