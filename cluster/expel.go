@@ -127,6 +127,16 @@ func (n *Node) cast(e expelled) error {
 	return home.Replace(n.revoked(), e.List)
 }
 
+// admission returns who was expelled, and a condition for what this node says of itself: that
+// nobody was since. Otherwise one that is forgotten while it starts would be there again.
+func (n *Node) admission(ctx context.Context) (e expelled, since coord.Compare, err error) {
+	e, was, err := n.getExpelled(ctx)
+	if err == nil {
+		err = n.cast(e)
+	}
+	return e, coord.IfRevision(expelledKey, was.Revision), err
+}
+
 func (n *Node) expelledError(x expulsion) error {
 	return fmt.Errorf("%w: the node %s of the cluster %s, at %s; it can join again with a new data directory",
 		identity.ErrExpelled, n.is.Node, n.is.Cluster, x.When.Format(time.RFC3339))
@@ -200,8 +210,7 @@ func (n *Node) watchExpelled() {
 // hearExpelled ends what there is with nodes that were expelled.
 func (n *Node) hearExpelled(e expelled) {
 	if err := n.cast(e); errors.Is(err, identity.ErrExpelled) {
-		n.o.Log.Error("this node was expelled from the cluster: stop it, and delete its data directory", "error", err)
-		n.run.banish(err)
+		n.giveUp(err)
 		return
 	} else if err != nil {
 		n.o.Log.Error("a node that was expelled is not kept from what the cluster agrees on", "error", err)

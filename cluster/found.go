@@ -143,7 +143,11 @@ func (n *Node) tryIntroduce(ctx context.Context) (done coord.Result, err error) 
 	if err := n.countStart(e.Record.Starts); err != nil {
 		return done, err
 	}
-	var t coord.Txn
+	x, admitted, err := n.admission(ctx)
+	if err != nil {
+		return done, err
+	}
+	t := coord.Txn{If: []coord.Compare{admitted}}
 	put := func(key string, r record.Record, was coord.Revision) error {
 		value, err := record.Encode(key, r)
 		t.If = append(t.If, coord.IfRevision(key, was))
@@ -155,6 +159,9 @@ func (n *Node) tryIntroduce(ctx context.Context) (done coord.Result, err error) 
 	}
 	for _, d := range n.is.Disks {
 		was, _ := v.Disks.Get(d.ID)
+		if _, gone := find(x.Disks, d.ID); gone {
+			continue
+		}
 		if is := n.describeDisk(d, was.Record); is.Size > 0 && is != was.Record {
 			err = errors.Join(err, put(record.DiskKey(d.ID), is, was.Revision))
 		}

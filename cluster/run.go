@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/strata-storage/strata/cluster/coord"
+	"github.com/strata-storage/strata/cluster/identity"
 	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/wire"
 )
@@ -150,8 +151,12 @@ func (n *Node) putRun(ctx context.Context, lease *coord.Lease) (coord.Revision, 
 		if err != nil {
 			return 0, err
 		}
+		_, admitted, err := n.admission(ctx)
+		if err != nil {
+			return 0, err
+		}
 		done, err := n.store.Txn(ctx, coord.Txn{
-			If:   []coord.Compare{coord.IfRevision(key, old.Revision)},
+			If:   []coord.Compare{coord.IfRevision(key, old.Revision), admitted},
 			Then: []coord.Op{coord.PutLeased(lease.ID(), key, value)},
 		})
 		if err != nil || done.Done {
@@ -186,7 +191,7 @@ func (n *Node) keepAlive() {
 			if err == nil {
 				break
 			}
-			if errors.Is(err, ErrCopy) {
+			if errors.Is(err, ErrCopy) || errors.Is(err, identity.ErrExpelled) {
 				n.giveUp(err)
 				return
 			}

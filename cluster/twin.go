@@ -95,12 +95,12 @@ func (n *Node) watchTwin() {
 	}
 }
 
-// giveUp lets this process be the node no more.
+// giveUp lets this process be the node no more: another one is, or it was expelled.
 func (n *Node) giveUp(why error) {
 	if n.isClosing() || !n.run.banish(why) {
 		return
 	}
-	n.o.Log.Error("this process ends, as it is not the only one of its node", "error", why)
+	n.o.Log.Error("this process ends, as it is not to be the node any more", "error", why)
 	close(n.run.over)
 }
 
