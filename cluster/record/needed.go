@@ -62,3 +62,15 @@ func (n *needs) fill(v *View, counts func(id string, d Disk) bool) {
 		n.list[c] = max(1, min(n.list[c], len(nodes)))
 	}
 }
+
+// Hosts returns how many nodes there are for copies of a group, each of which is on another
+// one. Those that are away for a while count.
+func (v *View) Hosts() int {
+	nodes := map[string]bool{}
+	for id, d := range v.Disks.All() {
+		if v.counts(id, d.Record) && d.Record.Failed == "" {
+			nodes[d.Record.Node] = true
+		}
+	}
+	return len(nodes)
+}

@@ -53,8 +53,14 @@ func TestNeeded(t *testing.T) {
 	want("a volume that makes do with one copy", 1, 2, 1, 3)
 	put(VolumeKey(2), Volume{Family: 2, ObjectSize: MinObjectSize, Copies: 3, MinCopies: 3, NextVersion: 2})
 	want("a careful one", 1, 2, 3, 3)
+	if n := v.Hosts(); n != 2 {
+		t.Errorf("%d nodes are there for copies, expected those whose disk has not failed", n)
+	}
 	node(1, true, 5, "")
 	want("a node drains", 1, 2, 2, 2)
+	if n := v.Hosts(); n != 1 {
+		t.Errorf("%d nodes are there for copies when one drains", n)
+	}
 	for _, copies := range []int{-1, 0, MaxCopies + 1} {
 		if n := v.Needed(copies); n < 1 {
 			t.Errorf("of %d copies %d are needed", copies, n)

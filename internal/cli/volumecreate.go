@@ -19,7 +19,8 @@ func (e *Env) volumeCreate() *cobra.Command {
 		Use:   "create NAME SIZE",
 		Short: "Make a volume",
 		Long: "Makes a volume, which is full of zeros and takes no space before it is written.\n" +
-			"Copies, object size and zones stay as they are then.",
+			"Copies, object size and zones stay as they are then. There may be more copies than\n" +
+			"nodes: those that have no place are made when more nodes join.",
 		Example: "  strata volume create vm1 20G\n" +
 			"  strata volume create scratch 1T --copies 1",
 	}, arguments(2, 2, "a name and a size"), func(ctx context.Context, c *node.Client, args []string) (err error) {
@@ -68,6 +69,10 @@ func (e *Env) tellVolume(v *node.Volume, err error, asJSON bool) error {
 		return writeJSON(e.Stdout, v)
 	}
 	writeVolumeLine(e.Stdout, v)
+	if v.Possible != nil {
+		fmt.Fprintf(e.Stderr, "There is place for %d of its %s now, as each is on another node; the others are made when there are more nodes.\n",
+			*v.Possible, units.Plural(v.Copies, "copy"))
+	}
 	return nil
 }
 

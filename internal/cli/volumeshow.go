@@ -32,7 +32,11 @@ func writeVolume(w io.Writer, v *node.VolumeDetail, now time.Time) {
 	row := func(what, text string) { fmt.Fprintf(t, "%s\t%s\n", what, text) }
 	row("name", v.Name)
 	row("size", fmt.Sprintf("%s (%d bytes)", units.Bytes(v.Size), v.Size))
-	row("copies", fmt.Sprintf("%d, of which writes need %d", v.Copies, v.MinCopies))
+	copies := fmt.Sprintf("%d, of which writes need %d", v.Copies, v.MinCopies)
+	if v.Possible != nil {
+		copies += fmt.Sprintf("; there is place for %d now", *v.Possible)
+	}
+	row("copies", copies)
 	if v.Zones > 0 {
 		row("zones", fmt.Sprintf("%d at least", v.Zones))
 	}

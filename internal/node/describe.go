@@ -11,14 +11,17 @@ import (
 
 // A Volume describes a volume. Sizes are in bytes.
 type Volume struct {
-	Name       string    `json:"name"`
-	Size       int64     `json:"size"`
-	ObjectSize int64     `json:"object_size"`
-	Copies     int       `json:"copies"`
-	MinCopies  int       `json:"min_copies"`
-	Zones      int       `json:"zones,omitempty"`
-	Snapshots  int       `json:"snapshots"`
-	Created    time.Time `json:"created"`
+	Name       string `json:"name"`
+	Size       int64  `json:"size"`
+	ObjectSize int64  `json:"object_size"`
+	Copies     int    `json:"copies"`
+	MinCopies  int    `json:"min_copies"`
+	// Possible is how many copies there are nodes for now, if they are fewer than Copies. The
+	// others are made when there are more nodes.
+	Possible  *int      `json:"possible_copies,omitempty"`
+	Zones     int       `json:"zones,omitempty"`
+	Snapshots int       `json:"snapshots"`
+	Created   time.Time `json:"created"`
 	// Attached is the node that serves it now, null if none does.
 	Attached *NodeName `json:"attached"`
 	// CloneOf is the volume@snapshot that it began as, if that is there still.
@@ -125,6 +128,9 @@ func (d *describer) volume(h record.Head) Volume {
 	v := Volume{
 		Name: h.Called, Size: name.Size, ObjectSize: family.ObjectSize, Copies: family.Copies, MinCopies: family.MinCopies,
 		Zones: family.Zones, Snapshots: name.Snapshots, Created: name.Created, URI: d.uri(h.Called),
+	}
+	if hosts := d.Hosts(); hosts < v.Copies {
+		v.Possible = &hosts
 	}
 	if a, generation := d.Attachment(h.Line()); generation != 0 {
 		n := d.node(a.Node)

@@ -12,7 +12,7 @@ func TestVolumes(t *testing.T) {
 	ctx := t.Context()
 	v, err := l.CreateVolume(ctx, VolumeSpec{Name: "vm1", Size: 1 << 20})
 	must(t, err)
-	if v.Copies != 1 || v.ObjectSize != 4<<20 || v.Attached != nil || v.URI != l.uri+"vm1" {
+	if v.Copies != 1 || v.ObjectSize != 4<<20 || v.Possible != nil || v.Attached != nil || v.URI != l.uri+"vm1" {
 		t.Errorf("it is %+v", v)
 	}
 	change := func(verb string, q VolumeChange) *Volume {
@@ -44,6 +44,12 @@ func TestVolumes(t *testing.T) {
 	if got := strings.Join(names, " "); got != "web@monday web@before vm2@ web@" {
 		t.Errorf("the tree is %s", got)
 	}
+	many, err := l.CreateVolume(ctx, VolumeSpec{Name: "many", Size: 1 << 20, Copies: 5})
+	must(t, err)
+	if many.Copies != 5 || many.Possible == nil || *many.Possible != 1 {
+		t.Errorf("with more copies than nodes it is %+v", many)
+	}
+	must(t, l.DeleteVolume(ctx, "many", "", false))
 	must(t, l.DeleteVolume(ctx, "web", "monday", false))
 	must(t, l.DeleteVolume(ctx, "vm2", "", false))
 	list, err := l.Volumes(ctx)
