@@ -51,8 +51,8 @@ type Foresight struct {
 	// Bytes in all.
 	Copies int
 	Bytes  int64
-	// Stuck are the groups that will have a copy less than they should, because there
-	// is no other node that could have it.
+	// Stuck are the groups for which there is no other node that could have a copy. What
+	// is drained or weighed keeps it; if it is forgotten they will have a copy less.
 	Stuck []int
 	// Held is in how many groups the disks are now. Last are those of which nobody else
 	// has anything, which are lost if the disks are forgotten, and Unsure those of which
@@ -329,8 +329,11 @@ func (s *sight) tell() {
 	case s.Copies > 1:
 		say("%d copies of groups are made elsewhere%s.", s.Copies, about)
 	}
-	if len(s.Stuck) > 0 {
+	switch {
+	case len(s.Stuck) > 0 && s.i.Kind == Forget:
 		say("%s will have a copy less, as there is no other node for it.", units.Plural(len(s.Stuck), "group"))
+	case len(s.Stuck) > 0:
+		say("The copy of %s stays there until there is another node for it.", units.Plural(len(s.Stuck), "group"))
 	}
 	for _, n := range s.Needs {
 		why := "there are more nodes for copies then"

@@ -42,7 +42,8 @@
 //     removed. One that lives becomes the first.
 //   - Cancel: a joining disk that does not live, or is not needed any more.
 //   - Leave: a member too many, one that placement does not want. As many remain as
-//     it wants, and MinCopies in any case.
+//     it wants, and MinCopies in any case; and if that is fewer than there are to be, as
+//     there are too few nodes, only one leaves that has another member on its node.
 //   - Join: a disk that placement wants, for a copy that is missing or, if none is, to
 //     move the group, one disk at a time.
 //
@@ -63,7 +64,8 @@
 // wait does not wait for that long.
 //
 // Disks that are to be empty, as their weight is 0 or their node drains, are left like
-// any others: the members that placement wants come first, then the old ones leave.
+// any others: the members that placement wants come first, then the old ones leave. Where
+// there is no other node for a copy, it stays where it is.
 //
 // Copies that are missing come first, where the fewest are left first of all. Moves
 // are made a few at a time, so that they never keep disks from what is urgent.

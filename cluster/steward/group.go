@@ -202,6 +202,7 @@ func (s *scene) tidy() *Change {
 		return nil
 	}
 	if len(s.Record.Members) > max(len(s.wish), s.min()) {
+		// Not all of those that are not wished for: there may be no other place for a copy.
 		if d := s.surplus(); d != "" {
 			return s.change(Leave, d, "it is one too many, and has its place elsewhere", func(r *record.Group) {
 				r.Members = without(r.Members, d)
@@ -227,16 +228,19 @@ func (s *scene) cancel() *Change {
 }
 
 // surplus is the member that leaves first: one without which the others are in as many
-// zones as can be, then one that is to be empty, then the last one, as the first is
+// zones as can be, then on as many nodes, then one that is to be empty, then the last one, as the first is
 // where others pull from.
 func (s *scene) surplus() (disk string) {
 	best := -1
 	for _, m := range slices.Backward(s.Record.Members) {
-		if slices.Contains(s.wish, m.Disk) {
+		if slices.Contains(s.wish, m.Disk) || !s.spare(m) {
 			continue
 		}
-		score := 2 * s.zonesWithout(m.Disk)
-		if d := s.Disks[m.Disk]; d.Weight == 0 || s.Nodes[d.Node].Draining {
+		score := 4 * s.zonesWithout(m.Disk)
+		if s.twice(m) {
+			score += 2
+		}
+		if s.emptying(m.Disk) {
 			score++
 		}
 		if score > best {
@@ -244,6 +248,36 @@ func (s *scene) surplus() (disk string) {
 		}
 	}
 	return disk
+}
+
+// spare reports whether a group has as many copies on different nodes as before without a
+// member, or as many as it is to have.
+func (s *scene) spare(m record.Member) bool {
+	return len(s.Record.Members) > s.Copies() || s.twice(m)
+}
+
+// twice reports whether there is another member on the node of a member.
+func (s *scene) twice(m record.Member) bool {
+	return slices.ContainsFunc(s.Record.Members, func(o record.Member) bool {
+		return o.Disk != m.Disk && s.Disks[o.Disk].Node == s.Disks[m.Disk].Node
+	})
+}
+
+// emptying reports whether a disk is to have nothing.
+func (s *scene) emptying(disk string) bool {
+	d := s.Disks[disk]
+	return d.Weight == 0 || s.Nodes[d.Node].Draining
+}
+
+// stuck are the disks that are to have nothing, and keep the group as there is no other node
+// for it.
+func (s *scene) stuck() (disks []string) {
+	for _, m := range s.Record.Members {
+		if len(s.wish) < s.Copies() && s.emptying(m.Disk) && !s.spare(m) {
+			disks = append(disks, m.Disk)
+		}
+	}
+	return disks
 }
 
 // zonesWithout is in how many zones the other members are.

@@ -141,7 +141,8 @@ func TestNext(t *testing.T) {
 		{"and stays while there is no room", small{members: "acd", wish: "abc", refused: "b", roomy: "acd"}, ""},
 		{"then the group moves back", small{members: "acd", wish: "abc", roomy: "abc"}, "join b: acd+b"},
 		{"a group that misses a copy does not move", small{members: "abc", wish: "abd", away: "c"}, "remove c: ab"},
-		{"fewer disks are wished for, and one leaves", small{members: "abc", wish: "ab"}, "leave c: ab"},
+		{"fewer disks are wished for, and one leaves that is one too many", small{members: "abc", wish: "ab", copies: 2}, "leave c: ab"},
+		{"fewer disks are wished for than there are to be, and no copy is given up", small{members: "abc", wish: "ab", empty: "c"}, ""},
 		{"but never one that writes need", small{members: "ab", wish: "a"}, ""},
 
 		{"a joining disk that is away is removed", small{members: "abc", joining: "d", wish: "abd", away: "d"}, "cancel d: abc"},

@@ -109,10 +109,7 @@ func propose(s *scene) proposal {
 	pr := proposal{urgency: missing, scene: s, join: join}
 	if move {
 		pr.urgency = moving
-		pr.emptying = slices.ContainsFunc(s.Record.Members, func(m record.Member) bool {
-			d := s.Disks[m.Disk]
-			return d.Weight == 0 || s.Nodes[d.Node].Draining
-		})
+		pr.emptying = slices.ContainsFunc(s.Record.Members, func(m record.Member) bool { return s.emptying(m.Disk) })
 	}
 	return pr
 }

@@ -218,6 +218,8 @@ func (w *world) apply(g *Group, c Change) {
 		w.fatalf("%v leaves %v of %v", c, is, was)
 	case c.Kind == Leave && living(is) < min(g.Copies(), len(w.p.wish.of(g))):
 		w.fatalf("%v leaves too few copies in %v", c, is)
+	case c.Kind == Leave && w.nodesOf(is) < min(g.Copies(), w.nodesOf(was)):
+		w.fatalf("%v leaves fewer copies in %v than in %v, which are none too many", c, is, was)
 	case c.Kind != Leave && c.Kind != Revive && living(is) < living(was):
 		w.fatalf("%v removes one that lives of %v", c, was)
 	}
@@ -235,6 +237,17 @@ func (w *world) apply(g *Group, c Change) {
 	w.bump(g)
 }
 
+// nodesOf is on how many nodes members live.
+func (w *world) nodesOf(r record.Group) int {
+	nodes := map[string]bool{}
+	for _, m := range r.Members {
+		if w.f.lives(m) {
+			nodes[w.f.Disks[m.Disk].Node] = true
+		}
+	}
+	return len(nodes)
+}
+
 // checkZones: no other one could have left and the rest be in more zones.
 func (w *world) checkZones(g *Group, c Change) {
 	zones := func(without string) int {
@@ -247,7 +260,10 @@ func (w *world) checkZones(g *Group, c Change) {
 		return len(in)
 	}
 	for _, m := range g.Record.Members {
-		if !slices.Contains(w.p.wish.of(g), m.Disk) && zones(m.Disk) > zones(c.Disk) {
+		spare := len(g.Record.Members) > g.Copies() || slices.ContainsFunc(g.Record.Members, func(o record.Member) bool {
+			return o != m && w.f.Disks[o.Disk].Node == w.f.Disks[m.Disk].Node
+		})
+		if spare && !slices.Contains(w.p.wish.of(g), m.Disk) && zones(m.Disk) > zones(c.Disk) {
 			w.fatalf("%v of %v gives up a zone that %s would not", c, g.Record, m.Disk)
 		}
 	}
@@ -296,7 +312,8 @@ func (w *world) checkWish() {
 }
 
 // cannot reports whether a group has to stay as it is: it has no disk that is left, or
-// fewer are wished for than writes need.
+// fewer are wished for than writes need, or than there are to be: then those stay that are on
+// nodes of their own.
 func (w *world) cannot(g *Group, wish []string) bool {
 	left := 0
 	for _, m := range g.Record.Members {
@@ -304,7 +321,12 @@ func (w *world) cannot(g *Group, wish []string) bool {
 			left++
 		}
 	}
-	return left == 0 || len(wish) < g.min()
+	stays := len(wish) < g.Copies() && len(g.Record.Joining) == 0 && len(g.Record.Members) <= g.Copies() &&
+		w.nodesOf(g.Record) == len(g.Record.Members)
+	for _, d := range wish {
+		stays = stays && slices.ContainsFunc(g.Record.Members, func(m record.Member) bool { return m.Disk == d })
+	}
+	return left == 0 || len(wish) < g.min() || stays
 }
 
 func sameDisks(members []record.Member, wish []string) bool {

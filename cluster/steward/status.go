@@ -80,7 +80,7 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{Groups: len(f.Groups), Missing: map[int]int{}}
-	on, less := map[string]int{}, map[string]int{}
+	c := counts{map[string]int{}, map[string]int{}, map[string]int{}}
 	for i := range f.Groups {
 		s := newScene(f, &f.Groups[i], &o, p.wish.of(&f.Groups[i]), p.soon.of(&f.Groups[i]))
 		g := s.status()
@@ -95,10 +95,13 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 			}
 		}
 		for _, m := range s.Record.Members {
-			on[m.Disk]++
+			c.on[m.Disk]++
 		}
 		for _, d := range s.refuse() {
-			less[d]++
+			c.less[d]++
+		}
+		for _, d := range s.stuck() {
+			c.stuck[d]++
 		}
 		if g.State != Healthy {
 			r.Unwell = append(r.Unwell, g)
@@ -107,8 +110,14 @@ func (p *Planner) Status(f *Facts) (*Report, error) {
 	slices.SortStableFunc(r.Unwell, func(a, b GroupStatus) int {
 		return cmp.Or(cmp.Compare(b.State, a.State), cmp.Compare(b.Missing, a.Missing))
 	})
-	r.Risks = slices.Concat(r.ofGroups(), f.ofNodes(&o, on), f.ofDisks(&o, on, less))
+	r.Risks = slices.Concat(r.ofGroups(), f.ofNodes(&o, c), f.ofDisks(&o, c))
 	return r, nil
+}
+
+// counts are numbers of groups by disk: that it has, that miss a copy as it has no room, and
+// that it keeps though it is to have none.
+type counts struct {
+	on, less, stuck map[string]int
 }
 
 // status returns how the group is.
@@ -237,11 +246,12 @@ func (r *Report) ofGroups() (risks []string) {
 	return risks
 }
 
-// ofNodes says which nodes are away or draining. On says how many groups disks have.
-func (f *Facts) ofNodes(o *Options, on map[string]int) (risks []string) {
-	groups := map[string]int{}
-	for id, n := range on {
+// ofNodes says which nodes are away or draining.
+func (f *Facts) ofNodes(o *Options, c counts) (risks []string) {
+	groups, stuck := map[string]int{}, map[string]int{}
+	for id, n := range c.on {
 		groups[f.Disks[id].Node] += n
+		stuck[f.Disks[id].Node] += c.stuck[id]
 	}
 	for _, id := range sorted(f.Nodes) {
 		n := f.Nodes[id]
@@ -251,6 +261,8 @@ func (f *Facts) ofNodes(o *Options, on map[string]int) (risks []string) {
 			risks = append(risks, fmt.Sprintf("Node %s is away for %v. In %v its groups are copied elsewhere; until then they have a copy less.", id, away, left))
 		case n.Incarnation == "":
 			risks = append(risks, fmt.Sprintf("Node %s is away for %v. Its groups are copied elsewhere, and moved back when it returns.", id, away))
+		case n.Draining && stuck[id] > 0:
+			risks = append(risks, fmt.Sprintf("Node %s is draining, and has %s, of which %d stay there, as no other node is left for a copy: add a node, or undrain it. Without it they have a copy less.", id, number(groups[id], "group"), stuck[id]))
 		case n.Draining && groups[id] > 0:
 			risks = append(risks, fmt.Sprintf("Node %s is draining, and still has %s: do not stop it yet.", id, number(groups[id], "group")))
 		case n.Draining:
@@ -260,9 +272,9 @@ func (f *Facts) ofNodes(o *Options, on map[string]int) (risks []string) {
 	return risks
 }
 
-// ofDisks says which disks have failed, are to be empty, or are full. Less says how many
-// groups miss a copy as there is no room for it.
-func (f *Facts) ofDisks(o *Options, on, less map[string]int) (risks []string) {
+// ofDisks says which disks have failed, are to be empty, or are full.
+func (f *Facts) ofDisks(o *Options, c counts) (risks []string) {
+	on, less := c.on, c.less
 	for _, id := range sorted(f.Disks) {
 		d := f.Disks[id]
 		switch {
@@ -272,6 +284,8 @@ func (f *Facts) ofDisks(o *Options, on, less map[string]int) (risks []string) {
 				text += fmt.Sprintf(" It is still named in %s, which cannot do without it.", number(on[id], "group"))
 			}
 			risks = append(risks, text)
+		case d.Weight == 0 && c.stuck[id] > 0 && !f.Nodes[d.Node].Draining:
+			risks = append(risks, fmt.Sprintf("Disk %s of node %s is to be empty, and has %s, of which %d stay there, as no other node is left for a copy: add a disk there, or a node.", id, d.Node, number(on[id], "group"), c.stuck[id]))
 		case d.Weight == 0 && on[id] > 0:
 			risks = append(risks, fmt.Sprintf("Disk %s of node %s is to be empty, and still has %s.", id, d.Node, number(on[id], "group")))
 		case d.Full:

@@ -85,6 +85,56 @@ func TestStatus(t *testing.T) {
 	}
 }
 
+// A node or disk that is to be empty keeps the copies for which there is no other node, and
+// status says so, until there is one.
+func TestNowhereElse(t *testing.T) {
+	t.Parallel()
+	for what, x := range map[string]struct {
+		empty func(w *world)
+		says  string
+	}{
+		"a node": {func(w *world) {
+			n := w.f.Nodes["n1"]
+			n.Draining = true
+			w.f.Nodes["n1"] = n
+		}, "Node n1 is draining, and has 20 groups, of which 20 stay there, as no other node is left for a copy"},
+		"a disk": {func(w *world) {
+			d := w.f.Disks["n1d0"]
+			d.Weight = 0
+			w.f.Disks["n1d0"] = d
+		}, "Disk n1d0 of node n1 is to be empty, and has 20 groups, of which 20 stay there, as no other node is left for a copy"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, 1)
+			w.addNode(1, "")
+			w.addNode(1, "")
+			w.makeGroups(20, 2)
+			x.empty(w)
+			w.settle()
+			on := func() (n int) {
+				for _, g := range w.f.Groups {
+					for _, m := range g.Record.Members {
+						if m.Disk == "n1d0" {
+							n++
+						}
+					}
+				}
+				return n
+			}
+			r, err := w.p.Status(&w.f)
+			if err != nil || on() != 20 || r.States[Healthy] != 20 || !strings.Contains(strings.Join(r.Risks, "\n"), x.says) {
+				t.Errorf("it has %d of 20 groups: %+v, %v", on(), r, err)
+			}
+			w.addNode(1, "")
+			w.settle()
+			if r, err = w.p.Status(&w.f); err != nil || on() != 0 || r.States[Healthy] != 20 {
+				t.Errorf("with another node it has %d of 20 groups: %+v, %v", on(), r, err)
+			}
+		})
+	}
+}
+
 // What is said of a disk that has no room, why, and what comes of it.
 func TestFullDisks(t *testing.T) {
 	t.Parallel()

@@ -85,9 +85,10 @@ func (e *Env) clusterDrain() *cobra.Command {
 		Use:   "drain NODE",
 		Short: "Move all copies off a node, to stop it for good or for long",
 		Long: "Moves all copies that a node has to others, in the background, and gives it none until\n" +
-			"undrain. It goes on serving volumes meanwhile. A node that is stopped for a short\n" +
-			"time need not be drained: only what was written in that time is copied when it is\n" +
-			"back.\n\n" + moreThanOne,
+			"undrain. It goes on serving volumes meanwhile. It keeps a copy until another node has\n" +
+			"it, so for as long as there is no other node that could. A node that is stopped for a\n" +
+			"short time need not be drained: only what was written in that time is copied when it\n" +
+			"is back.\n\n" + moreThanOne,
 	}, o, arguments(1, 1, "a node"), func(args []string) error {
 		o.order.Node = args[0]
 		return nil
