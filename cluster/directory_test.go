@@ -180,7 +180,7 @@ func TestOlderCopy(t *testing.T) {
 	n := start(t, o)
 	copied := &Node{home: older}
 	copied.is, _ = older.Made()
-	if err := copied.newest(t.Context(), n.store); !errors.Is(err, ErrOlder) || !strings.Contains(err.Error(), "was started 1 times, the cluster knows of 2") {
+	if err := copied.newest(t.Context(), n.store); !errors.Is(err, ErrOlder) || !strings.Contains(err.Error(), "has counted 2 starts and signs of life, as the cluster knows, and this one 1") {
 		t.Errorf("an older copy: %v", err)
 	}
 	must(t, n.newest(t.Context(), n.store))

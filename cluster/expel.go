@@ -157,8 +157,7 @@ func (n *Node) notePeers() {
 	if len(list) == 0 || slices.Equal(list, is.Peers) {
 		return
 	}
-	is.Peers = list
-	if err := n.home.Change(is); err != nil {
+	if err := n.home.Edit(func(r *home.Record) { r.Peers = list }); err != nil {
 		n.o.Log.Warn("where other nodes are cannot be noted", "error", err)
 	}
 }

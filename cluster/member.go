@@ -87,7 +87,7 @@ func (n *Node) tryForget(ctx context.Context, f *Foresight) (bool, error) {
 		}
 		e.Nodes = append(e.Nodes, expulsion{ID: f.Node, Name: node.Record.Name, Serial: node.Record.Serial, When: now})
 		t.If = append(t.If, coord.IfRevision(record.NodeKey(f.Node), node.Revision))
-		t.Then = append(t.Then, coord.Delete(record.NodeKey(f.Node)))
+		t.Then = append(t.Then, coord.Delete(record.NodeKey(f.Node)), coord.Delete(agePrefix+f.Node))
 	}
 	for _, id := range f.Disks {
 		d, ok := v.Disks.Get(id)

@@ -41,8 +41,13 @@ type Node struct {
 	run         run
 	outs        outs
 	steward     atomic.Pointer[steward.Steward]
-	board       *job.Board
-	keeper      *upkeep.Keeper
+
+	// aging guards flushes, which is how often disks had flushed when that was noted last.
+	aging   sync.Mutex
+	flushes uint64
+
+	board  *job.Board
+	keeper *upkeep.Keeper
 
 	// ctx is that of the work in the background.
 	ctx    context.Context
@@ -160,6 +165,7 @@ func (n *Node) launch() {
 	n.work.Go(n.watchDisks)
 	n.work.Go(n.watchOuts)
 	n.work.Go(n.watchExpelled)
+	n.work.Go(n.growOld)
 	if n.o.Votes != "" {
 		n.work.Go(n.keepVoters)
 	}
@@ -228,6 +234,7 @@ func (n *Node) Close(ctx context.Context) error {
 	n.closing = true
 	n.mu.Unlock()
 	n.releaseAll(ctx)
+	n.lastAge(ctx)
 	n.run.leave(ctx) // which gives up all that is still attached
 	if n.wire != nil {
 		_ = n.wire.Shutdown(ctx) // it cuts off who is still there

@@ -79,6 +79,9 @@ func (r *run) current() *coord.Lease {
 // so that nobody has to wait until its lease is over.
 func (n *Node) bury(ctx context.Context) error {
 	old, err := n.awaitEnd(ctx, n.store)
+	if err == nil {
+		err = n.newest(ctx, n.store)
+	}
 	if err != nil || old.Lease == 0 {
 		return err
 	}

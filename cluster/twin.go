@@ -14,9 +14,6 @@ import (
 // ErrCopy: another process is the same node.
 var ErrCopy = errors.New("the node runs already")
 
-// ErrOlder: the data directory is an older copy of that of the node.
-var ErrOlder = errors.New("the data directory is out of date")
-
 // endTime is for how long beyond a lease the end of a process is awaited that cannot be
 // reached.
 const endTime = 5 * time.Second
@@ -116,31 +113,4 @@ func (n *Node) Err() error {
 	default:
 		return nil
 	}
-}
-
-// countStart notes that the node was started once more than the cluster, or the directory,
-// knows: first in the directory, which then is never older than what the cluster knows.
-func (n *Node) countStart(known int64) error {
-	is, _ := n.home.Made()
-	is.Starts = max(is.Starts, known) + 1
-	if err := n.home.Change(is); err != nil {
-		return err
-	}
-	n.is.Starts = is.Starts
-	return nil
-}
-
-// newest returns an error if the node was started with a newer data directory than this one.
-func (n *Node) newest(ctx context.Context, store coord.Store) error {
-	key := record.NodeKey(n.is.Node)
-	e, _, err := store.Get(ctx, key)
-	if err != nil || e.Revision == 0 {
-		return err
-	}
-	r, err := record.Decode[record.Node](key, e.Value)
-	if err == nil && r.Starts > n.is.Starts {
-		err = fmt.Errorf("data directory %s: by it the node %s was started %d times, the cluster knows of %d: it is an older copy, and has forgotten what the node has voted for; start the node with the newest one, or forget it and let it join with an empty one: %w",
-			n.home.Dir(), n.is.Node, n.is.Starts, r.Starts, ErrOlder)
-	}
-	return err
 }

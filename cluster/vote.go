@@ -12,6 +12,7 @@ import (
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/coord/etcd"
 	"github.com/strata-storage/strata/cluster/coord/etcd/voters"
+	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/identity"
 )
 
@@ -319,8 +320,7 @@ func (f *follower) obey() {
 		n.voting.agreed = urls
 		n.voting.mu.Unlock()
 		if is, _ := n.home.Made(); !slices.Equal(is.Agreed, urls) {
-			is.Agreed = urls
-			if err := n.home.Change(is); err != nil {
+			if err := n.home.Edit(func(r *home.Record) { r.Agreed = urls }); err != nil {
 				n.o.Log.Error("the node may not find the cluster at its next start", "error", err)
 			}
 		}

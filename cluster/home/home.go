@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 )
 
@@ -25,13 +26,16 @@ const (
 	disksName  = "disks"
 )
 
-// A Home is a data directory that this process uses.
+// A Home is a data directory that this process uses. Made, Change and Edit may be called from
+// any goroutine.
 type Home struct {
-	dir    string
-	lock   *os.File
+	dir   string
+	lock  *os.File
+	begun []string // paths of an attempt that was not finished
+
+	mu     sync.Mutex
 	made   bool
 	record Record
-	begun  []string // paths of an attempt that was not finished
 }
 
 // Open opens a data directory, which it makes if there is none, and keeps others
@@ -165,7 +169,11 @@ func (h *Home) disk(number int) string {
 }
 
 // Made returns what the directory is, and false if that is still to be made.
-func (h *Home) Made() (Record, bool) { return h.record, h.made }
+func (h *Home) Made() (Record, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.record, h.made
+}
 
 // Begun tells whether an attempt to make the node, which was not finished, has begun to
 // make a disk at a path.
@@ -193,6 +201,8 @@ func (h *Home) MakeDisk(number int) error {
 
 // Finish says what the directory is, when all parts are made and durable.
 func (h *Home) Finish(r Record) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	if err := h.write(r); err != nil {
 		return fmt.Errorf("data directory %s: %w", h.dir, err)
 	}
@@ -201,8 +211,15 @@ func (h *Home) Finish(r Record) error {
 }
 
 // Change says anew what the directory is, of the same node.
-func (h *Home) Change(r Record) error {
-	err := h.Expect(r.Cluster, r.Node)
+func (h *Home) Change(r Record) error { return h.Edit(func(now *Record) { *now = r }) }
+
+// Edit is Change to what f makes of it. Nobody else changes it meanwhile.
+func (h *Home) Edit(f func(*Record)) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := h.record
+	f(&r)
+	err := h.expect(r.Cluster, r.Node)
 	if err == nil {
 		err = h.write(r)
 	}
@@ -242,6 +259,12 @@ func Replace(path string, text []byte) error {
 // Expect refuses a directory that is not of that cluster and node, of which either
 // may be empty for any.
 func (h *Home) Expect(cluster, node string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.expect(cluster, node)
+}
+
+func (h *Home) expect(cluster, node string) error {
 	switch {
 	case cluster != "" && cluster != h.record.Cluster:
 		return fmt.Errorf("data directory %s: it is of the cluster %s, expected %s: %w", h.dir, h.record.Cluster, cluster, ErrOther)

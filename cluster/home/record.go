@@ -42,8 +42,8 @@ type Record struct {
 	// the node, 16.
 	Cluster string `json:"cluster"`
 	Node    string `json:"node"`
-	// Starts is how often the node was started: a directory in which it is less than
-	// the cluster knows is an older copy.
+	// Starts is how often the node was started, or has noted that it goes on: a directory
+	// in which it is less than the cluster knows is an older copy.
 	Starts int64 `json:"starts,omitempty"`
 	// Agreed are the URLs by which the node reaches what the cluster agrees on, as it
 	// has heard last. A node that votes has a way of its own.

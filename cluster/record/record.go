@@ -73,7 +73,8 @@ type Node struct {
 	// Votes is the URL at which its member listens to other voters, if it has one.
 	// Without it the node never votes.
 	Votes string `json:"votes,omitempty"`
-	// Starts is how often it was started, as its data directory counts.
+	// Starts is what its data directory counted when it was started last: how often it
+	// was, and has noted that it goes on.
 	Starts int64 `json:"starts,omitempty"`
 	// Serial is the number of its certificate, by which it is refused when it was
 	// expelled.
