@@ -23,6 +23,7 @@ type recordConn struct {
 	n       int // result of receive
 	err     error
 
+	idle   func()      // called when there is nothing, before waiting for more
 	linger func() bool // whether to look again when there is nothing
 	found  func()      // is told that there was something
 
@@ -67,6 +68,9 @@ func (c *recordConn) fill() error {
 			err = c.err
 		}
 	} else {
+		if c.idle != nil {
+			c.idle()
+		}
 		c.mem = newBuffer(recordConnBuffer)
 		c.n, err = c.Conn.Read(c.mem.mem)
 	}
@@ -96,6 +100,9 @@ func (c *recordConn) receiveNow(fd uintptr) bool {
 		case syscall.EAGAIN:
 			c.mem.release()
 			c.mem = nil
+			if c.idle != nil {
+				c.idle()
+			}
 			if c.linger == nil || !c.linger() {
 				return false
 			}

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,6 +10,7 @@ import (
 	"crypto/x509/pkix"
 	"io"
 	"math/big"
+	"net"
 	"testing"
 	"time"
 )
@@ -153,6 +155,37 @@ func (p *rawPeer) gone2() {
 	rest, _ := io.ReadAll(p.conn)
 	if len(rest) > 0 && rest[0] != 21 {
 		p.t.Fatalf("server says %x", rest)
+	}
+}
+
+// A talker sends a record without data behind each of those with data.
+type talker struct {
+	net.Conn
+	on bool
+}
+
+func (c *talker) Write(p []byte) (int, error) {
+	if !c.on {
+		return c.Conn.Write(p)
+	}
+	n, err := c.Conn.Write(append(bytes.Clone(p), 20, 3, 3, 0, 1, 1)) // change_cipher_spec
+	return min(n, len(p)), err
+}
+
+// Replies do not wait for more where records without data were received behind the
+// request, and part of another one.
+func TestRecordsWithoutData(t *testing.T) {
+	t.Parallel()
+	s := memServer(1 << 20)
+	s.TLS, s.TLSConfig = TLSRequired, testTLS(t)
+	p := connect(t, s).hello()
+	chatty := &talker{Conn: p.conn}
+	p.conn = chatty
+	p.startTLS()
+	p.expect(repAck, optGo, infoData(""))
+	chatty.on = true
+	for range 3 {
+		p.status(false, cmdRead, 0, 0, 4096)
 	}
 }
 

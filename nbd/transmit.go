@@ -100,7 +100,8 @@ func newTransmission(ctx context.Context, cancel context.CancelCauseFunc, c *ser
 		t.record, _ = tc.NetConn().(*recordConn)
 		t.gulp = gulpSizeTLS
 		if t.record != nil {
-			t.record.linger, t.record.found = t.linger, t.lingering.found
+			// Records without data give receive nothing, and are nothing to wait for.
+			t.record.idle, t.record.linger, t.record.found = t.sendReplies, t.linger, t.lingering.found
 		}
 	}
 	if s.extended {

@@ -17,6 +17,7 @@ import (
 // A conn is one connection after the hellos, as both sides have it.
 type conn struct {
 	raw     net.Conn // what is closed, as TLS would wait for the partner
+	inlet   inlet    // of raw
 	in      *gulp
 	out     *outbox
 	limits  agreed
@@ -56,27 +57,33 @@ func overTLS(nc net.Conn, wrap func(net.Conn) *tls.Conn) (transport, error) {
 
 func plain(nc net.Conn) transport { return transport{nc: nc, raw: nc} }
 
-// newConn takes t, which has no deadline any more. before is called by the reader
-// each time it may have to wait.
+// newConn takes t, which has no deadline any more.
 func newConn(t transport, limits agreed, own Limits) *conn {
 	c := &conn{
 		raw: t.raw, limits: limits, timeout: own,
 		closed: make(chan struct{}), dog: make(chan struct{}),
 	}
 	c.raw = socket.New(t.raw)
-	patient, _ := c.raw.(interface{ Patient(bool) })
+	c.inlet.Conn, c.inlet.before = c.raw, c.beforeWaiting()
 	if t.record == nil {
-		t.nc = c.raw
+		c.out = newOutbox(c.raw, nil, c.fail)
+		c.in = newGulp(&c.inlet, &c.limits)
 	} else {
-		t.record.Conn = c.raw
+		t.record.Conn = &c.inlet
 		t.record.now, _ = c.raw.(prompter)
+		c.out = newOutbox(t.nc, t.record, c.fail)
+		c.in = newGulp(t.nc, &c.limits)
 	}
-	c.out = newOutbox(t.nc, t.record, c.fail)
+	c.pingSent.c = c
+	c.ping.owner = &c.pingSent
+	return c
+}
+
+// beforeWaiting returns what the reader does each time before it may have to wait.
+func (c *conn) beforeWaiting() func() {
+	patient, _ := c.raw.(interface{ Patient(bool) })
 	var seen uint64 // frames at the last sleep
-	c.in = newGulp(t.nc, &c.limits, func() error {
-		if t.record != nil && t.record.whole() {
-			return nil // nothing is waited for yet
-		}
+	return func() {
 		if c.idle != nil {
 			c.idle()
 		}
@@ -87,11 +94,7 @@ func newConn(t transport, limits agreed, own Limits) *conn {
 			patient.Patient(n > seen+1)
 			seen = n
 		}
-		return nil
-	})
-	c.pingSent.c = c
-	c.ping.owner = &c.pingSent
-	return c
+	}
 }
 
 // start runs what runs beside the reader.
@@ -172,9 +175,9 @@ func (c *conn) watch() {
 		} else {
 			sent = n
 		}
-		reading := c.in.reading.Load()
+		reading := c.inlet.reading.Load()
 		switch {
-		case silence.exhausted(reading, c.in.received.Load()):
+		case silence.exhausted(reading, c.inlet.received.Load()):
 			c.fail(fmt.Errorf("%w: nothing received for %v", ErrSilent, c.timeout.Silence))
 		case slow.exhausted(reading && c.in.partial.Load(), c.in.frames.Load()):
 			c.fail(fmt.Errorf("%w: a frame took longer than %v", ErrSilent, c.timeout.Frame))

@@ -6,6 +6,27 @@ import (
 	"sync/atomic"
 )
 
+// An inlet is the end of a connection at which its reader waits for the partner. It
+// lies under TLS, which may have to wait though it has received something: records
+// without data give the reader nothing.
+type inlet struct {
+	net.Conn
+	before   func()        // called before each read that may wait
+	reading  atomic.Bool   // a read is under way
+	received atomic.Uint64 // reads that gave something
+}
+
+func (i *inlet) Read(p []byte) (int, error) {
+	i.before()
+	i.reading.Store(true)
+	defer i.reading.Store(false)
+	n, err := i.Conn.Read(p)
+	if n > 0 {
+		i.received.Add(1)
+	}
+	return n, err
+}
+
 const (
 	// gulpBuffer is what is read ahead of a connection.
 	gulpBuffer = 64 << 10
@@ -17,35 +38,25 @@ const (
 // A gulp reads frames in large pieces. It is for one goroutine; the watchdog looks
 // at what is atomic.
 type gulp struct {
-	nc     net.Conn
+	src    io.Reader
 	buf    []byte
 	r, w   int // buf[r:w] is unread
 	limits *agreed
 
-	before func() error // called before each read that may wait
-
-	reading  atomic.Bool   // a read is under way
-	partial  atomic.Bool   // and something of the frame is there already
-	received atomic.Uint64 // reads that gave something
-	frames   atomic.Uint64 // frames begun
+	partial atomic.Bool   // something is there of the frame that is being read
+	frames  atomic.Uint64 // frames begun
 }
 
-func newGulp(nc net.Conn, limits *agreed, before func() error) *gulp {
-	return &gulp{nc: nc, buf: make([]byte, gulpBuffer), limits: limits, before: before}
+func newGulp(src io.Reader, limits *agreed) *gulp {
+	return &gulp{src: src, buf: make([]byte, gulpBuffer), limits: limits}
 }
 
 // read reads once.
 func (g *gulp) read(p []byte, partial bool) (int, error) {
-	if err := g.before(); err != nil {
-		return 0, err
-	}
 	g.partial.Store(partial)
-	g.reading.Store(true)
-	defer g.reading.Store(false)
 	for range maxEmptyReads {
-		n, err := g.nc.Read(p)
+		n, err := g.src.Read(p)
 		if n > 0 {
-			g.received.Add(1)
 			return n, nil // an error will come again
 		}
 		if err != nil {

@@ -121,7 +121,7 @@ func dialledByRaw(t *testing.T, stream bool, f func(r *raw, h header)) error {
 			out := hello{Version, Version, partner, "", h.session, h.lane, Limits{}.WithDefaults().told()}
 			sendHello(b, header{kind: kindWelcome}, out.appendTo(nil))
 			limits := Limits{}.WithDefaults().told()
-			g := newGulp(b, &limits, func() error { return nil })
+			g := newGulp(b, &limits)
 			for in.kind != kindRequest && in.kind != kindStream {
 				if g.next(&in) != nil {
 					return

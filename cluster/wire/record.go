@@ -53,9 +53,6 @@ func (c *recordConn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// whole reports whether a Read of a record would not wait.
-func (c *recordConn) whole() bool { return c.bounds.Whole(c.buf[c.r:c.w]) }
-
 func (c *recordConn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

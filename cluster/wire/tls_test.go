@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -9,8 +11,13 @@ import (
 	"crypto/x509/pkix"
 	"fmt"
 	"math/big"
+	"net"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
+
+	"github.com/strata-storage/strata/block"
 )
 
 // A lab is a certificate authority.
@@ -70,3 +77,67 @@ func overTLSLoopback(t testing.TB) (*Server, Options) {
 	s := newServer(func(s *Server) { s.TLS, s.Verify = l.config(partner.Node), byName })
 	return s, over(t, s, func(o *Options) { o.TLS, o.Verify = l.config(self.Node), byName })
 }
+
+// A talker sends a record without data behind each of those with data.
+type talker struct {
+	net.Conn
+	on atomic.Bool
+}
+
+func (c *talker) Write(p []byte) (int, error) {
+	if !c.on.Load() {
+		return c.Conn.Write(p)
+	}
+	n, err := c.Conn.Write(append(bytes.Clone(p), 20, 3, 3, 0, 1, 1)) // change_cipher_spec
+	return min(n, len(p)), err
+}
+
+// Records without data do not keep replies waiting for the next frame, on either side.
+func TestRecordsWithoutData(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t)
+		s := newServer(func(s *Server) { s.TLS, s.Verify = l.config(partner.Node), byName })
+		a, b := net.Pipe()
+		client, server := &talker{Conn: a}, &talker{Conn: b}
+		go s.ServeConn(server)
+		c := connect(t, Options{
+			Self: self, Node: partner.Node, Conns: 1, TLS: l.config(self.Node), Verify: byName,
+			Dial: func(context.Context) (net.Conn, error) { return client, nil },
+		})
+		client.on.Store(true)
+		server.on.Store(true)
+		began := time.Now()
+		for range 5 {
+			// What is begun in Answered leaves at the end of the burst.
+			var burst block.Burst
+			p, ok := c.BeginNow(t.Context(), &Call{Op: opInline}, &burst)
+			if !ok {
+				t.Fatal("a request has to wait")
+			}
+			second := make(told, 1)
+			p.Then(answered(func(_ Reply, err error, b *block.Burst) {
+				p, ok := c.BeginNow(t.Context(), &Call{Op: opInline}, b)
+				if err != nil || !ok {
+					second <- toldReply{err: fmt.Errorf("%w, and the next one begins: %v", err, ok)}
+					return
+				}
+				p.Then(second, b)
+			}), &burst)
+			burst.End()
+			if got := <-second; got.err != nil {
+				t.Fatal(got.err)
+			}
+		}
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("replies have waited for %v", waited)
+		}
+		c.Close()
+		s.Close()
+		synctest.Wait()
+	})
+}
+
+type answered func(Reply, error, *block.Burst)
+
+func (f answered) Answered(r Reply, err error, b *block.Burst) { f(r, err, b) }

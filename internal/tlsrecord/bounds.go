@@ -27,20 +27,6 @@ func (b *Bounds) Within(in []byte) []byte {
 	return in[:min(n, len(in))]
 }
 
-// Whole reports whether in, which may be empty, holds the rest of a record.
-func (b *Bounds) Whole(in []byte) bool {
-	n := b.body
-	if n == 0 {
-		h := b.header
-		copy(h[b.known:], in)
-		if n = len(h) - b.known; len(in) < n {
-			return false
-		}
-		n += int(binary.BigEndian.Uint16(h[3:]))
-	}
-	return len(in) >= n
-}
-
 // Pass goes past p, which is the beginning of what Within returned.
 func (b *Bounds) Pass(p []byte) {
 	if b.body == 0 {
