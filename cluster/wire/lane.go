@@ -11,10 +11,6 @@ import (
 	"github.com/strata-storage/strata/block"
 )
 
-// cancelGrace is how long a cancelled request may wait for the bytes of its buffer
-// to pass before it cuts the connection.
-const cancelGrace = time.Second
-
 // A lane is one of the connections of a client.
 type lane struct {
 	*conn
@@ -457,7 +453,9 @@ func (l *lane) abandon(k *call) bool {
 	if left == nil {
 		return true
 	}
-	grace := time.NewTimer(cancelGrace)
+	// The caller wants its memory back, and a partner that moves nothing for that long
+	// is half way to being taken for dead: the rest of the session is not worth more.
+	grace := time.NewTimer(l.timeout.Silence / 2)
 	defer grace.Stop()
 	select {
 	case <-left:

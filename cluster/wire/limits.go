@@ -37,7 +37,8 @@ type Limits struct {
 	Hello time.Duration
 	// Silence is after how long a partner that sends nothing at all is taken for
 	// dead. Each side pings so often that the other hears it four times in that
-	// time: 2 s.
+	// time: 2 s. A connection is cut when it has not moved for half of it the bytes of a
+	// cancelled request, whose caller waits for its buffer.
 	Silence time.Duration
 	// Frame bounds how long a frame may take from its beginning to its end, and
 	// how long a partner may take none of what is sent: 10 s.

@@ -72,9 +72,9 @@ func byName(state *tls.ConnectionState, peer Identity) error {
 	return nil
 }
 
-func overTLSLoopback(t testing.TB) (*Server, Options) {
+func overTLSLoopback(t testing.TB, more ...func(*Server)) (*Server, Options) {
 	l := newLab(t)
-	s := newServer(func(s *Server) { s.TLS, s.Verify = l.config(partner.Node), byName })
+	s := newServer(append(more, func(s *Server) { s.TLS, s.Verify = l.config(partner.Node), byName })...)
 	return s, over(t, s, func(o *Options) { o.TLS, o.Verify = l.config(self.Node), byName })
 }
 

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -40,12 +42,16 @@ func TestEcho(t *testing.T) {
 }
 
 // Many goroutines, all kinds of requests, some of them cancelled: every reply is the
-// one to its request, and no memory is touched after a return.
+// one to its request, and no memory is touched after a return. However long the
+// machine has no time for some of them, nobody is taken for dead.
 func TestMixture(t *testing.T) {
 	t.Parallel()
-	_, tlsOptions := overTLSLoopback(t)
+	calm := func(l *Limits) { l.Silence, l.Frame, l.Hello, l.Timeout = time.Hour, time.Hour, time.Hour, time.Hour }
+	server := func(s *Server) { calm(&s.Limits) }
+	_, tlsOptions := overTLSLoopback(t, server)
 	small := func(o *Options) { o.Limits = Limits{Requests: 8, Payload: 128 << 10, Bytes: 512 << 10}; o.Conns = 3 }
-	for name, o := range map[string]Options{"pipe": piped(newServer()), "tcp": over(t, newServer(), small), "tls": tlsOptions} {
+	for name, o := range map[string]Options{"pipe": piped(newServer(server)), "tcp": over(t, newServer(server), small), "tls": tlsOptions} {
+		calm(&o.Limits)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := connect(t, o)
@@ -186,6 +192,64 @@ func TestReplyNeedsRoom(t *testing.T) {
 	expect(t, err, syscall.EINVAL)
 	_, err = c.Do(t.Context(), Call{Op: opCount, Head: []byte{0, 0, 0, 1, 0, 0, 0, 1}})
 	expect(t, err, syscall.EINVAL) // no stream
+}
+
+// A cancelled request waits for its bytes to leave, but not for ever: half as long as a
+// partner may be silent.
+func TestCancelledIsNotTaken(t *testing.T) {
+	t.Parallel()
+	for _, taken := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newServer(func(s *Server) { s.Limits.Silence = time.Hour })
+			held := make(chan struct{})
+			var block atomic.Bool
+			c := connect(t, Options{Self: self, Node: partner.Node, Conns: 1, Limits: Limits{Silence: 10 * time.Second}, Dial: func(context.Context) (net.Conn, error) {
+				a, b := net.Pipe()
+				go s.ServeConn(heldConn{b, &block, held})
+				return a, nil
+			}})
+			block.Store(true)
+			ctx, cancel := context.WithCancel(t.Context())
+			began := time.Now()
+			time.AfterFunc(time.Second, cancel)
+			expected := 6 * time.Second
+			if taken {
+				time.AfterFunc(5*time.Second, func() { close(held) })
+				expected = 5 * time.Second
+			}
+			_, err := c.Do(ctx, Call{Op: opEcho, Payload: make([]byte, 1<<20), Into: make([]byte, 1<<20)})
+			expect(t, err, context.Canceled)
+			if waited := time.Since(began); waited != expected {
+				t.Errorf("it took %v to give up, expected %v", waited, expected)
+			}
+			if taken {
+				_, err = c.Do(t.Context(), Call{Op: opEcho})
+				if err != nil {
+					t.Errorf("and then: %v", err)
+				}
+			} else {
+				<-c.Ended()
+				expect(t, c.Err(), errNotTaken)
+				close(held)
+			}
+			c.Close()
+			synctest.Wait()
+		})
+	}
+}
+
+// A heldConn receives nothing while it is blocked, until held is closed.
+type heldConn struct {
+	net.Conn
+	block *atomic.Bool
+	held  chan struct{}
+}
+
+func (c heldConn) Read(p []byte) (int, error) {
+	if c.block.Load() {
+		<-c.held
+	}
+	return c.Conn.Read(p)
 }
 
 func TestCancelReachesTheHandler(t *testing.T) {
