@@ -23,12 +23,8 @@ var _ block.Starter = (*device)(nil)
 
 // StartWrite is that of block.Starter: if this node has attached the volume.
 func (d *device) StartWrite(ctx context.Context, p []byte, off int64, flags block.Flags, b *block.Burst, e block.Ender) bool {
-	if d.gate.Enter() != nil {
-		return false
-	}
-	v := d.hold.active.Load()
-	if v == nil || v.own == nil || v.Err() != nil || d.end != nil && v != d.route || !d.hold.fence.enterNow(d.session) {
-		d.gate.Leave()
+	v := d.enterNow()
+	if v == nil {
 		return false
 	}
 	s := startedWrites.Get().(*startedWrite)
@@ -40,6 +36,20 @@ func (d *device) StartWrite(ctx context.Context, p []byte, off int64, flags bloc
 	d.hold.fence.leave(d.session)
 	d.gate.Leave()
 	return false
+}
+
+// enterNow passes gate and fence if that is possible without waiting and the volume is
+// attached here, and returns nil otherwise.
+func (d *device) enterNow() *active {
+	if d.gate.Enter() != nil {
+		return nil
+	}
+	v := d.hold.active.Load()
+	if v == nil || v.own == nil || v.Err() != nil || d.end != nil && v != d.route || !d.hold.fence.enterNow(d.session) {
+		d.gate.Leave()
+		return nil
+	}
+	return v
 }
 
 func (s *startedWrite) free() {
