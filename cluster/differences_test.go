@@ -3,6 +3,8 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/replica"
 )
 
 // drawing is one character for each 64 KiB: what letters says, or ? if the extents are
@@ -158,5 +161,59 @@ func TestSpace(t *testing.T) {
 	must(t, dev.Flush(t.Context()))
 	if got := used(); got != before {
 		t.Errorf("%d bytes are used after all was trimmed, %d before", got, before)
+	}
+}
+
+// A map of a large volume asks about what there is, not about what might be.
+func TestMapOfThin(t *testing.T) {
+	t.Parallel()
+	n := start(t, small(tempDir(t)))
+	const size, object = 64 << 40, 4 << 20
+	must(t, n.Create(t.Context(), "vm1", record.Spec{Size: size, ObjectSize: object}))
+	dev := open(t, n, "vm1")
+	random := rand.New(rand.NewPCG(1, 1))
+	data := map[int64]bool{0: true, size - 4096: true}
+	for range 200 {
+		near := random.Int64N(size/object/2) * object
+		data[near], data[near+random.Int64N(300)*object] = true, true
+	}
+	for off := range data {
+		fill(t, dev, off, 4096, 1)
+	}
+	must(t, n.Snapshot(t.Context(), "vm1", "monday"))
+	head, _ := n.View().Head("vm1")
+	monday, _ := n.View().Snapshot(head.Line(), "monday")
+	fill(t, dev, 7*object, 4096, 2)
+	also := maps.Clone(data)
+	also[7*object] = true
+	frozen, err := n.OpenSnapshot(t.Context(), "vm1", "monday")
+	must(t, err)
+	defer frozen.Close()
+	for name, x := range map[string]struct {
+		dev   block.Device
+		since uint64
+		is    func(status uint64) bool
+		there map[int64]bool
+	}{
+		"snapshot": {frozen, 0, func(status uint64) bool { return status == 0 }, maps.Clone(data)},
+		"volume":   {dev, 0, func(status uint64) bool { return status == 0 }, also},
+		"changes":  {dev, monday.ID, func(status uint64) bool { return status&replica.Changed != 0 }, map[int64]bool{7 * object: true}},
+	} {
+		// Each object that was asked about has an extent at least.
+		extents, end := 0, int64(0)
+		for e, err := range x.dev.(mapper).Map(t.Context(), x.since, 0, size) {
+			must(t, err)
+			if e.Off != end || x.is(e.Status) && (!x.there[e.Off] || e.Len != 4096) {
+				t.Fatalf("%s: an extent %+v at %d", name, e, end)
+			}
+			if x.is(e.Status) {
+				delete(x.there, e.Off)
+			}
+			extents, end = extents+1, e.End()
+		}
+		if end != size || len(x.there) > 0 || extents > 60_000 {
+			t.Errorf("%s: %d extents up to %d, without %v", name, extents, end, x.there)
+		}
+		t.Log(name, extents)
 	}
 }

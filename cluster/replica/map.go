@@ -79,7 +79,19 @@ func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 	if err := v.info.Load().CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
 	}
-	return v.survey(off, n, func(off, n int64) ([]block.Extent, error) {
+	page := func(index, from uint64) (list []disk.Summary, more bool, err error) {
+		if err := v.serve(ctx); err != nil {
+			return nil, false, err
+		}
+		defer v.gate.Leave()
+		// Writes go on meanwhile: those that have ended before are on all members.
+		err = v.consult(index, 0, func(ctx context.Context, p Peer, r *Request) error {
+			list, more, err = pageOf(ctx, p, r, from, since)
+			return err
+		})
+		return list, more, err
+	}
+	return v.survey(off, n, page, func(off, n int64, known *census) ([]block.Extent, error) {
 		if err := v.serve(ctx); err != nil {
 			return nil, err
 		}
@@ -89,7 +101,7 @@ func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 			return nil, err
 		}
 		defer lock.Unlock()
-		return v.mapRange(ctx, off, n, func(index uint64, at, n int64) (list []block.Extent, err error) {
+		return v.mapRange(ctx, off, n, known, func(index uint64, at, n int64) (list []block.Extent, err error) {
 			err = v.consult(index, at, func(ctx context.Context, p Peer, r *Request) error {
 				list, err = p.Map(ctx, r, n, since)
 				return err
@@ -99,24 +111,44 @@ func (v *Volume) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 	})
 }
 
+// pageOf asks a member for a page of the list of a group. That it answers also a question
+// about the versions afterwards says that they were there until then.
+func pageOf(ctx context.Context, p Peer, r *Request, from, since uint64) (list []disk.Summary, more bool, err error) {
+	if list, more, err = p.List(ctx, r.To, from); err == nil {
+		_, err = p.Map(ctx, r, disk.BlockSize, since)
+	}
+	return list, more, err
+}
+
 // Map is that of Volume.
 func (f *Frozen) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[block.Extent, error] {
 	v := f.v
 	if err := v.info.Load().CheckRange(off, n); err != nil {
 		return block.FailExtents(err)
 	}
-	return v.survey(off, n, func(off, n int64) ([]block.Extent, error) {
+	page := func(index, from uint64) (list []disk.Summary, more bool, err error) {
+		if err := v.gate.Enter(); err != nil {
+			return nil, false, err
+		}
+		defer v.gate.Leave()
+		_, err = f.consult(ctx, index, 0, func(p Peer, r *Request) error {
+			list, more, err = pageOf(ctx, p, r, from, since)
+			return err
+		})
+		return list, more, err
+	}
+	return v.survey(off, n, page, func(off, n int64, known *census) ([]block.Extent, error) {
 		if err := v.gate.Enter(); err != nil {
 			return nil, err
 		}
 		defer v.gate.Leave()
-		return v.mapRange(ctx, off, n, func(index uint64, at, n int64) (list []block.Extent, err error) {
+		return v.mapRange(ctx, off, n, known, func(index uint64, at, n int64) (list []block.Extent, err error) {
 			found, err := f.consult(ctx, index, at, func(p Peer, r *Request) (err error) {
 				list, err = p.Map(ctx, r, n, since)
 				return err
 			})
 			if err == nil && !found {
-				list = []block.Extent{{Off: at, Len: n, Status: block.Hole | block.Zero}}
+				list = []block.Extent{{Off: at, Len: n, Status: noData}}
 			}
 			return list, err
 		})
@@ -124,12 +156,11 @@ func (f *Frozen) Map(ctx context.Context, since uint64, off, n int64) iter.Seq2[
 }
 
 // survey yields what ask says of a range, part by part. Nothing is locked while it does.
-func (v *Volume) survey(off, n int64, ask func(off, n int64) ([]block.Extent, error)) iter.Seq2[block.Extent, error] {
+func (v *Volume) survey(off, n int64, page pager, ask func(off, n int64, known *census) ([]block.Extent, error)) iter.Seq2[block.Extent, error] {
 	return func(yield func(block.Extent, error) bool) {
-		most := max(1, min(maxSurvey, maxSurveyBytes/v.c.ObjectSize))
-		for objects, end := int64(1), off+n; off < end; objects = min(2*objects, most) {
-			n := min(end-off, objects*v.c.ObjectSize-off%v.c.ObjectSize)
-			list, err := ask(off, n)
+		s := survey{v: v, ask: ask, page: page, objects: 1, most: max(1, min(maxSurvey, maxSurveyBytes/v.c.ObjectSize))}
+		for end := off + n; off < end; {
+			list, err := s.next(off, end)
 			if err != nil {
 				yield(block.Extent{}, err)
 				return
@@ -138,17 +169,22 @@ func (v *Volume) survey(off, n int64, ask func(off, n int64) ([]block.Extent, er
 				if !yield(e, nil) {
 					return
 				}
+				off = e.End()
 			}
-			off += n
 		}
 	}
 }
 
-// mapRange asks about all objects of a range, several at the same time.
-func (v *Volume) mapRange(ctx context.Context, off, n int64, ask func(index uint64, at, n int64) ([]block.Extent, error)) ([]block.Extent, error) {
+// mapRange asks about all objects of a range in which there may be something, several at
+// the same time.
+func (v *Volume) mapRange(ctx context.Context, off, n int64, known *census, ask func(index uint64, at, n int64) ([]block.Extent, error)) ([]block.Extent, error) {
 	first := off / v.c.ObjectSize
 	parts := make([][]block.Extent, (off+n-1)/v.c.ObjectSize-first+1)
 	err := v.pieces(off, n, func(index uint64, at, _, n int64) (err error) {
+		if known.lacks(index) {
+			parts[int64(index)-first] = []block.Extent{{Off: int64(index)*v.c.ObjectSize + at, Len: n, Status: noData}}
+			return nil
+		}
 		parts[int64(index)-first], err = v.mapObject(ctx, index, at, n, ask)
 		return err
 	})

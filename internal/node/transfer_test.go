@@ -285,3 +285,30 @@ func TestStopDuringImport(t *testing.T) {
 		}
 	}
 }
+
+// The stream of a large volume has what is there, and the time for it is not that of what
+// might be there.
+func TestExportOfThin(t *testing.T) {
+	t.Parallel()
+	l := start(t)
+	_, err := l.CreateVolume(t.Context(), VolumeSpec{Name: "vm1", Size: 64 << 40})
+	must(t, err)
+	dev, err := l.cluster.Open(t.Context(), "vm1")
+	must(t, err)
+	for i := range int64(4) {
+		put(t, dev, i*20<<40, 1<<20, uint64(i))
+	}
+	must(t, dev.Close())
+	l.snapshot(t, "vm1", "monday")
+	began := time.Now()
+	b := l.exported(t, "vm1", "monday", "")
+	t.Logf("%d bytes in %v", len(b), time.Since(began))
+	if len(b) > 5<<20 {
+		t.Errorf("the stream has %d bytes", len(b))
+	}
+	must(t, l.imported("vm2", b))
+	l.snapshot(t, "vm2", "own")
+	if again := l.exported(t, "vm2", "monday", ""); len(again) != len(b) {
+		t.Errorf("what was imported has a stream of %d bytes, not of %d", len(again), len(b))
+	}
+}

@@ -75,7 +75,7 @@ func (a *readAheader) walk(ctx context.Context, changes iter.Seq2[block.Extent, 
 		if e.Status != snapshot.Changed {
 			continue
 		}
-		for part, err := range a.dev.Extents(ctx, block.Allocation, e.Off, e.Len) {
+		for part, err := range block.MergeExtents(a.dev.Extents(ctx, block.Allocation, e.Off, e.Len)) {
 			if err == nil {
 				err = a.extent(ctx, part)
 			}
