@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -100,24 +101,30 @@ func fits(h Header, dev block.Device) error {
 
 // apply does what the records up to the end say.
 func (x *reader) apply(ctx context.Context, dev block.Device, o Options) error {
-	info := dev.Info()
+	ctx, cancel := context.WithCancel(ctx)
+	b := &behind{dev: dev, progress: o.Progress}
+	defer b.abandon()
+	defer cancel()
 	written := int64(0) // nothing has been written behind it
 	for {
 		r, err := x.next()
-		if err != nil {
-			return err
+		if err != nil || r.typ == typeEnd {
+			return cmp.Or(b.wait(0), err)
 		}
 		switch {
-		case r.typ == typeEnd:
-			return nil
-		case r.typ == typeData && r.n == int64(len(r.payload)):
-			err = dev.WriteAt(ctx, r.payload, r.off, 0)
-			written = max(written, r.off+r.n)
 		case r.typ == typeZero && o.Blank && r.off >= written:
-			err = info.CheckChange(r.off, r.n)
-		case r.typ == typeZero:
-			err = dev.Zero(ctx, r.off, r.n, 0)
+			if err = b.check(r); err == nil {
+				b.tell(r)
+			}
+		case r.typ == typeZero, r.typ == typeData && r.n == int64(len(r.payload)):
+			if err := b.begin(ctx, x, r); err != nil {
+				return err
+			}
+			written = max(written, r.off+r.n)
 		case r.typ == typeSnapshot && o.Take != nil:
+			if err := b.wait(0); err != nil {
+				return err
+			}
 			var m Mark
 			if err := json.Unmarshal(r.payload, &m); err != nil {
 				return fmt.Errorf("record %d: %w: %w", x.seq-1, err, ErrStream)
@@ -128,9 +135,6 @@ func (x *reader) apply(ctx context.Context, dev block.Device, o Options) error {
 		}
 		if err != nil {
 			return fmt.Errorf("record %d: %w", x.seq-1, err)
-		}
-		if o.Progress != nil {
-			o.Progress(r.off + r.n)
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -272,6 +274,114 @@ func TestReadsAhead(t *testing.T) {
 			t.Errorf("what can be read up to %d is not there, %v", fails, err)
 		}
 	}
+}
+
+// busy is a device that writes when that many others want to, too, or at the end of all,
+// and fails at an offset.
+type busy struct {
+	block.Pass
+	wait, fails  int64
+	begun, under atomic.Int64
+	all          chan struct{}
+}
+
+func (d *busy) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	d.under.Add(1)
+	defer d.under.Add(-1)
+	if d.begun.Add(1) == d.wait {
+		close(d.all)
+	}
+	select {
+	case <-d.all:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if off == d.fails {
+		return block.ErrNoSpace
+	}
+	return d.Pass.WriteAt(ctx, p, off, flags)
+}
+
+// TestWritesBehind: many pieces are written at the same time, as many as may be, and
+// nothing is under way any more at the end, also after an error, which says of which record
+// it is.
+func TestWritesBehind(t *testing.T) {
+	t.Parallel()
+	const n = 3 * writeBehind * piece
+	content := make([]byte, n)
+	blocktest.Fill(content, 0, 1)
+	var b bytes.Buffer
+	check(t, Write(t.Context(), &b, Header{Size: n, To: "x"}, block.FromBytes(content), block.OneExtent(0, n, snapshot.Changed)))
+	for _, fails := range []int64{-1, 20 * piece} {
+		got := make([]byte, n)
+		dev := &busy{Pass: block.Pass{Device: block.FromBytes(got)}, wait: writeBehind, fails: fails, all: make(chan struct{})}
+		told := int64(0)
+		r, err := NewReader(bytes.NewReader(b.Bytes()))
+		check(t, err)
+		err = r.Apply(t.Context(), dev, Options{Progress: func(end int64) {
+			if end != told+piece {
+				t.Errorf("from %d it goes on to %d", told, end)
+			}
+			told = end
+		}})
+		if dev.under.Load() != 0 {
+			t.Error("writes are under way at the end")
+		}
+		if fails < 0 && (err != nil || told != n || !bytes.Equal(got, content)) {
+			t.Errorf("%d bytes were written, %v", told, err)
+		}
+		if fails >= 0 && (err == nil || err.Error() != "record 21: no space left on device" || told != fails || !bytes.Equal(got[:fails], content[:fails])) {
+			t.Errorf("%d bytes were written, %v", told, err)
+		}
+	}
+}
+
+// slow is a device on which each change takes a time of its own.
+type slow struct{ block.Pass }
+
+func (d slow) WriteAt(ctx context.Context, p []byte, off int64, flags block.Flags) error {
+	time.Sleep(time.Duration(p[0]))
+	return d.Pass.WriteAt(ctx, p, off, flags)
+}
+
+func (d slow) Zero(ctx context.Context, off, n int64, flags block.Flags) error {
+	time.Sleep(time.Duration(n % 50))
+	return d.Pass.Zero(ctx, off, n, flags)
+}
+
+// TestOverlaps: where a stream goes back, the last record counts.
+func TestOverlaps(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		random := rand.New(rand.NewPCG(1, 1))
+		want, got := make([]byte, size), make([]byte, size)
+		var b bytes.Buffer
+		x, err := newWriter(&b)
+		check(t, err)
+		check(t, x.putJSON(typeHeader, Header{Content: Difference, Size: size}))
+		for i := range 500 {
+			r := record{typ: typeData, off: random.Int64N(size - 100), n: 1 + random.Int64N(99)}
+			if i%5 > 0 {
+				r.off = int64(i%5)*20_000 + int64(i) // forward
+			}
+			place := want[r.off : r.off+r.n]
+			if clear(place); i%4 > 0 {
+				for j := range place {
+					place[j] = byte(random.Uint32())
+				}
+				r.payload = bytes.Clone(place)
+			} else {
+				r.typ = typeZero
+			}
+			check(t, x.put(r))
+		}
+		check(t, x.end(nil))
+		_, err = Apply(t.Context(), &b, slow{block.Pass{Device: block.FromBytes(got)}})
+		check(t, err)
+		if !bytes.Equal(got, want) {
+			t.Error("the device has something else")
+		}
+	})
 }
 
 // FuzzApply: no bytes make it panic, or write outside of the device.
