@@ -94,11 +94,15 @@ func (m *Member) WriteNow(r *Request, p []byte) (done bool, err error) {
 	return m.prompt.WriteNow(r.at(), p, r.Off)
 }
 
+// maxReadNow bounds what is read by who must not wait. To copy more and to compare its
+// checksums takes so long that several processors should do it.
+const maxReadNow = 128 << 10
+
 // readNow is ReadAt with block.NoWait: from a disk of this node, if nothing is unusual.
 func (v *Volume) readNow(p []byte, off int64) error {
 	n := int64(len(p))
 	at := off & (v.c.ObjectSize - 1)
-	if (off|n)%disk.BlockSize != 0 || n > v.c.ObjectSize-at {
+	if (off|n)%disk.BlockSize != 0 || n > min(maxReadNow, v.c.ObjectSize-at) {
 		return block.ErrWouldBlock
 	}
 	if v.gate.Enter() != nil {
