@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,13 +17,18 @@ import (
 const Key = "leader/steward"
 
 const (
-	// settleFor is how long changes of the records are collected before the next
-	// plan, and lookEvery how long it takes if there are none: time alone may make
-	// something due.
-	settleFor = 200 * time.Millisecond
+	// A look is followed by a rest for restTimes as long as it took, within bounds: the
+	// steward of many groups does not use up the processor while their records change one
+	// after the other, and that of a few acts at once.
+	restTimes = 9
+	minRest   = 10 * time.Millisecond
+	maxRest   = 200 * time.Millisecond
+	// lookEvery is how long it takes to the next look if nothing changes: time alone may
+	// make something due.
 	lookEvery = 2 * time.Second
-	// parallel is how many changes are under way at the same time.
-	parallel = 16
+	// together is how many changes are made by one transaction, which compares the
+	// leadership, too.
+	together = coord.MaxOps / 2
 )
 
 // A Config is what a steward works with.
@@ -126,7 +132,7 @@ func (s *Steward) loop(ctx context.Context, elected <-chan *coord.Leadership) er
 	var lead *coord.Leadership
 	done := coord.Revision(0) // what the copy has to show before the next plan
 	for {
-		v := s.c.State.View()
+		v, began := s.c.State.View(), time.Now()
 		switch {
 		case lead == nil || v.Revision < done:
 			s.see(v)
@@ -137,6 +143,7 @@ func (s *Steward) loop(ctx context.Context, elected <-chan *coord.Leadership) er
 		default:
 			done = max(done, s.act(ctx, lead, v))
 		}
+		s.pause(ctx, min(max(restTimes*time.Since(began), minRest), maxRest))
 		if err := s.wait(ctx, v, elected, &lead); err != nil {
 			return err
 		}
@@ -154,7 +161,6 @@ func (s *Steward) now() time.Duration { return s.c.Store.Clock().Now() }
 
 // wait waits until there is something to look at.
 func (s *Steward) wait(ctx context.Context, v *record.View, elected <-chan *coord.Leadership, lead **coord.Leadership) error {
-	s.pause(ctx, settleFor)
 	looking, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer s.c.Store.Clock().AfterFunc(lookEvery, cancel)()
@@ -189,75 +195,74 @@ func (s *Steward) act(ctx context.Context, lead *coord.Leadership, v *record.Vie
 		s.c.Log.Error("groups cannot be placed", "error", err)
 		return 0
 	}
-	b := batch{kinds: map[Kind]int{}, turns: make(chan struct{}, parallel)}
-	for _, c := range plan {
-		if !b.begin() || lead.Err() != nil || ctx.Err() != nil {
+	made := map[Kind]int{}
+	var last coord.Revision
+	for some := range slices.Chunk(plan, together) {
+		if lead.Err() != nil || ctx.Err() != nil {
 			break
 		}
-		b.under.Go(func() { b.end(s.make(ctx, lead, c)) })
+		r, err := s.makeAll(ctx, lead, some, made)
+		if last = max(last, r); err != nil {
+			if ctx.Err() == nil {
+				s.c.Log.Warn("changes of placement groups have to wait", "error", err)
+			}
+			break
+		}
 	}
-	b.under.Wait()
-	if len(b.kinds) > 0 {
-		s.c.Log.Debug("changed placement groups", "changes", fmt.Sprint(b.kinds), "example", b.example)
+	if len(made) > 0 {
+		s.c.Log.Debug("changed placement groups", "changes", fmt.Sprint(made), "example", plan[0].String())
 	}
-	if b.failure != nil && ctx.Err() == nil {
-		s.c.Log.Warn("changes of placement groups have to wait", "error", b.failure)
-	}
-	return b.last
+	return last
 }
 
-// A batch is changes that are made at the same time.
-type batch struct {
-	under sync.WaitGroup
-	turns chan struct{}
-
-	mu      sync.Mutex
-	last    coord.Revision
-	kinds   map[Kind]int // of those that were made
-	example string
-	failure error
-}
-
-// begin waits for its turn, and reports whether none has failed yet.
-func (b *batch) begin() bool {
-	b.turns <- struct{}{}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.failure == nil
-}
-
-// end notes what has become of a change.
-func (b *batch) end(c *Change, r coord.Revision, err error) {
-	<-b.turns
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.last = max(b.last, r)
+// makeAll makes changes in one transaction, or if somebody else has changed one of the groups
+// in several, without those. It counts those that were made, and returns the revision of the
+// last one.
+func (s *Steward) makeAll(ctx context.Context, lead *coord.Leadership, some []Change, made map[Kind]int) (coord.Revision, error) {
+	done, r, err := s.make(ctx, lead, some)
 	switch {
 	case err != nil:
-		b.failure = err
-	case c != nil:
-		b.kinds[c.Kind]++
-		b.example = c.String()
+		return 0, err
+	case done:
+		for _, c := range some {
+			made[c.Kind]++
+		}
+		return r, nil
+	case len(some) == 1:
+		return r, nil
 	}
+	for half := range slices.Chunk(some, (len(some)+1)/2) {
+		last, err := s.makeAll(ctx, lead, half, made)
+		if r = max(r, last); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
 }
 
-// make makes a change, unless somebody else has changed that group or leads. It returns
-// the change if it was made, and the revision at which that was so.
-func (s *Steward) make(ctx context.Context, lead *coord.Leadership, c Change) (*Change, coord.Revision, error) {
-	same, put, err := c.Entry()
-	if err != nil {
-		return nil, 0, err
+// make makes changes in one transaction, unless somebody else has changed one of the groups or
+// leads. It tells whether they were made, and the revision at which that was so.
+func (s *Steward) make(ctx context.Context, lead *coord.Leadership, some []Change) (bool, coord.Revision, error) {
+	t := coord.Txn{If: []coord.Compare{lead.If()}}
+	for _, c := range some {
+		same, put, err := c.Entry()
+		if err != nil {
+			return false, 0, err
+		}
+		t.If, t.Then = append(t.If, same), append(t.Then, put)
 	}
-	r, err := s.c.Store.Txn(ctx, coord.Txn{If: []coord.Compare{lead.If(), same}, Then: []coord.Op{put}})
+	r, err := s.c.Store.Txn(ctx, t)
 	if err != nil {
-		return nil, 0, fmt.Errorf("%v: %w", c, err)
+		return false, 0, fmt.Errorf("%v: %w", some[0], err)
 	}
 	if !r.Done {
-		return nil, r.Revision, nil
+		return false, r.Revision, nil
 	}
 	s.mu.Lock()
-	s.watcher.did(c.Group, r.Revision, c.Record)
-	s.mu.Unlock()
-	s.c.Log.Debug("changed a placement group", "change", c.Kind.String(), "group", c.Group, "disk", c.Disk, "why", c.Why, "epoch", int64(r.Revision))
-	return &c, r.Revision, nil
+	defer s.mu.Unlock()
+	for _, c := range some {
+		s.watcher.did(c.Group, r.Revision, c.Record)
+		s.c.Log.Debug("changed a placement group", "change", c.Kind.String(), "group", c.Group, "disk", c.Disk, "why", c.Why, "epoch", int64(r.Revision))
+	}
+	return true, r.Revision, nil
 }
