@@ -137,10 +137,11 @@ func (n *Node) join() {
 				if !begin {
 					continue
 				}
+				urgent := lastCopy(number, e.Record)
 				all.Go(func() {
 					free <- struct{}{}
 					defer func() { <-free }()
-					err := n.joinAs(own, number, func(ctx context.Context) error { return own.member.Join(ctx, groups, number) })
+					err := n.joinAs(own, number, urgent, func(ctx context.Context) error { return own.member.Join(ctx, groups, number) })
 					mu.Lock()
 					delete(running, j)
 					mu.Unlock()
@@ -166,6 +167,12 @@ func (n *Node) join() {
 			return
 		}
 	}
+}
+
+// lastCopy reports whether one copy of a group is left of several.
+func lastCopy(number int, g record.Group) bool {
+	copies, _ := record.SplitGroup(number)
+	return copies > 1 && len(g.Members) == 1
 }
 
 // diskPause is between two looks at whether disks have failed.

@@ -98,9 +98,10 @@ func (n *Node) full(disk string) bool {
 	return h.Record.Full
 }
 
-// joinAs lets a disk join a group, as a job that people can see.
-func (n *Node) joinAs(own *ownDisk, group int, join func(ctx context.Context) error) error {
-	ctx, j := own.kept.Joins(n.ctx, n.board, group)
+// joinAs lets a disk join a group, as a job that people can see. It is urgent if one copy is
+// left.
+func (n *Node) joinAs(own *ownDisk, group int, urgent bool, join func(ctx context.Context) error) error {
+	ctx, j := own.kept.Joins(n.ctx, n.board, group, urgent)
 	defer j.End()
 	err := join(ctx)
 	if errors.Is(err, context.Canceled) {

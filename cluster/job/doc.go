@@ -16,6 +16,7 @@
 // each other at once, and jobs of the same disk run at the same time. Where there was
 // one within the last [Quiet], one step at a time is done, a short one, and after it
 // nothing for as long as it took or longer: [Urgent] jobs, on which it depends
-// whether data survive, rest less than others. So the part of the time in which a
+// whether data survive, rest less than those that are due [Soon], and those less than
+// others. So the part of the time in which a
 // request can meet a step is small, and so is what it waits for then.
 package job

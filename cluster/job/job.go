@@ -30,17 +30,22 @@ const (
 // Kinds are all kinds.
 func Kinds() []Kind { return []Kind{Join, Delete, Clean, Digests, Data, Tidy} }
 
-// Urgent jobs rest for as long as a step took, others for nine times as long.
+// How many times as long as a step took nothing is done after it, while there are requests:
+// with Urgent jobs what is left is lost if one more disk fails, with those that are due Soon
+// copies are missing, and with Ordinary ones nothing is.
 const (
 	Urgent   = 1
+	Soon     = 4
 	Ordinary = 9
 )
 
-// Rest is how many times as long as a step took nothing is done after it, while there
-// are requests.
-func (k Kind) Rest() int {
-	if k == Join {
+// rest is that of the job.
+func (w *What) rest() int {
+	switch {
+	case w.Urgent:
 		return Urgent
+	case w.Kind == Join:
+		return Soon
 	}
 	return Ordinary
 }
@@ -55,6 +60,8 @@ type What struct {
 	Family uint64 `json:"family,omitempty"`
 	// Unit is what is counted.
 	Unit string `json:"unit,omitempty"`
+	// Urgent: what is left is lost if one more disk fails.
+	Urgent bool `json:"urgent,omitempty"`
 }
 
 // A Status is what people can see of a job.
@@ -109,7 +116,7 @@ func (j *Job) Step(ctx context.Context, f func() error) error {
 	if j.throttle == nil {
 		return f()
 	}
-	return j.throttle.do(ctx, j.what.Kind.Rest(), f)
+	return j.throttle.do(ctx, j.what.rest(), f)
 }
 
 // Run does steps until one of them says that it was the last, or has failed. f is told

@@ -24,6 +24,7 @@ func TestYields(t *testing.T) {
 	}{
 		{"idle", Data, 2, false, 19_000, 20_100, false},
 		{"busy", Data, 3, true, 900, 1100, false},
+		{"soon", Join, 3, true, 1900, 2100, false},
 		{"urgent", Join, 3, true, 4800, 5200, false},
 		{"suspended", Join, 3, false, 0, 0, true},
 	} {
@@ -49,7 +50,7 @@ func TestYields(t *testing.T) {
 				}
 				for range x.jobs {
 					all.Go(func() {
-						j := board.Begin(What{Kind: x.kind}, throttle)
+						j := board.Begin(What{Kind: x.kind, Urgent: x.name == "urgent"}, throttle)
 						defer j.End()
 						for j.Step(ctx, func() error { time.Sleep(time.Millisecond); worked.Add(1); return nil }) == nil {
 						}

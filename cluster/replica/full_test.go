@@ -113,7 +113,7 @@ func TestNoRoomToJoin(t *testing.T) {
 
 		must(t, v.Zero(t.Context(), 0, disk.BlockSize, 0))
 		s.cut(nth(3), nth(0), true) // it cannot begin to
-		s.process(nth(3)).member.c.Pace = func(ctx context.Context, _ func() (int64, error)) error { <-ctx.Done(); return ctx.Err() }
+		s.process(nth(3)).member.c.Pace = func(ctx context.Context, _ Step) error { <-ctx.Done(); return ctx.Err() }
 		s.add(groupOfBlock0, nth(3))
 		s.heal()
 		s.fill(nth(3), 0)
@@ -170,7 +170,7 @@ func TestFailedForWantOfRoom(t *testing.T) {
 func TestDecline(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
 		groups := &Groups{s.store}
-		s.process(nth(3)).member.c.Pace = func(ctx context.Context, _ func() (int64, error)) error { <-ctx.Done(); return ctx.Err() }
+		s.process(nth(3)).member.c.Pace = func(ctx context.Context, _ Step) error { <-ctx.Done(); return ctx.Err() }
 		s.cut(nth(3), nth(0), true)
 		rec := s.add(groupOfBlock0, nth(3))
 		must(t, groups.decline(t.Context(), groupOfBlock0, record.Member{Disk: "other"}, 2))

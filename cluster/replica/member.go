@@ -50,13 +50,20 @@ type MemberConfig struct {
 
 	// Patience bounds how long a request waits to be admitted, 2 s if 0.
 	Patience time.Duration
-	// Pace, if not nil, calls pull when the next object may be pulled, which returns how
-	// many bytes that were, and returns its error.
-	Pace func(ctx context.Context, pull func() (bytes int64, err error)) error
+	// Pace, if not nil, says when Join does what. The context is that of Join.
+	Pace Pace
 	// Progress, if not nil, is told before that how far Join has come, from 0 to 1. The
 	// context is that of Join.
 	Progress func(ctx context.Context, part float64)
 }
+
+// A Step does a bit of background work, of n blocks at most if that can be. It reports whether
+// there is more to do, and how many bytes were moved.
+type Step func(ctx context.Context, n int) (more bool, moved int64, err error)
+
+// A Pace calls a step as often as there is more to do, whenever it may be done, until there is
+// an error, which it returns.
+type Pace func(ctx context.Context, step Step) error
 
 // A Member is a disk as others see it. It is the Peer of its disk.
 type Member struct {

@@ -31,6 +31,12 @@ type cell struct {
 // A spot is a place of a disk, with what was written there last.
 type spot struct{ data *[disk.BlockSize]byte }
 
+// entryKey is what there may be one entry for.
+type entryKey struct {
+	version uint64
+	block   uint32
+}
+
 // things is the content of a disk.
 type things map[disk.Object]map[entryKey]cell
 

@@ -211,10 +211,15 @@ func (s *sim) start(id int) {
 	p.member = NewMember(MemberConfig{
 		ID: p.name, Incarnation: p.incarnation, Disk: p.disk, Agreed: p.agreed, Clock: p.store.Clock(),
 		Groups: simGroups, Peer: s.peer(p), Patience: patience,
-		Pace: func(ctx context.Context, pull func() (int64, error)) error {
-			sleep(ctx, s.upTo(10*time.Millisecond))
-			_, err := pull()
-			return err
+		Pace: func(ctx context.Context, step Step) error {
+			for more := true; more; {
+				sleep(ctx, s.upTo(10*time.Millisecond))
+				var err error
+				if more, _, err = step(ctx, 1+s.rand.n(batch)); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	})
 	s.mu.Lock()

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/replica"
+	"github.com/strata-storage/strata/internal/pace"
 )
 
 // maxRotten bounds how many blocks wait to be mended because clients have met them. What
@@ -33,6 +35,11 @@ type Disk struct {
 	failure    atomic.Pointer[error]
 	unreadable atomic.Int64
 	limit      int64
+	// begun counts the groups that it has begun to join. Where there are clients, those who
+	// pull stand in the line, and the first of them has pulls, of blocks.
+	begun atomic.Int64
+	line  line
+	pulls pace.Pace
 
 	bad, mended atomic.Int64
 	mu          sync.Mutex
@@ -46,6 +53,7 @@ func NewDisk(id string, size int64, d *disk.Disk, o Options) *Disk {
 	return &Disk{
 		Disk: d, ID: id, Size: size, throttle: job.NewThrottle(), rotten: make(chan *disk.BlockError, maxRotten),
 		limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{},
+		pulls: pace.Pace{Time: pullTime, Min: leastPull, Max: mostPull},
 	}
 }
 
@@ -82,12 +90,15 @@ func (d *Disk) Zero(ctx context.Context, at disk.At, off, n int64) error {
 	return err
 }
 
-// Flush is that of disk.Disk, for a client. A slab that has found out only now that it has
+// Flush is that of disk.Disk, for a client, or for a job with a context of Joins, to which
+// the disk is as idle as before. A slab that has found out only now that it has
 // no room, as one on thin storage may, has failed: nobody knows what of it is stored, and
 // the next flush of it may claim that all is.
 func (d *Disk) Flush(ctx context.Context) error {
-	d.throttle.Enter()
-	defer d.throttle.Leave()
+	if _, isJob := ctx.Value(joinKey{}).(*joins); !isJob {
+		d.throttle.Enter()
+		defer d.throttle.Leave()
+	}
 	err := d.Disk.Flush(ctx)
 	if errors.Is(err, block.ErrNoSpace) && !errors.Is(err, disk.ErrFailed) {
 		err = fmt.Errorf("%w: %w", disk.ErrFailed, err)
@@ -113,25 +124,65 @@ func (d *Disk) WriteNow(at disk.At, p []byte, off int64) (done bool, err error) 
 	return done, err
 }
 
-// Pace is for replica.MemberConfig: objects that a disk pulls to join groups are steps of
-// jobs, of which there is one at a time where there are clients. The context is one of
-// Joins.
-func (d *Disk) Pace(ctx context.Context, pull func() (bytes int64, err error)) error {
-	j, ok := ctx.Value(joinKey{}).(*job.Job)
+// Where there are clients, a step in which a disk pulls something is to take no longer than
+// pullTime, as clients wait for its end. It has as many blocks as fit into that, and at least
+// leastPull; otherwise as many as one request can move.
+const (
+	pullTime  = 500 * time.Microsecond
+	leastPull = 8
+	mostPull  = replica.MaxRaw
+)
+
+// Pace is for replica.MemberConfig: what a disk pulls to join groups are steps of jobs, of
+// which there is one at a time where there are clients, and a small one. The context is one
+// of Joins.
+func (d *Disk) Pace(ctx context.Context, step replica.Step) error {
+	j, ok := ctx.Value(joinKey{}).(*joins)
 	if !ok {
-		_, err := pull()
-		return err
+		return fmt.Errorf("disk %s pulls, and joins no group: %w", d.ID, block.ErrInvalid)
 	}
-	return j.Step(ctx, func() error {
-		bytes, err := pull()
-		j.Add(0, bytes)
-		return err
-	})
+	leads := false
+	defer func() {
+		if leads {
+			d.line.leave()
+		}
+	}()
+	for more := true; more; {
+		if !leads && d.throttle.Busy() {
+			if err := d.line.enter(ctx, j.stand); err != nil {
+				return err
+			}
+			leads = true
+		}
+		err := j.Step(ctx, func() (err error) {
+			more, err = d.pull(ctx, j, step, leads)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pull does a step. Who leads those in the line learns from it what fits into one.
+func (d *Disk) pull(ctx context.Context, j *joins, step replica.Step, leads bool) (more bool, err error) {
+	n, small := mostPull, leads && d.throttle.Busy()
+	if small {
+		n = d.pulls.Next()
+	}
+	began := time.Now()
+	more, moved, err := step(ctx, n)
+	if small && moved == int64(n)*disk.BlockSize {
+		d.pulls.Took(time.Since(began))
+	}
+	j.Add(0, moved)
+	return more, err
 }
 
 // Progress is for replica.MemberConfig, too.
 func (d *Disk) Progress(ctx context.Context, part float64) {
-	if j, ok := ctx.Value(joinKey{}).(*job.Job); ok {
+	if j, ok := ctx.Value(joinKey{}).(*joins); ok {
 		j.Set(int64(part*permille), permille)
 	}
 }
@@ -141,11 +192,17 @@ const permille = 1000
 
 type joinKey struct{}
 
+// joins is a job that joins a group.
+type joins struct {
+	*job.Job
+	stand stand
+}
+
 // Joins returns a context for replica.Member.Join whose pulls are a job on the board
-// until it is ended.
-func (d *Disk) Joins(ctx context.Context, b *job.Board, group int) (context.Context, *job.Job) {
-	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "permille"}, d.throttle)
-	return context.WithValue(ctx, joinKey{}, j), j
+// until it is ended. It is urgent if one copy is left.
+func (d *Disk) Joins(ctx context.Context, b *job.Board, group int, urgent bool) (context.Context, *job.Job) {
+	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "permille", Urgent: urgent}, d.throttle)
+	return context.WithValue(ctx, joinKey{}, &joins{j, stand{urgent, d.begun.Add(1)}}), j
 }
 
 // met notes an error that a request has met.
