@@ -104,7 +104,7 @@ var arrows = map[string][]string{
 	"cluster/home":          {},
 	"cluster/identity":      {},
 	"cluster/job":           {"internal/pace"},
-	"cluster/upkeep":        {"block", "cluster/coord", "cluster/disk", "cluster/family", "cluster/job", "cluster/place", "cluster/record", "cluster/replica"},
+	"cluster/upkeep":        {"block", "internal/pace", "cluster/coord", "cluster/disk", "cluster/family", "cluster/job", "cluster/place", "cluster/record", "cluster/replica"},
 	"cluster/steward":       {"cluster/coord", "cluster/place", "cluster/record"},
 	"cluster/remote":        {"block", "cluster/coord", "cluster/disk", "cluster/replica", "cluster/wire"},
 	"cluster/disk":          {"block", "cluster/family", "internal/...", "github.com/cockroachdb/pebble/"},
