@@ -98,13 +98,15 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 	kept := upkeep.NewDisk(d.ID, slab.Info().Size, own, n.o.Upkeep)
 	kept.Member = replica.NewMember(replica.MemberConfig{
 		ID: d.ID, Incarnation: n.incarnation, Disk: kept, Agreed: agreed{n.state}, Clock: n.store.Clock(),
-		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer, Pace: kept.Pace, Progress: kept.Progress,
+		Groups: n.state.View().Pool.Record.Groups, Peer: n.peer, Pace: kept.Pace, Finish: kept.Finish,
+		Progress: kept.Progress,
 	})
 	return &ownDisk{own, kept, slab.Info().Size, kept.Member}, nil
 }
 
-// maxJoins bounds how many groups disks of a node join at the same time.
-const maxJoins = 16
+// maxJoins bounds how many groups disks of a node join at the same time, of which each disk
+// pulls a few.
+const maxJoins = 64
 
 // A joint is a disk that joins a group.
 type joint struct {

@@ -37,7 +37,11 @@ type Agreed interface {
 // Groups changes the records of groups by those of the steps that gateways and joining
 // disks make; the others are the steward's. Each method returns the epoch at which
 // things are as was asked, also if they had been so before.
-type Groups struct{ Store coord.Store }
+type Groups struct {
+	Store coord.Store
+
+	promotions promotions
+}
 
 // Get returns the record of a group as it is agreed now.
 func (s *Groups) Get(ctx context.Context, number int) (record.Group, coord.Revision, error) {
@@ -87,21 +91,6 @@ func (s *Groups) decline(ctx context.Context, number int, m record.Member, neede
 		return true, nil
 	})
 	return err
-}
-
-// promote makes a joining disk a member, at that epoch only.
-func (s *Groups) promote(ctx context.Context, number int, m record.Member, at coord.Revision) (coord.Revision, error) {
-	return s.step(ctx, number, func(g *record.Group, epoch coord.Revision) (bool, error) {
-		if slices.Contains(g.Members, m) {
-			return false, nil
-		}
-		if epoch != at {
-			return false, &EpochError{number, epoch}
-		}
-		g.Joining = slices.DeleteFunc(g.Joining, func(o record.Member) bool { return o == m })
-		g.Members = append(g.Members, m)
-		return true, nil
-	})
 }
 
 // step replaces a record by what f makes of it, if f wants that. f may be called

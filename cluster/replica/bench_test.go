@@ -60,7 +60,7 @@ func smallCluster(t testing.TB, copies int, open func(disk.Trees) Disk) (*Volume
 	must(t, err)
 	head, tree := headOf(h)
 	v, err := Attach(ctx, Config{
-		Groups: &Groups{store}, Agreed: agreed, Trees: agreed, Peer: peer, Lease: lease, Head: head, Generation: generation,
+		Groups: &Groups{Store: store}, Agreed: agreed, Trees: agreed, Peer: peer, Lease: lease, Head: head, Generation: generation,
 		Tree: tree, Size: smallSize, ObjectSize: smallObject, Copies: simCopies, Count: 1, Limit: time.Second,
 	})
 	must(t, err)

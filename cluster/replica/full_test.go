@@ -169,7 +169,7 @@ func TestFailedForWantOfRoom(t *testing.T) {
 // What a group does not have room for does not make it lose more than one of three disks.
 func TestDecline(t *testing.T) {
 	scene(t, func(t *testing.T, s *sim) {
-		groups := &Groups{s.store}
+		groups := &Groups{Store: s.store}
 		s.process(nth(3)).member.c.Pace = func(ctx context.Context, _ Step) error { <-ctx.Done(); return ctx.Err() }
 		s.cut(nth(3), nth(0), true)
 		rec := s.add(groupOfBlock0, nth(3))

@@ -17,7 +17,7 @@ import (
 // config is that of a volume at a node.
 func (s *sim) config(p *process) Config {
 	return Config{
-		Groups: &Groups{p.store}, Agreed: p.agreed, Trees: p.agreed, Peer: s.peer(p),
+		Groups: &Groups{Store: p.store}, Agreed: p.agreed, Trees: p.agreed, Peer: s.peer(p),
 		Size: simBlocks * disk.BlockSize, ObjectSize: simPer * disk.BlockSize, Copies: simCopies, Count: simGroups,
 		Limit: 3 * time.Second,
 	}

@@ -10,7 +10,7 @@ import (
 // stirring changes things for nothing until there is to be quiet: groups lose disks that
 // live, and are to be elsewhere as weights change.
 func (s *sim) stirring() {
-	groups := &Groups{s.store}
+	groups := &Groups{Store: s.store}
 	for {
 		sleep(s.ctx, s.upTo(s.stir))
 		if s.ctx.Err() != nil || s.quietNow() {

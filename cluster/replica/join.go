@@ -66,13 +66,18 @@ func (m *Member) join(ctx context.Context, groups *Groups, number int) error {
 	if err := m.pullAll(ctx, j, s); err != nil {
 		return err
 	}
+	if m.c.Finish != nil {
+		if err := m.c.Finish(ctx); err != nil {
+			return err
+		}
+	}
 	if err := m.c.Disk.Flush(ctx); err != nil {
 		return err
 	}
 	if !j.promote(epoch) {
 		return &EpochError{number, epoch}
 	}
-	next, err := groups.promote(ctx, number, j.as, epoch)
+	next, err := groups.promote(ctx, number, j.as, rec, epoch)
 	var stale *EpochError
 	if errors.As(err, &stale) {
 		return err
@@ -112,18 +117,13 @@ func (m *Member) pullAll(ctx context.Context, j *joining, s source) error {
 // pullListed compares the lists of the two disks.
 func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
 	for from, more := uint64(0), true; more; {
-		var theirs []disk.Summary
+		var differ []disk.Object
 		var err error
-		if theirs, more, err = s.peer.List(ctx, s.to, from); err != nil {
-			return err
+		look := func(ctx context.Context, _ int) (bool, int64, error) {
+			differ, from, more, err = m.compareLists(ctx, s, from)
+			return false, 0, err
 		}
-		first, last := m.rangeOf(s.to.Group)
-		first = max(first, from)
-		if more {
-			last = theirs[len(theirs)-1].Hash()
-		}
-		differ, err := m.differ(ctx, s.to.Group, first, last, theirs)
-		if err != nil {
+		if err := m.pace()(ctx, look); err != nil {
 			return err
 		}
 		for _, o := range differ {
@@ -134,9 +134,23 @@ func (m *Member) pullListed(ctx context.Context, j *joining, s source) error {
 				return err
 			}
 		}
-		from = last + 1
 	}
 	return nil
+}
+
+// compareLists compares the lists of the two disks from one hash on, as far as the source
+// sends its own at once, and tells what differs and where the next ones begin.
+func (m *Member) compareLists(ctx context.Context, s source, from uint64) (differ []disk.Object, next uint64, more bool, err error) {
+	theirs, more, err := s.peer.List(ctx, s.to, from)
+	if err != nil {
+		return nil, from, false, err
+	}
+	first, last := m.rangeOf(s.to.Group)
+	if more {
+		last = theirs[len(theirs)-1].Hash()
+	}
+	differ, err = m.differ(ctx, s.to.Group, max(first, from), last, theirs)
+	return differ, last + 1, more, err
 }
 
 // position is where an object is in its group, from 0 to 1.

@@ -36,7 +36,7 @@ type Disk interface {
 
 var _ Disk = (*disk.Disk)(nil)
 
-// MemberConfig says what a Member is made of. All but the last two are needed.
+// MemberConfig says what a Member is made of. All up to Peer are needed.
 type MemberConfig struct {
 	// ID and Incarnation are how records name the disk now.
 	ID, Incarnation string
@@ -52,6 +52,9 @@ type MemberConfig struct {
 	Patience time.Duration
 	// Pace, if not nil, says when Join does what. The context is that of Join.
 	Pace Pace
+	// Finish, if not nil, is called when a group is all there, and returns when the disk may
+	// become a member: those who do so at the same time share a flush and a transaction.
+	Finish func(ctx context.Context) error
 	// Progress, if not nil, is told before that how far Join has come, from 0 to 1. The
 	// context is that of Join.
 	Progress func(ctx context.Context, part float64)

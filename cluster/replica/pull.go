@@ -47,23 +47,29 @@ type pulling struct {
 
 // pull makes an object what it is at the source.
 func (m *Member) pull(ctx context.Context, j *joining, s source, o disk.Object) error {
-	return m.pullIn(ctx, j, s, o, func(ctx context.Context, step Step) error {
-		for more := true; more; {
-			var err error
-			if more, _, err = step(ctx, batch); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return m.pullIn(ctx, j, s, o, atOnce)
 }
 
 // pullPaced is pull when it may be.
 func (m *Member) pullPaced(ctx context.Context, j *joining, s source, o disk.Object) error {
-	if m.c.Pace == nil {
-		return m.pull(ctx, j, s, o)
+	return m.pullIn(ctx, j, s, o, m.pace())
+}
+
+// pace says when Join does what.
+func (m *Member) pace() Pace {
+	if m.c.Pace != nil {
+		return m.c.Pace
 	}
-	return m.pullIn(ctx, j, s, o, m.c.Pace)
+	return atOnce
+}
+
+// atOnce is a Pace.
+func atOnce(ctx context.Context, step Step) error {
+	for {
+		if more, _, err := step(ctx, batch); err != nil || !more {
+			return err
+		}
+	}
 }
 
 // pullIn is pull in steps that are called by pace.

@@ -56,7 +56,7 @@ func (s *sim) release(v *Volume) {
 // edit changes the record of a group, as the steward does, and waits until all know it.
 func (s *sim) edit(group int, f func(g *record.Group, epoch coord.Revision)) record.Group {
 	s.t.Helper()
-	g, epoch, err := (&Groups{s.store}).Get(s.ctx, group)
+	g, epoch, err := (&Groups{Store: s.store}).Get(s.ctx, group)
 	must(s.t, err)
 	f(&g, epoch)
 	put(s.t, s.store, map[string]record.Record{record.GroupKey(group): g})

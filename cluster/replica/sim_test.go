@@ -221,6 +221,7 @@ func (s *sim) start(id int) {
 			}
 			return nil
 		},
+		Finish: func(ctx context.Context) error { sleep(ctx, s.upTo(10*time.Millisecond)); return nil },
 	})
 	s.mu.Lock()
 	n.p = p
@@ -272,7 +273,7 @@ func (s *sim) peer(p *process) func(record.Member) Peer {
 
 // join makes the disk a member whenever it is in a record as a joining one.
 func (s *sim) join(p *process, group int) {
-	groups := &Groups{p.store}
+	groups := &Groups{Store: p.store}
 	for p.ctx.Err() == nil {
 		rec, _ := p.state.Group(group)
 		if slices.ContainsFunc(rec.Joining, func(m record.Member) bool { return m.Incarnation == p.incarnation }) {

@@ -35,15 +35,17 @@ type Disk struct {
 	failure    atomic.Pointer[error]
 	unreadable atomic.Int64
 	limit      int64
-	// begun counts the groups that it has begun to join. Where there are clients, those who
-	// pull stand in the line, and the first of them has pulls, of blocks.
+	// begun counts the groups that it has begun to join since; those who pull for them stand
+	// in the line.
+	since time.Time
 	begun atomic.Int64
 	line  line
-	pulls pace.Pace
 
 	bad, mended atomic.Int64
 	mu          sync.Mutex
 	passes      map[uint64]*pass // by family
+	// pulls says how many blocks fit into a small step.
+	pulls pace.Pace
 }
 
 var _ replica.Disk = (*Disk)(nil)
@@ -52,7 +54,7 @@ var _ replica.Disk = (*Disk)(nil)
 func NewDisk(id string, size int64, d *disk.Disk, o Options) *Disk {
 	return &Disk{
 		Disk: d, ID: id, Size: size, throttle: job.NewThrottle(), rotten: make(chan *disk.BlockError, maxRotten),
-		limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{},
+		limit: int64(o.withDefaults().Unreadable), passes: map[uint64]*pass{}, since: time.Now(),
 		pulls: pace.Pace{Time: pullTime, Min: leastPull, Max: mostPull},
 	}
 }
@@ -126,36 +128,42 @@ func (d *Disk) WriteNow(at disk.At, p []byte, off int64) (done bool, err error) 
 
 // Where there are clients, a step in which a disk pulls something is to take no longer than
 // pullTime, as clients wait for its end. It has as many blocks as fit into that, and at least
-// leastPull; otherwise as many as one request can move.
+// leastPull; otherwise as many as one request can move, and there are some at a time, so that
+// disks and network have something to do.
 const (
 	pullTime  = 500 * time.Microsecond
 	leastPull = 8
 	mostPull  = replica.MaxRaw
+	idlePulls = 4
 )
 
-// Pace is for replica.MemberConfig: what a disk pulls to join groups are steps of jobs, of
-// which there is one at a time where there are clients, and a small one. The context is one
-// of Joins.
+// finishEvery is how often a disk becomes a member of groups where there are clients. Writes
+// meet a change of the record then, and processors that are busy with it, once for all groups
+// that are whole by then.
+const finishEvery = 500 * time.Millisecond
+
+// width is how many groups are pulled at the same time.
+func (d *Disk) width() int {
+	if d.throttle.Busy() {
+		return 1
+	}
+	return idlePulls
+}
+
+// Pace is for replica.MemberConfig: what a disk pulls to join groups are steps of jobs, which
+// are small where there are clients. The context is one of Joins.
 func (d *Disk) Pace(ctx context.Context, step replica.Step) error {
 	j, ok := ctx.Value(joinKey{}).(*joins)
 	if !ok {
 		return fmt.Errorf("disk %s pulls, and joins no group: %w", d.ID, block.ErrInvalid)
 	}
-	leads := false
-	defer func() {
-		if leads {
-			d.line.leave()
-		}
-	}()
+	if err := d.line.enter(ctx, j.stand, d.width()); err != nil {
+		return err
+	}
+	defer func() { d.line.leave(d.width()) }()
 	for more := true; more; {
-		if !leads && d.throttle.Busy() {
-			if err := d.line.enter(ctx, j.stand); err != nil {
-				return err
-			}
-			leads = true
-		}
 		err := j.Step(ctx, func() (err error) {
-			more, err = d.pull(ctx, j, step, leads)
+			more, err = d.pull(ctx, j, step)
 			return err
 		})
 		if err != nil {
@@ -165,19 +173,39 @@ func (d *Disk) Pace(ctx context.Context, step replica.Step) error {
 	return nil
 }
 
-// pull does a step. Who leads those in the line learns from it what fits into one.
-func (d *Disk) pull(ctx context.Context, j *joins, step replica.Step, leads bool) (more bool, err error) {
-	n, small := mostPull, leads && d.throttle.Busy()
+// pull does a step.
+func (d *Disk) pull(ctx context.Context, j *joins, step replica.Step) (more bool, err error) {
+	n, small := mostPull, d.throttle.Busy()
 	if small {
+		d.mu.Lock()
 		n = d.pulls.Next()
+		d.mu.Unlock()
 	}
 	began := time.Now()
 	more, moved, err := step(ctx, n)
 	if small && moved == int64(n)*disk.BlockSize {
+		d.mu.Lock()
 		d.pulls.Took(time.Since(began))
+		d.mu.Unlock()
 	}
 	j.Add(0, moved)
 	return more, err
+}
+
+// Finish is for replica.MemberConfig, too. Where one copy is left nobody waits.
+func (d *Disk) Finish(ctx context.Context) error {
+	j, ok := ctx.Value(joinKey{}).(*joins)
+	if !ok || j.stand.urgent || !d.throttle.Busy() {
+		return nil
+	}
+	timer := time.NewTimer(finishEvery - time.Since(d.since)%finishEvery)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // Progress is for replica.MemberConfig, too.

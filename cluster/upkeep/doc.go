@@ -6,6 +6,13 @@
 //	Keeper  does the work of all disks of the node
 //	Status  what a disk has done and found
 //
+// # Joining groups
+//
+// What a disk pulls to join groups is done in steps of a job, a few groups at the same time, and
+// those first of which one copy is left. While there are clients it is one group after the
+// other, in steps of half a millisecond, see package job, and the groups that are whole are
+// made known twice in a second: each time writes wait for a moment, and processors are busy.
+//
 // # Deleting versions
 //
 // A doomed version is taken apart by each disk for itself, object by object (package

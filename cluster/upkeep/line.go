@@ -19,28 +19,23 @@ func (a stand) before(b stand) bool {
 	return a.number < b.number
 }
 
-// A line lets one in after the other, the first of those who wait. So where all together
-// get a part of the time only, some groups are whole soon, rather than all of them late.
-// The zero value is one that nobody is in.
+// A line lets a few in at a time, the first of those who wait. So some groups are whole soon,
+// rather than all of them late. The zero value is one that nobody is in.
 type line struct {
 	mu      sync.Mutex
-	inside  bool
+	inside  int
 	waiting map[stand]chan struct{} // closed when it is in
 }
 
-// enter waits until it is the turn of a place, which must leave after that.
-func (l *line) enter(ctx context.Context, at stand) error {
-	l.mu.Lock()
-	if !l.inside {
-		l.inside = true
-		l.mu.Unlock()
-		return nil
-	}
+// enter waits until it is in, as one of so many. It must leave after that.
+func (l *line) enter(ctx context.Context, at stand, width int) error {
 	turn := make(chan struct{})
+	l.mu.Lock()
 	if l.waiting == nil {
 		l.waiting = map[stand]chan struct{}{}
 	}
 	l.waiting[at] = turn
+	l.admit(width)
 	l.mu.Unlock()
 	select {
 	case <-turn:
@@ -48,30 +43,35 @@ func (l *line) enter(ctx context.Context, at stand) error {
 	case <-ctx.Done():
 	}
 	l.mu.Lock()
-	_, waits := l.waiting[at]
-	delete(l.waiting, at)
-	l.mu.Unlock()
-	if !waits {
-		l.leave() // its turn has just come
+	defer l.mu.Unlock()
+	if _, waits := l.waiting[at]; waits {
+		delete(l.waiting, at)
+	} else { // its turn has just come
+		l.inside--
+		l.admit(width)
 	}
 	return context.Cause(ctx)
 }
 
-// leave lets the next one in.
-func (l *line) leave() {
+// leave lets others in until there are so many.
+func (l *line) leave(width int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.inside = len(l.waiting) > 0
-	if !l.inside {
-		return
-	}
-	var first stand
-	var turn chan struct{}
-	for at, t := range l.waiting {
-		if turn == nil || at.before(first) {
-			first, turn = at, t
+	l.inside--
+	l.admit(width)
+}
+
+func (l *line) admit(width int) {
+	for l.inside < width && len(l.waiting) > 0 {
+		var first stand
+		var turn chan struct{}
+		for at, t := range l.waiting {
+			if turn == nil || at.before(first) {
+				first, turn = at, t
+			}
 		}
+		delete(l.waiting, first)
+		l.inside++
+		close(turn)
 	}
-	delete(l.waiting, first)
-	close(turn)
 }

@@ -40,7 +40,7 @@ func (p *pulled) step(_ context.Context, n int) (more bool, moved int64, err err
 func TestJoinsTakeTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const groups, blocks, alone = 10, 1024, 1024 * blockTime
+		const groups, blocks, alone = 12, 1024, 1024 * blockTime
 		d := NewDisk("disk", 1<<30, nil, Options{})
 		board := job.NewBoard()
 		var all sync.WaitGroup
@@ -60,8 +60,8 @@ func TestJoinsTakeTurns(t *testing.T) {
 		for g := range groups {
 			join(g, false, func(*pulled) {})
 		}
-		if all.Wait(); time.Since(begin) != alone {
-			t.Errorf("without clients it took %v, expected %v", time.Since(begin), alone)
+		if all.Wait(); time.Since(begin) != groups/idlePulls*alone {
+			t.Errorf("without clients it took %v, expected %v", time.Since(begin), groups/idlePulls*alone)
 		}
 
 		d.throttle.Enter()
@@ -82,13 +82,51 @@ func TestJoinsTakeTurns(t *testing.T) {
 		}
 		all.Wait()
 		// The first one was alone when it began.
-		want := []int{0, 9, 1, 2, 3, 4, 5, 6, 7, 8}
+		want := []int{0, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 		if took, least := time.Since(begin), groups*alone*4; took < least || took > 2*least {
 			t.Errorf("with clients it took %v, expected %v to %v", took, least, 2*least)
 		}
 		if !slices.Equal(ended, want) {
 			t.Errorf("groups were whole in the order %v, expected %v", ended, want)
 		}
+	})
+}
+
+// Groups that are whole are finished together where there are clients, and at once otherwise or
+// if it is urgent.
+func TestFinishTogether(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDisk("disk", 1<<30, nil, Options{})
+		board := job.NewBoard()
+		finish := func(urgent bool) time.Duration {
+			ctx, j := d.Joins(t.Context(), board, 1, urgent)
+			defer j.End()
+			begin := time.Now()
+			if err := d.Finish(ctx); err != nil {
+				t.Error(err)
+			}
+			return time.Since(begin)
+		}
+		time.Sleep(finishEvery / 10)
+		if took := finish(false); took != 0 {
+			t.Errorf("without clients it is finished after %v", took)
+		}
+		d.throttle.Enter()
+		defer d.throttle.Leave()
+		if took := finish(true); took != 0 {
+			t.Errorf("if one copy is left it is finished after %v", took)
+		}
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				if finish(false); time.Since(d.since) != finishEvery {
+					t.Errorf("it is finished at %v, expected %v", time.Since(d.since), finishEvery)
+				}
+			})
+			time.Sleep(finishEvery / 10)
+		}
+		all.Wait()
 	})
 }
 
@@ -99,24 +137,24 @@ func TestLineIsLeft(t *testing.T) {
 		var l line
 		gone := errors.New("gone")
 		for range 100 {
-			if err := l.enter(t.Context(), stand{number: 1}); err != nil {
+			if err := l.enter(t.Context(), stand{number: 1}, 1); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancelCause(t.Context())
 			var all sync.WaitGroup
 			all.Go(func() {
-				if err := l.enter(ctx, stand{number: 2}); err == nil {
-					l.leave()
+				if err := l.enter(ctx, stand{number: 2}, 1); err == nil {
+					l.leave(1)
 				} else if !errors.Is(err, gone) {
 					t.Errorf("leaving the line: %v", err)
 				}
 			})
 			synctest.Wait()
-			all.Go(l.leave)
+			all.Go(func() { l.leave(1) })
 			all.Go(func() { cancel(gone) })
 			all.Wait()
 		}
-		if l.inside || len(l.waiting) > 0 {
+		if l.inside > 0 || len(l.waiting) > 0 {
 			t.Error("somebody is in the line still")
 		}
 	})
