@@ -173,6 +173,11 @@ const maxUnwell = 100
 
 // ClusterStatus describes the cluster at this moment, with what nodes do in the background.
 func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
+	// A node that was started again may have copies to get of which this one has not heard
+	// yet. If nobody can be asked, it is as far as this node knows.
+	asking, cancel := context.WithTimeout(ctx, catchUpTime)
+	defer cancel()
+	_ = n.cluster.CatchUp(asking)
 	st, err := n.clusterStatus()
 	if err != nil {
 		return nil, err
@@ -181,6 +186,10 @@ func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
 	st.Work, st.Silent = jobs.sum(), jobs.Problem
 	return st, nil
 }
+
+// catchUpTime bounds how long a node finds out what the others agree on before it says how the
+// cluster is.
+const catchUpTime = 500 * time.Millisecond
 
 // clusterStatus is what this node knows by itself.
 func (n *Node) clusterStatus() (*ClusterStatus, error) {
