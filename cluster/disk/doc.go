@@ -25,7 +25,8 @@
 // log. Everybody who waits shares it. So data are durable before the metadata
 // that name them, and the metadata never name a place whose content is something
 // else. A place that was freed is used again when the metadata that free it are
-// durable.
+// durable. A batch in which nothing has a new place does not wait for the barrier:
+// either way it is not known of what was overwritten, see below.
 //
 // What was written and not flushed is lost or not, sector by sector, when the
 // power fails. Overwriting in place then leaves blocks that are neither what the

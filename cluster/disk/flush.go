@@ -118,6 +118,8 @@ func (f *flusher) wait() {
 type batch struct {
 	b     *pebble.Batch
 	frees []uint64
+	// names: there are new places in it.
+	names bool
 	// objects are those of which something was captured; listMu guards it.
 	objects []*object
 	// Room for what is needed in between.
@@ -145,23 +147,61 @@ func (d *Disk) round() (empty []int, err error) {
 		d.fail(err)
 		return nil, d.failed()
 	}
-	// What was captured was written to the slab before.
-	if n := d.slabChanges.Load(); n != d.slabFlushed {
-		if err := d.slab.Flush(context.Background()); err != nil {
-			return nil, fmt.Errorf("flushing the slab: %w", err)
-		}
-		d.slabFlushed = n
-	}
 	size := int64(d.batch.b.Len())
-	if err := errors.Join(d.batch.b.Commit(pebble.Sync), d.failed()); err != nil {
-		d.fail(err)
-		return nil, d.failed()
+	if err := d.harden(); err != nil {
+		return nil, err
 	}
 	empty = d.settleBatch()
 	d.flushed.Store(upto)
 	d.stats.flushes.Add(1)
 	d.lookForRoom(size)
 	return empty, nil
+}
+
+// harden makes the slab durable, which has all that was captured, and then the batch. A
+// batch that names no new places does not wait for the slab: what it says is about blocks
+// that were overwritten, of which nobody knows after a crash whether the slab has them,
+// whichever comes first. They are unfinished writes then, whose content is what was there
+// before or what was written. At a new place it could be anything.
+func (d *Disk) harden() error {
+	n := d.slabChanges.Load()
+	if n == d.slabFlushed {
+		return d.commit()
+	}
+	flushSlab := func() error {
+		if err := d.slab.Flush(context.Background()); err != nil {
+			return fmt.Errorf("flushing the slab: %w", err)
+		}
+		return nil
+	}
+	if d.batch.names {
+		if err := flushSlab(); err != nil {
+			return err
+		}
+		d.slabFlushed = n
+		return d.commit()
+	}
+	flushed := make(chan error, 1)
+	go func() { flushed <- flushSlab() }()
+	err := d.commit()
+	slabErr := <-flushed
+	if slabErr == nil {
+		d.slabFlushed = n
+	} else if err == nil {
+		// What has been committed is not settled, and part of the next batch so far.
+		_ = d.batch.b.Close()
+		d.batch.b = d.meta.db.NewBatch()
+	}
+	return errors.Join(slabErr, err)
+}
+
+// commit makes the batch durable.
+func (d *Disk) commit() error {
+	if err := errors.Join(d.batch.b.Commit(pebble.Sync), d.failed()); err != nil {
+		d.fail(err)
+		return d.failed()
+	}
+	return nil
 }
 
 // capture adds to the batch what has changed.
@@ -231,6 +271,7 @@ func (d *Disk) captureObject(o *object) error {
 	clear(o.changed)
 	o.changed, o.listed = o.changed[:0], false
 	w.frees = append(w.frees, w.freed...)
+	w.names = w.names || len(w.taken) > 0
 	return errors.Join(err, d.space.commit(w.freed, w.taken))
 }
 
@@ -277,7 +318,7 @@ func (d *Disk) settleBatch() (empty []int) {
 	empty = d.space.settle(d.batch.frees)
 	// An error here would be about the memory of the batch.
 	_ = d.batch.b.Close()
-	d.batch.b, d.batch.frees = nil, reuse(d.batch.frees)
+	d.batch.b, d.batch.names, d.batch.frees = nil, false, reuse(d.batch.frees)
 	clear(objects)
 	d.batch.spare = reuse(objects)
 	return empty

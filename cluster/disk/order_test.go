@@ -228,3 +228,85 @@ func TestRun(t *testing.T) {
 		t.Errorf("the third run has number %d", n)
 	}
 }
+
+// What overwrites blocks is made durable together with what is said of it: when the slab
+// cannot be flushed meanwhile, that is not lost, and counts only when it can.
+func TestOverwriteWithoutFlush(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, labSize)
+	l.trees.add(1, 0)
+	slab := &flushless{Pass: block.Pass{Device: block.FromBytes(l.bytes)}}
+	l.wrapSlab = func(block.Device) block.Device { return slab }
+	l.open()
+	ctx := t.Context()
+	l.ok(l.Write(ctx, at(0, 1), fill(1, 3), 0))
+	l.ok(l.Flush(ctx))
+	slab.fails = true
+	l.ok(l.Write(ctx, at(0, 1), fill(2, 2), 0))
+	for range 2 {
+		if err := l.Flush(ctx); !errors.Is(err, errFile) {
+			t.Fatal(err)
+		}
+	}
+	// What was tried to make durable is not known to be so.
+	s, err := l.State(ctx, Object{1, 0})
+	l.ok(err)
+	if cleared, err := l.Clear(ctx, Object{1, 0}, s); cleared || err != nil {
+		t.Error(cleared, err)
+	}
+	// New places wait for the slab again.
+	l.ok(l.Write(ctx, at(0, 1), fill(3, 1), 5*BlockSize))
+	if err := l.Flush(ctx); !errors.Is(err, errFile) {
+		t.Fatal(err)
+	}
+	slab.fails = false
+	l.ok(l.Flush(ctx))
+	if cleared, err := l.Clear(ctx, Object{1, 0}, s); cleared || err != nil {
+		t.Error("cleared in a state that it does not have any more:", err)
+	}
+	l.checked(true)
+	l.want(at(0, 1), 0, append(append(fill(2, 2), fill(1, 3)[2*BlockSize:]...), make([]byte, 2*BlockSize)...))
+	l.want(at(0, 1), 5*BlockSize, fill(3, 1))
+}
+
+// A metadata store that stands still while something is flushed shows what is flushed
+// before what: places that are new are not named before what they have is durable.
+func TestNewPlacesWait(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, labSize)
+	l.trees.add(1, 0)
+	slab := &flushHook{Pass: block.Pass{Device: block.FromBytes(l.bytes)}}
+	l.wrapSlab = func(block.Device) block.Device { return slab }
+	l.open()
+	ctx := t.Context()
+	named := func() bool {
+		found, err := l.meta.get(pieceKey(nil, Object{1, 0}, 0, 1), func([]byte) error { return nil })
+		l.ok(err)
+		return found
+	}
+	early := false
+	slab.flush = func() { early = named() }
+	l.ok(l.Write(ctx, at(0, 1), fill(1, 3), 0))
+	l.ok(l.Flush(ctx))
+	if early {
+		t.Error("a new place is named before the slab is flushed")
+	}
+	if !named() {
+		t.Error("the flush has ended, and nothing is named")
+	}
+}
+
+// flushHook calls flush before each one.
+type flushHook struct {
+	block.Pass
+	flush func()
+}
+
+func (d *flushHook) Flush(ctx context.Context) error {
+	if d.flush != nil {
+		d.flush()
+	}
+	return d.Pass.Flush(ctx)
+}
+
+func (d *flushHook) Close() error { return nil }
