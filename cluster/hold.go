@@ -239,7 +239,7 @@ func (h *hold) endBroken() error {
 	if errors.Is(h.ended, replica.ErrLost) {
 		return h.forsake(h.ended)
 	}
-	return nil
+	return h.lost
 }
 
 // forsake lets all devices fail that have this hold: what they have written may be lost,
