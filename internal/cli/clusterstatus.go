@@ -28,7 +28,8 @@ func (e *Env) clusterStatus() *cobra.Command {
 			"Volumes are spread over placement groups, each of which has copies on disks of\n" +
 			"different nodes. A group is healthy; moving, if it has all copies and is to be\n" +
 			"elsewhere; degraded, if copies are missing; at risk, if one is left of several;\n" +
-			"waiting, if too few are left for writes; or unavailable, if none is.",
+			"waiting, if too few are left for writes; or unavailable, if none is. A node is\n" +
+			"away when its lease has ended, and silent if it does not answer before that.",
 		Example: "  strata cluster status --watch",
 	}, arguments(0, 0, "no arguments"), func(ctx context.Context, c *node.Client, _ []string) error {
 		for {
@@ -71,7 +72,7 @@ func (e *Env) showCluster(st *node.ClusterStatus, asJSON, again bool) error {
 }
 
 func writeCluster(w io.Writer, st *node.ClusterStatus) {
-	fmt.Fprintf(w, "cluster %s is %s: %s, %s, %s, %s\n", st.Cluster, st.State, units.Plural(len(st.Nodes), "node"),
+	fmt.Fprintf(w, "cluster %s is %s%s: %s, %s, %s, %s\n", st.Cluster, st.State, unheard(st), units.Plural(len(st.Nodes), "node"),
 		units.Plural(len(st.Disks), "disk"), units.Plural(st.Groups, "placement group"), units.Plural(st.Volumes, "volume"))
 	writeGroups(w, st)
 	writeWork(w, st)
@@ -96,6 +97,24 @@ func writeCluster(w io.Writer, st *node.ClusterStatus) {
 			units.Bytes(d.Size), used(d), weight(d), d.Groups, d.Joining)
 	}
 	t.Flush()
+}
+
+// unheard says that nodes have not answered, as the state does not know of it before their
+// leases have ended: after a quorum was recovered, for example.
+func unheard(st *node.ClusterStatus) string {
+	count := 0
+	for _, n := range st.Nodes {
+		if n.State == "silent" {
+			count++
+		}
+	}
+	switch count {
+	case 0:
+		return ""
+	case 1:
+		return " as far as is known, but a node does not answer"
+	}
+	return fmt.Sprintf(" as far as is known, but %d nodes do not answer", count)
 }
 
 // writeGroups says how the groups are, and how far recovery has come.

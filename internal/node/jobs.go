@@ -42,6 +42,8 @@ type JobList struct {
 	Problem string `json:"problem,omitempty"`
 	// Scrubs are the last ways of scrubs through the disks.
 	Scrubs []Scrub `json:"scrubs"`
+	// answered are the IDs of the nodes that told what they do.
+	answered []string
 }
 
 // A Scrub is the last way of a scrub through a disk, or one that is under way.
@@ -74,6 +76,7 @@ func (n *Node) Jobs(ctx context.Context) JobList {
 		l.Problem = d.words().Replace(strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
 	for _, w := range all {
+		l.answered = append(l.answered, w.Node)
 		l.More += w.More
 		for _, j := range w.Jobs {
 			l.Jobs = append(l.Jobs, d.job(w.Node, j))

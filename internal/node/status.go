@@ -124,10 +124,17 @@ type ClusterStatus struct {
 	Risks []string `json:"risks"`
 }
 
+// States of nodes that are not there, or may not be.
+const (
+	away   = "away"
+	silent = "silent"
+)
+
 // A NodeStatus describes a node of a cluster.
 type NodeStatus struct {
 	NodeName
-	// State is up, away or draining.
+	// State is up, draining, silent if the node did not answer but its lease has not ended,
+	// or away.
 	State string `json:"state"`
 	// Zone is empty if the node is one of its own.
 	Zone    string `json:"zone,omitempty"`
@@ -184,12 +191,21 @@ func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
 	}
 	jobs := n.Jobs(ctx)
 	st.Work, st.Silent = jobs.sum(), jobs.Problem
+	st.hear(jobs.answered)
 	return st, nil
 }
 
 // catchUpTime bounds how long a node finds out what the others agree on before it says how the
 // cluster is.
 const catchUpTime = 500 * time.Millisecond
+// hear notes which nodes have not answered of those that should be there.
+func (st *ClusterStatus) hear(answered []string) {
+	for i := range st.Nodes {
+		if x := &st.Nodes[i]; x.State != away && !slices.Contains(answered, x.ID) {
+			x.State = silent
+		}
+	}
+}
 
 // clusterStatus is what this node knows by itself.
 func (n *Node) clusterStatus() (*ClusterStatus, error) {
@@ -256,7 +272,7 @@ func (d *describer) hardware(st *ClusterStatus, own map[string]disk.Stats) {
 		s.Version, s.Address = run.Record.Version, run.Record.Peers
 		switch {
 		case run.Revision == 0:
-			s.State = "away"
+			s.State = away
 		case e.Record.Draining:
 			s.State = "draining"
 		}

@@ -4,6 +4,7 @@ import (
 	"io"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +37,23 @@ func TestStatus(t *testing.T) {
 	must(t, err)
 	if len(jobs.Scrubs) != 2 || jobs.Problem != "" {
 		t.Errorf("the jobs are %+v", jobs)
+	}
+}
+
+// A node that should be there, and does not answer, is not said to be up.
+func TestSilentNodes(t *testing.T) {
+	t.Parallel()
+	st := ClusterStatus{Nodes: []NodeStatus{
+		{NodeName: NodeName{ID: "a"}, State: "up"}, {NodeName: NodeName{ID: "b"}, State: "up"},
+		{NodeName: NodeName{ID: "c"}, State: "draining"}, {NodeName: NodeName{ID: "d"}, State: "away"},
+	}}
+	st.hear([]string{"b", "e"})
+	var got []string
+	for _, n := range st.Nodes {
+		got = append(got, n.State)
+	}
+	if want := []string{"silent", "up", "silent", "away"}; !slices.Equal(got, want) {
+		t.Errorf("the nodes are %v, expected %v", got, want)
 	}
 }
 

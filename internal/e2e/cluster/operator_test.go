@@ -38,6 +38,14 @@ func TestQuorumLost(t *testing.T) {
 		}
 		return err == nil
 	})
+	// Their leases have not ended, but nobody is told that all is well.
+	st, err := last.status()
+	must(t, err)
+	for _, x := range st.Nodes {
+		if x.State == "up" && x.ID != st.Asked.ID {
+			t.Errorf("the node %s is said to be up", x.Label)
+		}
+	}
 	began := time.Now()
 	last.fio("vm1", "--verify_only")
 	t.Logf("all is read %v after the recovery", time.Since(began).Round(time.Millisecond))
