@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/strata-storage/strata/cluster/coord"
@@ -33,10 +32,6 @@ func (n *Node) newSteward(lease *coord.Lease) *steward.Steward {
 		Store: n.store, State: n.state, Lease: lease, Node: n.is.Node, Options: n.o.Steward, Used: n.used, Full: n.full, Log: n.o.Log,
 	})
 }
-
-// CatchUp waits until this node knows all that is agreed now, as when another one has just come
-// back and said so.
-func (n *Node) CatchUp(ctx context.Context) error { return n.seenAll(ctx, nil) }
 
 // Status says how the placement groups of the cluster are, and what is at risk.
 func (n *Node) Status() (*steward.Report, error) {

@@ -182,9 +182,7 @@ const maxUnwell = 100
 func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
 	// A node that was started again may have copies to get of which this one has not heard
 	// yet. If nobody can be asked, it is as far as this node knows.
-	asking, cancel := context.WithTimeout(ctx, catchUpTime)
-	defer cancel()
-	_ = n.cluster.CatchUp(asking)
+	_ = n.cluster.Latest(ctx)
 	st, err := n.clusterStatus()
 	if err != nil {
 		return nil, err
@@ -195,9 +193,6 @@ func (n *Node) ClusterStatus(ctx context.Context) (*ClusterStatus, error) {
 	return st, nil
 }
 
-// catchUpTime bounds how long a node finds out what the others agree on before it says how the
-// cluster is.
-const catchUpTime = 500 * time.Millisecond
 // hear notes which nodes have not answered of those that should be there.
 func (st *ClusterStatus) hear(answered []string) {
 	for i := range st.Nodes {
