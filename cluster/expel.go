@@ -165,6 +165,8 @@ func (n *Node) notePeers() {
 // askPeers asks other nodes whether this one was expelled: those who vote do not talk to it
 // then.
 func (n *Node) askPeers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, sayAfter)
+	defer cancel()
 	is, _ := n.home.Made()
 	var asking sync.WaitGroup
 	errs := make([]error, len(is.Peers))

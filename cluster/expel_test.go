@@ -60,3 +60,25 @@ func TestForgottenWhileItStarts(t *testing.T) {
 		})
 	}
 }
+
+// A node that is forgotten and hears nothing of what is agreed any more asks other nodes, and
+// ends.
+func TestForgottenAndDeaf(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3)
+	deaf := nodes[2]
+	for is, _ := deaf.home.Made(); len(is.Peers) == 0; is, _ = deaf.home.Made() {
+		deaf.pause(t.Context(), leasePause)
+	}
+	must(t, deaf.voting.client.SetEndpoints([]string{"https://" + freeAddress(t)}))
+	if _, err := nodes[0].Carry(t.Context(), Intent{Kind: Forget, ID: deaf.ID()}, true); err != nil {
+		t.Fatal(err)
+	}
+	<-deaf.Over()
+	if err := deaf.Err(); !errors.Is(err, identity.ErrExpelled) {
+		t.Errorf("it ends with %v", err)
+	}
+	if _, err := deaf.run.living(t.Context()); !errors.Is(err, identity.ErrExpelled) {
+		t.Errorf("it lives: %v", err)
+	}
+}

@@ -82,11 +82,12 @@ type Options struct {
 	// Log is told what an operator wants to know. Nil is nobody.
 	Log *slog.Logger
 
-	// slab, in tests, is put around the slabs of disks, board has the jobs, and dial is
-	// another way to reach nodes than net.Dialer.
-	slab  func(block.Device) block.Device
-	board *job.Board
-	dial  func(ctx context.Context, network, addr string) (net.Conn, error)
+	// slab, in tests, is put around the slabs of disks, board has the jobs, dial is
+	// another way to reach nodes than net.Dialer, and votePause another votePause.
+	slab      func(block.Device) block.Device
+	board     *job.Board
+	votePause time.Duration
+	dial      func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // DiskOptions are a disk of a node.

@@ -180,12 +180,8 @@ func (n *Node) peersFind() string {
 // attached anew by those who use them.
 func (n *Node) keepAlive() {
 	for {
-		select {
-		case <-n.run.current().Lost():
-		case <-n.ctx.Done():
-			return
-		}
-		if n.isClosing() || n.run.isBanished() != nil {
+		n.untilLost(n.run.current())
+		if n.ctx.Err() != nil || n.isClosing() || n.run.isBanished() != nil {
 			return
 		}
 		n.o.Log.Warn("the cluster has not heard of this node for too long, its volumes will be attached anew")
@@ -204,6 +200,31 @@ func (n *Node) keepAlive() {
 		}
 	}
 }
+
+// untilLost returns when a lease is lost, or the node is to end. While the lease is in doubt
+// other nodes are asked whether this one was expelled: those who vote do not talk to it then,
+// and the lease is never known to be lost.
+func (n *Node) untilLost(lease *coord.Lease) {
+	for {
+		select {
+		case <-lease.Lost():
+			return
+		case <-lease.Doubt():
+			if err := n.askPeers(n.ctx); errors.Is(err, identity.ErrExpelled) {
+				n.giveUp(err)
+				return
+			}
+			if !n.pause(n.ctx, doubtPause) {
+				return
+			}
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// doubtPause is how often other nodes are asked while the lease is in doubt.
+const doubtPause = time.Second
 
 func (n *Node) isClosing() bool {
 	n.mu.Lock()

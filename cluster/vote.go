@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -241,7 +242,7 @@ func (n *Node) followVoters() {
 	f := follower{n: n}
 	for n.ctx.Err() == nil {
 		rings := make(chan struct{})
-		stop := n.store.Clock().AfterFunc(votePause, func() { close(rings) })
+		stop := n.store.Clock().AfterFunc(cmp.Or(n.o.votePause, votePause), func() { close(rings) })
 		select {
 		case f.record = <-news:
 			f.obey()
@@ -249,6 +250,8 @@ func (n *Node) followVoters() {
 			if f.retry {
 				f.obey()
 			}
+		case <-f.gone():
+			f.lost = n.voting.seat.Gone()
 		case <-n.ctx.Done():
 		}
 		stop()
@@ -310,6 +313,17 @@ type follower struct {
 	// found to know no leader.
 	using  []string
 	unwell int
+	// lost is the Gone of a member that has ended.
+	lost <-chan struct{}
+}
+
+// gone is closed when the node's own member has ended and that is news. It was removed then,
+// and nothing can be asked of it any more; the record that says so comes by way of others.
+func (f *follower) gone() <-chan struct{} {
+	if gone := f.n.voting.seat.Gone(); gone != f.lost {
+		return gone
+	}
+	return nil
 }
 
 // obey starts or stops the member of this node, and notes where others are.
@@ -370,7 +384,7 @@ func (f *follower) steer() {
 		f.unwell = 0
 		f.use([]string{own})
 	case len(others) > 0:
-		if f.unwell++; f.unwell >= votePatience {
+		if f.unwell++; f.unwell >= votePatience || f.lost != nil && f.lost == seat.Gone() {
 			f.use(others)
 		}
 	}

@@ -94,3 +94,28 @@ func TestVoterReplaced(t *testing.T) {
 		t.Errorf("it votes again, with %v", now)
 	}
 }
+
+// A node whose member was removed notices that by itself, and goes on with what others know,
+// rather than to ask a member that has ended until it loses patience. When one of three that
+// vote is forgotten, one vote is enough for the other two: one more is removed.
+func TestMemberRemoved(t *testing.T) {
+	t.Parallel()
+	nodes := several(t, 3, func(o *Options) { o.votePause = 20 * time.Second })
+	electorate(t, nodes[0], 3)
+	nodes[2].crash()
+	_, err := nodes[0].Carry(t.Context(), Intent{Kind: Forget, ID: nodes[2].ID()}, true)
+	must(t, err)
+	voting := slices.IndexFunc(nodes, func(n *Node) bool { return n.ID() == electorate(t, n, 1)[0] })
+	other := nodes[1-voting]
+	ctx, cancel := context.WithTimeout(t.Context(), votePatience*other.o.votePause/2)
+	defer cancel()
+	for {
+		err := other.seenAll(ctx, nil)
+		if err == nil && !other.voting.seat.Used() {
+			break
+		}
+		if !other.pause(ctx, leasePause) {
+			t.Fatalf("it does not hear that it has no member: %v", err)
+		}
+	}
+}

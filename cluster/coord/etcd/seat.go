@@ -174,6 +174,17 @@ func (s *Seat) Well() bool {
 	}
 }
 
+// Gone returns a channel that is closed when the member that runs here has ended by itself, as
+// it was removed from the cluster; nil if none runs.
+func (s *Seat) Gone() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.member == nil {
+		return nil
+	}
+	return s.member.Done()
+}
+
 // Announce tells the other members where they find this one, if that has changed since
 // it was there the last time. It needs a leader.
 func (s *Seat) Announce(ctx context.Context) error {
