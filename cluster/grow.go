@@ -96,7 +96,9 @@ func (h *hold) name(v *record.View) (record.Name, bool) {
 
 // grow makes what serves the volume as large as it is.
 func (h *hold) grow(ctx context.Context) error {
-	h.mu.Lock()
+	if err := h.mu.LockFor(ctx); err != nil {
+		return err
+	}
 	defer h.mu.Unlock()
 	n, v := h.n, h.n.state.View()
 	if !h.outgrown(v) {

@@ -49,7 +49,7 @@ type hold struct {
 	// generation is that of the attachment, 0 if there is none. Who changes it has
 	// mu, or is inside of the volume, which cannot be closed then.
 	generation atomic.Int64
-	mu         sync.Mutex
+	mu         latch
 	// revived is how often groups of the volume had been revived when it was got
 	// for the first time, and -1 before that.
 	revived int64
@@ -200,7 +200,10 @@ func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 	if a := h.active.Load(); a != nil && a.Err() == nil {
 		return a, nil
 	}
-	h.mu.Lock()
+	// Who has it may look for the volume for long.
+	if err := h.mu.LockFor(ctx); err != nil {
+		return nil, err
+	}
 	defer h.mu.Unlock()
 	if err := h.endBroken(); err != nil {
 		return nil, err
@@ -211,6 +214,9 @@ func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 	a, err := h.find(ctx, h.ended, proxies)
 	if err != nil {
 		return nil, err
+	}
+	if h.isGone() { // while it was looked for
+		return nil, errors.Join(block.ErrClosed, a.Close(), h.detach(ctx))
 	}
 	// Whoever had it before may have acknowledged what was lost since.
 	v := h.n.state.View()
@@ -356,13 +362,16 @@ func (h *hold) visit(ctx context.Context) (*far, error) {
 	return f, err
 }
 
+func (h *hold) isGone() bool {
+	h.n.mu.Lock()
+	defer h.n.mu.Unlock()
+	return h.gone
+}
+
 // attach attaches the volume. mu is held.
 func (h *hold) attach(ctx context.Context) (_ *replica.Volume, err error) {
 	n := h.n
-	n.mu.Lock()
-	gone := h.gone
-	n.mu.Unlock()
-	if gone {
+	if h.isGone() {
 		return nil, block.ErrClosed
 	}
 	name, _, ok := nameOf(n.state.View(), h.line)
@@ -422,7 +431,9 @@ func nameOf(v *record.View, l record.Line) (string, record.Name, bool) {
 
 // release flushes the volume and gives it up.
 func (h *hold) release(ctx context.Context) error {
-	h.mu.Lock()
+	if err := h.mu.LockFor(ctx); err != nil {
+		return err // who has it finds that the hold is gone
+	}
 	defer h.mu.Unlock()
 	a := h.active.Swap(nil)
 	if a == nil {
