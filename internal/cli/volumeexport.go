@@ -74,7 +74,7 @@ func (e *Env) volumeImport() *cobra.Command {
 			"The volume is there, or has changed, when all of it has come, and is as it was if\n" +
 			"not. Until then what has come is in a volume called import- and 12 digits. It is\n" +
 			"deleted after an error; only if the node itself dies meanwhile it is left, and can\n" +
-			"be deleted.",
+			"be deleted. An import that was interrupted is given again from the beginning of FILE.",
 		Example: "  strata volume import full.strata vm3\n" +
 			"  strata volume import monday.strata vm3",
 	}, arguments(2, 2, "a file and the name of a volume"), func(ctx context.Context, c *node.Client, args []string) (err error) {

@@ -68,7 +68,7 @@ func (n *Node) importStream(w http.ResponseWriter, r *http.Request) {
 	tell(i.state)
 	if err := i.run(ctx, r.Body); err != nil {
 		if ctx.Err() != nil {
-			err = errors.Join(context.Cause(ctx), err)
+			err = fmt.Errorf("it was interrupted, nothing of it is kept, it has to be given again: %w", errors.Join(context.Cause(ctx), err))
 		}
 		n.log.Warn("an import of a volume failed", "volume", q.Name, "error", err)
 		i.state.Error = err.Error()
@@ -273,7 +273,7 @@ func (c *Client) Import(ctx context.Context, q ImportRequest, body io.Reader, pr
 	for lines := json.NewDecoder(answer); ; {
 		var t Transfer
 		if err := lines.Decode(&t); err != nil {
-			return nil, fmt.Errorf("the node has not said how the import ended: %w", early(err))
+			return nil, fmt.Errorf("the node has not said how the import ended, give it again if the volume is not as it should be, and delete the volume import-... if one is left: %w", early(err))
 		}
 		switch {
 		case t.Error != "":
