@@ -68,7 +68,7 @@ func (n *Node) importStream(w http.ResponseWriter, r *http.Request) {
 	tell(i.state)
 	if err := i.run(ctx, r.Body); err != nil {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("it was interrupted, nothing of it is kept, it has to be given again: %w", errors.Join(context.Cause(ctx), err))
+			err = fmt.Errorf("it was interrupted and has to be given again: %w", errors.Join(context.Cause(ctx), err))
 		}
 		n.log.Warn("an import of a volume failed", "volume", q.Name, "error", err)
 		i.state.Error = err.Error()

@@ -270,7 +270,7 @@ func TestStopDuringImport(t *testing.T) {
 	<-seen
 	l.Node.Stop()
 	must(t, l.Wait())
-	if err := <-ended; err == nil || !strings.Contains(err.Error(), "the node stops") {
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "has to be given again: the node stops") {
 		t.Errorf("the import has ended with %v", err)
 	}
 	again, err := Start(t.Context(), l.o)
