@@ -14,6 +14,7 @@ import (
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/home"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // copyDir copies a data directory, without the sockets in it.
@@ -114,7 +115,7 @@ func TestCopiedDirectory(t *testing.T) {
 	// The blocks are locked by the one that runs, on this machine.
 	must(t, os.Remove(filepath.Join(o.Dir, "lock")))
 	must(t, os.RemoveAll(filepath.Join(o.Dir, "disks")))
-	o.Agreed, o.Votes, o.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	o.Agreed, o.Votes, o.Door = peer.FreeAddress(t), peer.FreeAddress(t), peer.FreeAddress(t)
 	if _, err := Start(t.Context(), o); !errors.Is(err, ErrCopy) || !strings.Contains(err.Error(), "is a copy of that of another node") {
 		t.Errorf("a copy starts: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/block/blocktest"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -69,7 +70,7 @@ func TestRollingRestart(t *testing.T) {
 	var all []*serving
 	d := nbd.Dialer{Silence: 20 * time.Second}
 	for _, n := range nodes {
-		s := &serving{node: n, address: freeAddress(t)}
+		s := &serving{node: n, address: peer.FreeAddress(t)}
 		s.begin(t)
 		all, d.Addresses = append(all, s), append(d.Addresses, s.address)
 		must(t, n.seenAll(t.Context(), nil))

@@ -3,42 +3,22 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"os"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/strata-storage/strata/block"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/peer"
 )
-
-// freeAddress is one that nobody listens to.
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	for {
-		// Not one of those that connections get.
-		a := fmt.Sprintf("127.0.0.1:%d", 10_000+lastPort.Add(1)%20_000)
-		if l, err := net.Listen("tcp", a); err == nil {
-			must(t, l.Close())
-			return a
-		}
-	}
-}
-
-var lastPort atomic.Uint32
-
-func init() { lastPort.Store(uint32(os.Getpid()) * 97) }
 
 // networked are the options of a node that has to do with others.
 func networked(t testing.TB) Options {
 	t.Helper()
 	o := small(tempDir(t))
 	o.Listen, o.Lease = "127.0.0.1:0", 2*time.Second
-	o.Agreed, o.Votes, o.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	o.Agreed, o.Votes, o.Door = peer.FreeAddress(t), peer.FreeAddress(t), peer.FreeAddress(t)
 	return o
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/coord/etcd/voters"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // electorate waits until so many nodes vote, and returns who does.
@@ -59,7 +60,7 @@ func TestFirstNodeDies(t *testing.T) {
 	must(t, nodes[2].Create(t.Context(), "vm2", record.Spec{Size: 16 << 20, ObjectSize: record.MinObjectSize}))
 
 	o := nodes[0].o
-	o.Agreed, o.Votes, o.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	o.Agreed, o.Votes, o.Door = peer.FreeAddress(t), peer.FreeAddress(t), peer.FreeAddress(t)
 	back := start(t, o)
 	healthy(t, nodes[1], back.incarnation)
 	check(t, dev, 512<<10, 1<<20, 2)

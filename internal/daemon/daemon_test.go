@@ -22,6 +22,7 @@ import (
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/cert"
 	"github.com/strata-storage/strata/internal/listen"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/nbd"
 )
 
@@ -385,12 +386,7 @@ func TestStdioEndsWithItsConnection(t *testing.T) {
 func TestMetricsAddress(t *testing.T) {
 	t.Parallel()
 	b, o := newBench(t, one)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // find a free port
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Metrics = l.Addr().String()
-	l.Close()
+	o.Metrics = peer.FreeAddress(t)
 	d, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"fmt"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -15,6 +14,7 @@ import (
 	"github.com/strata-storage/strata/cluster"
 	"github.com/strata-storage/strata/config"
 	"github.com/strata-storage/strata/internal/copy"
+	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/nbd"
 	"github.com/strata-storage/strata/snapshot"
 	"github.com/strata-storage/strata/source"
@@ -160,20 +160,14 @@ func TestVolumeMovesBetweenNodes(t *testing.T) {
 // startThree starts a cluster of three nodes.
 func startThree(t *testing.T) (nodes []*lab) {
 	t.Helper()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		must(t, err)
-		defer l.Close()
-		return l.Addr().String()
-	}
 	token, door := "", ""
 	for range 3 {
 		nodes = append(nodes, startWith(t, func(o *cluster.Options) {
-			o.Listen, o.Lease = free(), 2*time.Second
+			o.Listen, o.Lease = peer.FreeAddress(t), 2*time.Second
 			if o.Join, o.Token = door, token; door != "" {
 				return // only the first one votes: another one may stop at any time
 			}
-			o.Agreed, o.Votes, o.Door = free(), free(), free()
+			o.Agreed, o.Votes, o.Door = peer.FreeAddress(t), peer.FreeAddress(t), peer.FreeAddress(t)
 			door = o.Door
 		}))
 		if token == "" {

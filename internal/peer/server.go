@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -76,9 +77,9 @@ func StartNBDServer(t testing.TB, file string) (socket string) {
 		dir := shortDir(t)
 		socket = filepath.Join(dir, "s")
 		config, pid := filepath.Join(dir, "config"), filepath.Join(dir, "pid")
-		text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s\nlistenaddr = 127.0.0.1\nport = %d\n"+
+		text := fmt.Sprintf("[generic]\nallowlist = true\nunixsock = %s\nlistenaddr = 127.0.0.1\nport = %s\n"+
 			"[vm]\nexportname = %s\nflush = true\nfua = true\ntrim = true\n[other]\nexportname = %s\nreadonly = true\n",
-			socket, freePort(t), file, file)
+			socket, strings.TrimPrefix(FreeAddress(t), "127.0.0.1:"), file, file)
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -101,16 +102,24 @@ func StartNBDServer(t testing.TB, file string) (socket string) {
 	return ""
 }
 
-// freePort returns a TCP port that nobody has at this moment.
-func freePort(t testing.TB) int {
+// FreeAddress returns an address on the loopback that nobody listens to. It is none of those
+// that the system gives to connections, so that it stays free.
+func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 20_000 {
+		a := fmt.Sprintf("127.0.0.1:%d", 10_000+lastPort.Add(1)%20_000)
+		if l, err := net.Listen("tcp", a); err == nil {
+			l.Close()
+			return a
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal("there is no free port")
+	return ""
 }
+
+var lastPort atomic.Uint32
+
+func init() { lastPort.Store(uint32(os.Getpid()) * 97) }
 
 // awaitPID waits for the file in which a daemon leaves its process id.
 func awaitPID(t testing.TB, path string) (id int) {
