@@ -8,6 +8,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/identity"
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // A meddler is a store with which something happens before the first transaction, which has
@@ -70,7 +71,7 @@ func TestForgottenAndDeaf(t *testing.T) {
 	for is, _ := deaf.home.Made(); len(is.Peers) == 0; is, _ = deaf.home.Made() {
 		deaf.pause(t.Context(), leasePause)
 	}
-	must(t, deaf.voting.client.SetEndpoints([]string{"https://" + freeAddress(t)}))
+	must(t, deaf.voting.client.SetEndpoints([]string{"https://" + peer.FreeAddress(t)}))
 	if _, err := nodes[0].Carry(t.Context(), Intent{Kind: Forget, ID: deaf.ID()}, true); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"syscall"
 	"testing"
 	"time"
 )
@@ -26,10 +25,7 @@ func TestCommands(t *testing.T) {
 	nodes[0].start()
 	s.healthy(3)
 	for _, p := range nodes {
-		if err := p.end(syscall.SIGTERM); err != nil {
-			t.Errorf("a node has stopped with %v", err)
-		}
-		p.cmd = nil
+		p.stop()
 		p.start()
 	}
 	nodes[0].fio("vm1", "--verify_only")

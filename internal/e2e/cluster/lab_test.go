@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -45,18 +44,10 @@ func newLab(t testing.TB, count int, prepare ...func(*node)) *lab {
 	l.see()
 	if count >= 3 {
 		for _, n := range l.nodes {
-			until(t, "three nodes to vote", func() bool { return n.voters() == 3 })
+			until(t, "three nodes to vote", func() bool { return n.voters(n.config.Dir) == 3 })
 		}
 	}
 	return l
-}
-
-// voters is how many nodes vote on what the cluster agrees on, as a node knows that.
-func (n *node) voters() int {
-	n.t.Helper()
-	text, err := os.ReadFile(filepath.Join(n.config.Dir, "node"))
-	must(n.t, err)
-	return strings.Count(string(text), "https://")
 }
 
 // joins prepares a node that is started for the first time.

@@ -4,11 +4,8 @@ import (
 	"encoding/json"
 	"net/rpc"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
-	"syscall"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,28 +28,19 @@ const (
 // A node is a host with a data directory, and the process that runs there, if one
 // does.
 type node struct {
-	t       testing.TB
-	name    string
-	host    *namespace
+	child
 	dir     string // data
 	sockets string
 	config  agentConfig
-	log     logBuffer
 	// How the process is started, if not as usual.
 	before []string
-
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
-	err   error // once ended
 }
 
-// newNode prepares a node. Its log is shown and kept if the test fails, or
-// that is wanted.
+// newNode prepares a node.
 func newNode(t testing.TB, name string, host *namespace) *node {
 	t.Helper()
 	a := host.address()
-	n := &node{t: t, name: name, host: host, dir: dataDir(t), sockets: shortDir(t)}
+	n := &node{child: child{t: t, name: name, host: host}, dir: dataDir(t), sockets: shortDir(t)}
 	n.config = agentConfig{
 		Options: cluster.Options{
 			Dir: filepath.Join(n.dir, "data"), Name: name, DiskSize: 1 << 30, Groups: 16, Lease: lease, Keep: lease,
@@ -61,30 +49,8 @@ func newNode(t testing.TB, name string, host *namespace) *node {
 		},
 		Sockets: n.sockets, NBD: a + nbdPort,
 	}
-	t.Cleanup(func() {
-		if t.Failed() && n.runs() {
-			n.quit()
-		}
-		n.kill()
-		if t.Failed() || os.Getenv(logsVar) != "" {
-			keepLog(t, name, n.log.String())
-		}
-	})
+	n.atEnd()
 	return n
-}
-
-// keepLog shows the end of a log, and keeps all of it.
-func keepLog(t testing.TB, name, text string) {
-	path := filepath.Join(os.TempDir(), "strata-"+strings.ReplaceAll(t.Name(), "/", "-")+"-"+name+".log")
-	err := os.WriteFile(path, []byte(text), 0o600)
-	var short []string
-	said, _, _ := strings.Cut(text, "\nSIGQUIT: ")
-	for line := range strings.Lines(said) {
-		if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "etcd") {
-			short = append(short, strings.TrimRight(line, "\n"))
-		}
-	}
-	t.Logf("the log of %s, all of it in %s (%v):\n%s", name, path, err, tail(strings.Join(short, "\n"), 30))
 }
 
 // dataDir is a directory in memory, where there is one.
@@ -124,22 +90,7 @@ func (n *node) begin() {
 	must(n.t, err)
 	self, err := os.Executable()
 	must(n.t, err)
-	words := append(append(n.host.enter(), n.before...), self)
-	cmd := exec.Command(peer.Need(n.t, words[0]), words[1:]...)
-	cmd.Env = append(os.Environ(), agentVar+"="+string(config))
-	cmd.Stdout, cmd.Stderr = &n.log, &n.log
-	must(n.t, cmd.Start())
-	ended := make(chan struct{})
-	n.mu.Lock()
-	n.cmd, n.ended = cmd, ended
-	n.mu.Unlock()
-	go func() {
-		err := cmd.Wait()
-		n.mu.Lock()
-		n.err = err
-		n.mu.Unlock()
-		close(ended)
-	}()
+	n.launch(agentVar+"="+string(config), append(slices.Clone(n.before), self)...)
 }
 
 // start starts the process and waits until it serves.
@@ -158,72 +109,6 @@ func (n *node) ready() {
 		_, err := n.ask("id")
 		return err == nil
 	})
-}
-
-// runs reports whether there is a process.
-func (n *node) runs() bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd == nil {
-		return false
-	}
-	select {
-	case <-n.ended:
-		return false
-	default:
-		return true
-	}
-}
-
-func (n *node) signal(s syscall.Signal) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.cmd != nil {
-		n.cmd.Process.Signal(s)
-	}
-}
-
-// kill ends the process without warning.
-func (n *node) kill() {
-	n.mu.Lock()
-	ended := n.ended
-	n.mu.Unlock()
-	if ended != nil {
-		n.signal(syscall.SIGKILL)
-		<-ended
-	}
-}
-
-// quit lets the process say what all its goroutines do, and end.
-func (n *node) quit() {
-	n.thaw()
-	n.signal(syscall.SIGQUIT)
-	select {
-	case <-n.ended:
-	case <-time.After(5 * time.Second):
-	}
-}
-
-// freeze lets the process do nothing, thaw go on.
-func (n *node) freeze() { n.signal(syscall.SIGSTOP) }
-func (n *node) thaw()   { n.signal(syscall.SIGCONT) }
-
-// stop ends the process in good order.
-func (n *node) stop() {
-	n.t.Helper()
-	if !n.runs() {
-		return
-	}
-	n.signal(syscall.SIGTERM)
-	select {
-	case <-n.ended:
-	case <-time.After(patience):
-		n.signal(syscall.SIGQUIT)
-		n.t.Fatalf("%s does not stop", n.name)
-	}
-	if n.err != nil {
-		n.t.Errorf("%s has stopped with an error: %v", n.name, n.err)
-	}
 }
 
 // fails starts a process that must not get anywhere, and returns what it says.
@@ -269,14 +154,4 @@ func (n *node) order(words ...string) string {
 		n.t.Fatalf("%s: %v", n.name, err)
 	}
 	return reply
-}
-
-// clean fails the test if the process has said what it never should.
-func (n *node) clean() {
-	n.t.Helper()
-	for _, word := range []string{"panic: ", "DATA RACE", "fatal error: "} {
-		if strings.Contains(n.log.String(), word) {
-			n.t.Errorf("%s says %q", n.name, word)
-		}
-	}
 }

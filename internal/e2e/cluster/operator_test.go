@@ -5,7 +5,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -55,7 +54,7 @@ func TestQuorumLost(t *testing.T) {
 	}
 	for _, p := range s.nodes[:2] {
 		until(t, "the node to be taken for lost", func() bool {
-			out, err := last.try("cluster", "forget", p.name(), "--yes")
+			out, err := last.try("cluster", "forget", p.name, "--yes")
 			if err == nil {
 				t.Log(out)
 			}
@@ -88,7 +87,7 @@ func TestGatewayOnly(t *testing.T) {
 	s.nodes[0].start()
 	s.healthy(3)
 	t.Log(gateway.run("volume", "check", "vm1"))
-	must(t, gateway.end(syscall.SIGTERM))
+	gateway.stop()
 	gateway.start()
 	gateway.fio("vm1", "--verify_only", "--randseed=4")
 	s.stop()
@@ -137,7 +136,7 @@ func TestDisksFail(t *testing.T) {
 	}
 	ledger.verify(t, dev, true)
 	must(t, dev.Close())
-	must(t, many.end(syscall.SIGTERM))
+	many.stop()
 	must(t, os.Remove(file))
 	many.args = nil // it knows its disks
 	many.start()

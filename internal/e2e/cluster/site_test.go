@@ -8,11 +8,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	daemon "github.com/strata-storage/strata/internal/node"
-	"github.com/strata-storage/strata/internal/peer"
 	"github.com/strata-storage/strata/internal/race"
 )
 
@@ -38,35 +36,23 @@ var program = sync.OnceValues(func() (path string, err error) {
 
 // A process is "strata node" on a host.
 type process struct {
-	t      testing.TB
+	child
 	path   string
-	host   *namespace
 	data   string
 	socket string
 	args   []string
-	log    logBuffer
-	cmd    *exec.Cmd
 }
 
 func (p *process) start() {
 	p.t.Helper()
-	words := append(p.host.enter(), p.path, "node", "--data", p.data, "--name", p.name(), "--groups", "16", "--lease", lease.String(), "--cache", "32M",
-		"--listen", "unix://"+p.socket, "--listen", "tcp://"+p.host.address()+":10809", "--cluster-listen", p.host.address()+":10810", "--verbose")
-	p.cmd = exec.Command(peer.Need(p.t, words[0]), append(words[1:], p.args...)...)
-	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
-	must(p.t, p.cmd.Start())
+	p.launch("", append([]string{
+		p.path, "node", "--data", p.data, "--name", p.name, "--groups", "16", "--lease", lease.String(), "--cache", "32M",
+		"--listen", "unix://" + p.socket, "--listen", "tcp://" + p.host.address() + ":10809", "--cluster-listen", p.host.address() + ":10810", "--verbose",
+	}, p.args...)...)
 	until(p.t, "the node to serve", func() bool {
 		_, err := p.try("volume", "ls")
 		return err == nil
 	})
-}
-
-// name is what the node is called.
-func (p *process) name() string { return fmt.Sprint("node", p.host.number) }
-
-func (p *process) end(s syscall.Signal) error {
-	p.cmd.Process.Signal(s)
-	return p.cmd.Wait()
 }
 
 // try carries out a command on the host.
@@ -85,14 +71,6 @@ func (p *process) run(words ...string) string {
 		p.t.Fatalf("strata %s: %v: %s", strings.Join(words, " "), err, out)
 	}
 	return out
-}
-
-// kill ends the process without warning.
-func (p *process) kill() {
-	if p.cmd != nil {
-		p.end(syscall.SIGKILL)
-		p.cmd = nil
-	}
 }
 
 // fio works on a volume at the node.
@@ -155,15 +133,10 @@ func (s *site) add(flags []string) *process {
 	if flags == nil {
 		flags = oneDisk
 	}
-	p := &process{t: s.t, path: path, host: h, data: filepath.Join(dataDir(s.t), "data"), socket: filepath.Join(shortDir(s.t), "s"), args: flags}
-	s.t.Cleanup(func() {
-		p.kill()
-		if s.t.Failed() {
-			keepLog(s.t, p.name(), p.log.String())
-		}
-	})
+	p := &process{child: child{t: s.t, name: fmt.Sprint("node", h.number), host: h}, path: path, data: filepath.Join(dataDir(s.t), "data"), socket: filepath.Join(shortDir(s.t), "s"), args: flags}
+	p.atEnd()
 	for _, other := range s.nodes {
-		if other.cmd != nil {
+		if other.runs() {
 			token, _, _ := strings.Cut(other.run("cluster", "token"), "\n")
 			p.args = append(slices.Clone(flags), "--join", other.host.address(), "--token", strings.TrimSpace(token))
 			break
@@ -202,7 +175,7 @@ func (s *site) known(volume string) {
 	for _, p := range s.nodes {
 		until(s.t, "the volume to be known", func() bool {
 			_, err := p.try("volume", "show", volume)
-			return p.cmd == nil || err == nil
+			return !p.runs() || err == nil
 		})
 	}
 }
@@ -212,7 +185,7 @@ func (s *site) await(what string, is func(*daemon.ClusterStatus) bool) {
 	s.t.Helper()
 	for _, p := range s.nodes {
 		until(s.t, what, func() bool {
-			if p.cmd == nil {
+			if !p.runs() {
 				return true
 			}
 			st, err := p.status()
@@ -225,12 +198,10 @@ func (s *site) await(what string, is func(*daemon.ClusterStatus) bool) {
 func (s *site) voters() (count int) {
 	s.t.Helper()
 	for _, p := range s.nodes {
-		if p.cmd == nil {
+		if !p.runs() {
 			continue
 		}
-		text, err := os.ReadFile(filepath.Join(p.data, "node"))
-		must(s.t, err)
-		n := strings.Count(string(text), "https://")
+		n := p.voters(p.data)
 		if count != 0 && n != count {
 			return 0
 		}
@@ -243,12 +214,9 @@ func (s *site) voters() (count int) {
 func (s *site) stop() {
 	s.t.Helper()
 	for _, p := range s.nodes {
-		if p.cmd == nil {
-			continue
+		if p.cmd != nil && !p.runs() {
+			s.t.Errorf("%s has ended by itself: %v", p.name, p.err)
 		}
-		if err := p.end(syscall.SIGTERM); err != nil {
-			s.t.Errorf("a node has stopped with %v", err)
-		}
-		p.cmd = nil
+		p.stop()
 	}
 }
