@@ -37,6 +37,8 @@ func clusterLoads() []load {
 const (
 	flushedEach = "4 KiB random write, each flushed, depth 16"
 	clusterPeer = "qemu-nbd"
+	// flushedDepth is how many writers flush each write.
+	flushedDepth = 16
 )
 
 // runCluster measures clusters.
@@ -111,9 +113,10 @@ func (l *clusterLab) measureAll(ctx context.Context) error {
 	return nil
 }
 
-// contenders starts all that is compared.
-func (l *clusterLab) contenders(ctx context.Context) (all []*running, stop func(), err error) {
+// contenders starts all that is compared; echoes are for the rows with that kind of load.
+func (l *clusterLab) contenders(ctx context.Context) (all []*running, echoes map[string]*running, stop func(), err error) {
 	var stops []func()
+	echoes = map[string]*running{}
 	stop = func() {
 		for _, f := range stops {
 			f()
@@ -126,34 +129,45 @@ func (l *clusterLab) contenders(ctx context.Context) (all []*running, stop func(
 	}()
 	raw := strataFile
 	raw.name = rawName
-	for _, s := range []server{raw, qemuNBD, echoGateway} {
+	start := func(s server) (*running, error) {
+		r, err := l.start(ctx, s, overUnix)
+		if err == nil {
+			stops = append(stops, r.stop)
+		}
+		return r, err
+	}
+	for _, s := range []server{raw, qemuNBD} {
 		if s.program != "" && !isInstalled(s.program) {
 			continue
 		}
-		r, err := l.start(ctx, s, overUnix)
+		r, err := start(s)
 		if err != nil {
-			return nil, stop, err
+			return nil, nil, stop, err
 		}
-		stops = append(stops, r.stop)
 		all = append(all, r)
+	}
+	for _, rw := range []string{"randwrite", "write"} { // messages of an echo are of one size
+		if echoes[rw], err = start(echoGateway); err != nil {
+			return nil, nil, stop, err
+		}
 	}
 	beds := map[int]*clusterBed{}
 	for _, y := range layouts {
 		b := beds[y.nodes]
 		if b == nil {
 			if b, err = l.openCluster(ctx, y.String(), y.nodes); err != nil {
-				return nil, stop, err
+				return nil, nil, stop, err
 			}
 			beds[y.nodes] = b
 			stops = append(stops, b.close)
 		}
 		volume := fmt.Sprintf("vm%d", y.copies)
 		if err := b.volume(ctx, volume, y.copies, true); err != nil {
-			return nil, stop, err
+			return nil, nil, stop, err
 		}
 		all = append(all, b.serving(y.String(), volume))
 	}
-	return all, stop, nil
+	return all, echoes, stop, nil
 }
 
 // measureLoads measures the rows that compare all: those of fio in memory, and on a disk
@@ -169,16 +183,15 @@ func (l *clusterLab) measureLoads(ctx context.Context) error {
 	if len(loads) == 0 && !flushed {
 		return nil
 	}
-	all, stop, err := l.contenders(ctx)
+	stores, echoes, stop, err := l.contenders(ctx)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	stores := slices.DeleteFunc(slices.Clone(all), func(r *running) bool { return r.name == gatewayName })
 	for _, ld := range loads {
 		who := stores
-		if ld.rw == "randwrite" {
-			who = all
+		if e := echoes[ld.rw]; e != nil {
+			who = append(slices.Clone(stores), e)
 		}
 		err := l.row(clusterRow{site: l.site, what: ld.String(), bs: ld.bs}, who, func(r *running) (figure, int64, error) { return l.fio(ctx, r, ld) })
 		if err != nil {
@@ -188,9 +201,14 @@ func (l *clusterLab) measureLoads(ctx context.Context) error {
 	if !flushed {
 		return nil
 	}
-	return l.row(clusterRow{site: l.site, what: flushedEach, bs: chunk}, stores, func(r *running) (figure, int64, error) {
-		return flushingEach(ctx, r.uri, 16, time.Duration(l.o.seconds)*time.Second)
+	long := time.Duration(l.o.seconds) * time.Second
+	err = l.row(clusterRow{site: l.site, what: flushedEach, bs: chunk}, stores, func(r *running) (figure, int64, error) {
+		return flushingEach(ctx, r.uri, flushedDepth, long)
 	})
+	if err != nil || l.site != onDisk {
+		return err
+	}
+	return l.measureBareFlushes(long)
 }
 
 // row measures one row.

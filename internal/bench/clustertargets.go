@@ -77,7 +77,7 @@ func rowOutcome(site, what string, base func(clusterRow) float64) func(*report, 
 		if !ok || !there || base(row) == 0 {
 			return nil
 		}
-		return []outcome{{where: site + ": " + usual.String(), value: f.iops / base(row), bounds: row.bounds(want * base(row))}}
+		return []outcome{{where: site + ": " + usual.String(), value: f.iops / base(row), bounds: append(row.bounds(want*base(row)), r.cluster.bareFlushes(row)...)}}
 	}
 }
 
@@ -109,7 +109,7 @@ func firstOver(what string) func(*report, float64) []outcome {
 		if first == 0 || again == 0 {
 			return nil
 		}
-		return []outcome{{where: fmt.Sprintf("%s: depth %d", usual, inFlight), value: first / again}}
+		return []outcome{{where: fmt.Sprintf("%s: depth %d", usual, inFlight), value: first / again, bounds: r.cluster.bareBlocks(first, again)}}
 	}
 }
 

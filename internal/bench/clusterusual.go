@@ -166,6 +166,9 @@ func (l *clusterLab) measureFirstWrites(ctx context.Context, b *clusterBed) erro
 				l.report.rate(kind+row.what, f.iops)
 			}
 		}
+		if err := l.measureBareBlocks(); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -34,6 +34,9 @@ const (
 	// and the size of the disk in MiB follow.
 	gatewayCommand = "-echo-gateway"
 	gatewayPeers   = 2
+	// longMessage is from which length on messages are encrypted from where they lie, by
+	// goroutines for each peer.
+	longMessage = 64 << 10
 )
 
 var echoGateway = server{name: gatewayName, command: func(l *lab, p place) []string {
@@ -135,12 +138,19 @@ func (c *corked) Write(p []byte) (int, error) {
 		return c.Conn.Write(p)
 	}
 	c.out = append(c.out, p...)
-	return len(p), nil
+	if len(c.out) < echoGulp {
+		return len(p), nil
+	}
+	return len(p), c.send()
 }
 
 func (c *corked) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.send()
+}
+
+func (c *corked) send() error {
 	_, err := c.Conn.Write(c.out)
 	c.out = c.out[:0]
 	return err
@@ -152,8 +162,10 @@ type gatewayPeer struct {
 	under *corked
 	out   []byte // guarded by the gateway, as all below
 	spare []byte
-	size  int // of a message
-	ended int // messages that were answered
+	long  [][]byte // long messages, in pieces
+	busy  bool     // somebody sends those
+	size  int      // of a message
+	ended int      // messages that were answered
 }
 
 // A gateway is a device whose writes are messages to others.
@@ -199,10 +211,20 @@ func (g *gateway) StartWrite(_ context.Context, p []byte, _ int64, _ block.Flags
 		if peer.size != echoRequest+len(p) {
 			return false
 		}
-		peer.out = append(append(peer.out, make([]byte, echoRequest)...), p...)
+		peer.out = append(peer.out, make([]byte, echoRequest)...)
+		if len(p) < longMessage {
+			peer.out = append(peer.out, p...)
+			continue
+		}
+		peer.long = append(peer.long, peer.out, p)
+		peer.out = nil
+		if !peer.busy {
+			peer.busy = true
+			go g.sendLong(peer)
+		}
 	}
 	g.flying = append(g.flying, e)
-	if !g.owed {
+	if !g.owed && len(p) < longMessage {
 		g.owed = true
 		b.Later(g.settle)
 	}
@@ -221,6 +243,27 @@ func (g *gateway) send() {
 		g.mu.Unlock()
 		_, err := p.conn.Write(out)
 		if err = errors.Join(err, p.under.flush()); err != nil {
+			g.fail(err)
+		}
+	}
+}
+
+// sendLong sends long messages to one peer, until there is none.
+func (g *gateway) sendLong(p *gatewayPeer) {
+	for {
+		g.mu.Lock()
+		list := p.long
+		p.long, p.busy = nil, len(list) > 0
+		g.mu.Unlock()
+		if len(list) == 0 {
+			return
+		}
+		for _, piece := range list {
+			if _, err := p.conn.Write(piece); err != nil {
+				g.fail(err)
+			}
+		}
+		if err := p.under.flush(); err != nil {
 			g.fail(err)
 		}
 	}

@@ -14,9 +14,8 @@ type echoed chan error
 
 func (e echoed) Ended(err error, _ *block.Burst) { e <- err }
 
-// The limit of clusters answers each write when both peers have.
-func TestEchoGateway(t *testing.T) {
-	t.Parallel()
+// newTestGateway returns a limit with peers in this process.
+func newTestGateway(t *testing.T) *gateway {
 	certs := filepath.Join(t.TempDir(), "certs")
 	if _, err := cert.Make(certs, cert.Options{}); err != nil {
 		t.Fatal(err)
@@ -39,24 +38,32 @@ func TestEchoGateway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := newGateway(disk, peers, func(error) {}) // the end of the test is one
-	var b block.Burst
-	ends := make(echoed, 200)
-	for i := range cap(ends) {
-		if !g.StartWrite(context.Background(), make([]byte, 4096), 0, 0, &b, ends) {
-			t.Fatal("a write could not be begun")
+	return newGateway(disk, peers, func(error) {}) // the end of the test is one
+}
+
+// The limit of clusters answers each write when both peers have.
+func TestEchoGateway(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ size, number int }{{4096, 200}, {longMessage, 20}, {300_000, 20}} {
+		g := newTestGateway(t)
+		var b block.Burst
+		ends := make(echoed, tt.number)
+		for i := range cap(ends) {
+			if !g.StartWrite(context.Background(), make([]byte, tt.size), 0, 0, &b, ends) {
+				t.Fatal("a write could not be begun")
+			}
+			if i%7 == 0 {
+				b.End()
+			}
 		}
-		if i%7 == 0 {
-			b.End()
+		b.End()
+		for range cap(ends) {
+			if err := <-ends; err != nil {
+				t.Fatal(err)
+			}
 		}
-	}
-	b.End()
-	for range cap(ends) {
-		if err := <-ends; err != nil {
-			t.Fatal(err)
+		if g.StartWrite(context.Background(), make([]byte, tt.size+1), 0, 0, &b, ends) {
+			t.Error("messages of another size are begun")
 		}
-	}
-	if g.StartWrite(context.Background(), make([]byte, 8192), 0, 0, &b, ends) {
-		t.Error("messages of another size are begun")
 	}
 }
