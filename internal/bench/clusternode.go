@@ -157,8 +157,12 @@ func (s *clusterState) well(nodes int) bool {
 	return up == nodes && s.States["healthy"] == s.Groups
 }
 
-// settleCalm is for how long a cluster must have been well to say that it is.
-const settleCalm = time.Second
+// settleCalm is for how long a cluster must have been well to say that it is, and settleLook
+// between two looks, each of which is work for all nodes.
+const (
+	settleCalm = time.Second
+	settleLook = 50 * time.Millisecond
+)
 
 // settle waits until all nodes run, and all groups have had what they should for a while:
 // a node that was just started is not missed at once.
@@ -181,7 +185,7 @@ func (b *clusterBed) settle(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(settleLook):
 		}
 	}
 	return fmt.Errorf("%s: it is not well after %v: %+v", b.name, clusterPatience, s)

@@ -170,21 +170,6 @@ func (c *clusterReport) writeTimes(b *bytes.Buffer) {
 	}
 }
 
-func (c *clusterReport) writeRebuild(b *bytes.Buffer) {
-	if c.rateOf("rebuild") == 0 {
-		return
-	}
-	calm, busy := c.times[onTmpfs+": p99 of writes"], c.times[onTmpfs+": p99 of writes during a rebuild"]
-	fmt.Fprintf(b, "## Rebuild\n\nA node is killed, all of a volume is written, and the node is started again: until all groups are well, its start included. The *copy* is what disks and network give: as much from a file through a connection with TLS to a file.\n\n| | |\n|---|---|\n")
-	for _, name := range []string{"copy", "rebuild", "rebuild while a client writes"} {
-		fmt.Fprintf(b, "| %s | %.0f MB/s |\n", name, c.rateOf(name)/1e6)
-	}
-	if len(calm) > 0 && len(busy) > 0 {
-		fmt.Fprintf(b, "| p99 of 4 KiB writes at depth 1, and during the rebuild | %.2f ms, %.2f ms |\n", millis(median50(calm)), millis(median50(busy)))
-	}
-	fmt.Fprintln(b)
-}
-
 // writeCosts writes what things cost.
 func (c *clusterReport) writeCosts(b *bytes.Buffer) {
 	fmt.Fprint(b, "## What things cost\n\n| | |\n|---|---|\n")

@@ -25,7 +25,7 @@ var clusterTargets = slices.Concat(
 		{"Snapshot", 20, true, "%.1f ms", timeOf(median50, "snapshot", "snapshot, while a client writes")},
 		{"Clone", 20, true, "%.1f ms", timeOf(median50, "clone", "clone, while a client writes")},
 		{"Writes stop after kill -9 of a node", 1000, true, "%.0f ms", timeOf(worstTime, kills...)},
-		{"Rebuild, over a copy of a file through TLS", 0.5, false, "%.2fx", rebuildOver("rebuild", "rebuild while a client writes")},
+		{"Rebuild, over a copy of a file through TLS", 0.5, false, "%.2fx", rebuildOver},
 		{"p99 of writes during a rebuild", 2, true, "%.2fx", rebuildLatency},
 		{"Start of a cluster of one to the first byte", 1500, true, "%.0f ms", timeOf(median50, "start, new", "start, again")},
 	},
@@ -133,23 +133,4 @@ func timeOf(of func([]time.Duration) time.Duration, names ...string) func(*repor
 		}
 		return all
 	}
-}
-
-func rebuildOver(names ...string) func(*report, float64) []outcome {
-	return func(r *report, _ float64) (all []outcome) {
-		for _, name := range names {
-			if v, base := r.cluster.rateOf(name), r.cluster.rateOf("copy"); v > 0 && base > 0 {
-				all = append(all, outcome{where: name, value: v / base})
-			}
-		}
-		return all
-	}
-}
-
-func rebuildLatency(r *report, _ float64) []outcome {
-	calm, busy := r.cluster.times[onTmpfs+": p99 of writes"], r.cluster.times[onTmpfs+": p99 of writes during a rebuild"]
-	if len(calm) == 0 || len(busy) == 0 {
-		return nil
-	}
-	return []outcome{{where: "4 KiB random write, depth 1", value: quotient(float64(median50(busy)), float64(median50(calm)))}}
 }

@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -261,75 +257,4 @@ func (l *clusterLab) measureKills(ctx context.Context, b *clusterBed) error {
 		}
 	}
 	return nil
-}
-
-// measureRebuild measures how fast a node that was away gets what was written meanwhile:
-// all of the volume, with nobody at it, and with a client that writes.
-func (l *clusterLab) measureRebuild(ctx context.Context, b *clusterBed) error {
-	size := float64(l.o.size << 20)
-	for range min(l.o.rounds, 3) {
-		through, err := l.copyThroughTLS(ctx)
-		if err != nil {
-			return err
-		}
-		l.report.rate("copy", size/through.Seconds())
-		calm, _, err := l.fio(ctx, b.serving("", "vm1"), load{"randwrite", chunk, 1, 1})
-		if err != nil {
-			return err
-		}
-		l.report.note(l.site, "p99 of writes", calm.p99)
-		for _, busy := range []bool{false, true} {
-			took, f, err := l.rebuild(ctx, b, busy)
-			if err != nil {
-				return err
-			}
-			if !busy {
-				l.report.rate("rebuild", size/took.Seconds())
-				continue
-			}
-			l.report.rate("rebuild while a client writes", size/took.Seconds())
-			l.report.note(l.site, "p99 of writes during a rebuild", f.p99)
-		}
-	}
-	return nil
-}
-
-// rebuild lets a node miss all of a volume.
-func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, busy bool) (took time.Duration, f figure, err error) {
-	if err := b.kill(memberNode); err != nil {
-		return 0, f, err
-	}
-	out, err := exec.CommandContext(ctx, l.o.strata, "copy", l.image, b.uri(firstNode, "vm1")).CombinedOutput()
-	if err != nil {
-		return 0, f, fmt.Errorf("writing what it misses: %w: %s", err, out)
-	}
-	begin := time.Now()
-	if err := b.start(ctx, memberNode); err != nil {
-		return 0, f, err
-	}
-	settled := make(chan error, 1)
-	go func() { err := b.settle(ctx); took = time.Since(begin) - settleCalm; settled <- err }()
-	if busy {
-		f, _, err = l.fio(ctx, b.serving("", "vm1"), load{"randwrite", chunk, 1, 1})
-	}
-	err = errors.Join(err, <-settled)
-	return took, f, err
-}
-
-// copyThroughTLS is how long it takes to move as much from a file to a file through a
-// connection with TLS: what disks and network give.
-func (l *clusterLab) copyThroughTLS(ctx context.Context) (time.Duration, error) {
-	r, err := l.start(ctx, strataFile, overTLS)
-	if err != nil {
-		return 0, err
-	}
-	defer r.stop()
-	to := filepath.Join(l.o.dir, "through")
-	defer os.Remove(to)
-	begin := time.Now()
-	out, err := exec.CommandContext(ctx, l.o.strata, "copy", r.uri, to).CombinedOutput()
-	if err != nil {
-		return 0, fmt.Errorf("copy: %w: %s", err, strings.TrimSpace(string(out)))
-	}
-	return time.Since(begin), nil
 }
