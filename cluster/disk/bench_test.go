@@ -175,7 +175,7 @@ func BenchmarkReadThroughSnapshots(b *testing.B) {
 				l.trees.chain(1, n)
 				for v := range uint64(n) {
 					// As if it had been written when it was the head.
-					fix := Fix{Entry{Version: v + 1}, Data, p}
+					fix := Fix{Was: Entry{Version: v + 1}, Kind: Data, Data: p}
 					l.ok(second(l.Repair(ctx, Object{1, 0}, 0, []Fix{fix})))
 				}
 				l.reopen()

@@ -89,7 +89,7 @@ func settle(ctx context.Context, l *lab, o Object) error {
 		if e.Sum != bad.Sum || e.Kind != Data {
 			return fmt.Errorf("%v, the entry is %v", bad, e)
 		}
-		n, err := l.Repair(ctx, bad.Object, 0, []Fix{{e, Data, raw}})
+		n, err := l.Repair(ctx, bad.Object, 0, []Fix{{Was: e, Kind: Data, Data: raw}})
 		if err != nil {
 			return err
 		}

@@ -73,10 +73,10 @@ func TestRotIsFoundAndRepaired(t *testing.T) {
 		l.ok(err)
 		stale := e
 		stale.Sum++
-		if n, err := l.Repair(ctx, head.Object, 0, []Fix{{stale, Data, good}}); n != 0 || err != nil {
+		if n, err := l.Repair(ctx, head.Object, 0, []Fix{{Was: stale, Kind: Data, Data: good}}); n != 0 || err != nil {
 			t.Fatalf("a stale fix: %d %v", n, err)
 		}
-		if n, err := l.Repair(ctx, head.Object, 0, []Fix{{e, Data, good}}); n != 1 || err != nil {
+		if n, err := l.Repair(ctx, head.Object, 0, []Fix{{Was: e, Kind: Data, Data: good}}); n != 1 || err != nil {
 			t.Fatalf("repair: %d %v", n, err)
 		}
 		if after, err := l.State(ctx, head.Object); err != nil || after.Digest != before.Digest || after.Counter == before.Counter {
@@ -160,7 +160,7 @@ func TestUnfinishedOrRot(t *testing.T) {
 	if err != nil || got != e || raw[0] != 4 || raw[1] != 3 {
 		t.Fatalf("%v %v, %v", got, err, raw[:4])
 	}
-	if n, err := l.Repair(ctx, a.Object, 0, []Fix{{e, Data, raw}}); n != 1 || err != nil {
+	if n, err := l.Repair(ctx, a.Object, 0, []Fix{{Was: e, Kind: Data, Data: raw}}); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	l.want(a, 0, raw)

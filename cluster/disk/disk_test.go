@@ -117,7 +117,7 @@ func TestRepairUnderChanges(t *testing.T) {
 	l.ok(l.Write(ctx, head, fill(7, 1), BlockSize))
 	e := Entry{1, 0, Data, checksum(fill(1, 1))}
 	l.bytes[offset(l.placeOf(e, head.Object))]++
-	if n, err := l.Repair(ctx, head.Object, 0, []Fix{{e, Data, fill(1, 1)}}); n != 1 || err != nil {
+	if n, err := l.Repair(ctx, head.Object, 0, []Fix{{Was: e, Kind: Data, Data: fill(1, 1)}}); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}
 	l.want(head, 0, append(fill(1, 1), fill(7, 1)...))

@@ -271,7 +271,7 @@ func TestBadSectors(t *testing.T) {
 	if len(all) != 1 || all[0].Block != 5 {
 		t.Fatal(all)
 	}
-	fix := Fix{Entry{1, 5, Data, e.Sum}, Data, old[5*BlockSize : 6*BlockSize]}
+	fix := Fix{Was: Entry{1, 5, Data, e.Sum}, Kind: Data, Data: old[5*BlockSize : 6*BlockSize]}
 	if n, err := l.Repair(ctx, Object{1, 0}, 0, []Fix{fix}); n != 1 || err != nil {
 		t.Fatal(n, err)
 	}

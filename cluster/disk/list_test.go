@@ -113,7 +113,7 @@ func TestDigests(t *testing.T) {
 		a.ok(err)
 		_, err := a.Raw(ctx, o, e.Version, e.Block, p)
 		a.ok(err)
-		fixes = append(fixes, Fix{Entry{e.Version, e.Block, None, 0}, e.Kind, slices.Clone(p)})
+		fixes = append(fixes, Fix{Was: Entry{e.Version, e.Block, None, 0}, Kind: e.Kind, Data: slices.Clone(p)})
 	}
 	n, err := b.Repair(ctx, o, 0, fixes)
 	b.ok(err)
@@ -126,6 +126,55 @@ func TestDigests(t *testing.T) {
 	b.checked(true)
 	if n, err = b.Repair(ctx, o, 0, fixes); n != 0 || err != nil {
 		t.Errorf("%d fixes, %v", n, err)
+	}
+}
+
+// However the blocks of fixes lie in memory, and whether their checksums are known or not, the
+// disk has them afterwards: it writes side by side what is, and computes what it has to.
+func TestRepairFromAnywhere(t *testing.T) {
+	t.Parallel()
+	const blocks = pieceBlocks + 5
+	for _, x := range []struct {
+		name   string
+		summed bool
+		// where says at which block of the memory a block lies.
+		where func(i int) int
+		holes func(i int) bool
+	}{
+		{"side by side", true, func(i int) int { return i }, nil},
+		{"checksums are not known", false, func(i int) int { return i }, nil},
+		{"the other way round", true, func(i int) int { return blocks - 1 - i }, nil},
+		{"with gaps", true, func(i int) int { return i + i/4 }, nil},
+		{"pairs change places", false, func(i int) int { return i ^ 1 }, nil},
+		{"holes between them", true, func(i int) int { return i }, func(i int) bool { return i%3 == 1 }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			l := openLab(t, labSize)
+			ctx := t.Context()
+			memory, want := make([]byte, 2*blocks*BlockSize), make([]byte, blocks*BlockSize)
+			var fixes []Fix
+			for i := range blocks {
+				f := Fix{Was: Entry{Version: 1, Block: uint32(i)}, Kind: Hole}
+				if x.holes == nil || !x.holes(i) {
+					f.Kind, f.Data = Data, memory[x.where(i)*BlockSize:(x.where(i)+1)*BlockSize]
+					copy(f.Data, fill(byte(i+1), 1))
+					copy(want[i*BlockSize:], f.Data)
+					f.Sum, f.Summed = checksum(f.Data), x.summed
+				}
+				fixes = append(fixes, f)
+			}
+			before := slices.Clone(memory)
+			if n, err := l.Repair(ctx, Object{1, 0}, 0, fixes); n != blocks || err != nil {
+				t.Fatalf("%d fixes, %v", n, err)
+			}
+			if !slices.Equal(memory, before) {
+				t.Error("what was given was changed")
+			}
+			l.want(at(0, 1), 0, want)
+			l.ok(l.Flush(ctx))
+			l.checked(true)
+		})
 	}
 }
 

@@ -14,9 +14,12 @@ type Fix struct {
 	// Was is what the object has. If it has something else by now, the fix is
 	// out of date, and nothing happens.
 	Was Entry
-	// Kind is what it gets, and Data, of one block, the content if that is data.
-	Kind Kind
-	Data []byte
+	// Kind is what it gets, and Data, of one block, the content if that is data. Sum is its
+	// checksum if who asks has computed it, as Summed says.
+	Kind   Kind
+	Data   []byte
+	Sum    uint32
+	Summed bool
 }
 
 // Repair replaces entries of any version of an object by what another member of
@@ -97,19 +100,21 @@ func (d *Disk) repair(ctx context.Context, tree *family.Tree, at At, fixes []Fix
 	defer plans.Put(pl)
 	buf := buffers.Get().(*[chunkSize]byte)
 	defer buffers.Put(buf)
-	n, privilege := 0, true
-	for _, f := range fixes {
-		if f.Kind == Data {
-			privilege = privilege && f.Was.Kind == Data
+	content, privilege := contentOf(fixes, buf[:0])
+	n := 0
+	for i := range fixes {
+		if f := &fixes[i]; f.Kind == Data {
 			pl.data[n], pl.fresh[n] = false, true
-			pl.sums[n] = checksum(f.Data)
-			n += copy(buf[n*BlockSize:], f.Data) / BlockSize
+			if pl.sums[n] = f.Sum; !f.Summed {
+				pl.sums[n] = checksum(f.Data)
+			}
+			n++
 		}
 	}
 	if err := r.takePlaces(ctx, pl, n, privilege); err != nil {
 		return 0, err
 	}
-	_, err = r.writeSlab(ctx, pl, buf[:n*BlockSize])
+	_, err = r.writeSlab(ctx, pl, content)
 	d.slabChanges.Add(1)
 	if err == nil {
 		err = r.exchange(pl, fixes)
@@ -121,6 +126,32 @@ func (d *Disk) repair(ctx context.Context, tree *family.Tree, at At, fixes []Fix
 	d.changes.Add(1)
 	d.stats.repaired.Add(uint64(len(fixes)))
 	return len(fixes), nil
+}
+
+// contentOf is the content of fixes, one block after the other, in buf unless they lie so
+// already. Replaces tells whether all that is to be data has been so before.
+func contentOf(fixes []Fix, buf []byte) (content []byte, replaces bool) {
+	replaces = true
+	for i := range fixes {
+		f := &fixes[i]
+		if f.Kind != Data {
+			continue
+		}
+		replaces = replaces && f.Was.Kind == Data
+		n := len(content)
+		switch {
+		case n == 0:
+			content = f.Data
+		case n+BlockSize <= cap(content) && &content[:n+1][n] == &f.Data[0]:
+			content = content[:n+BlockSize]
+		default:
+			if &content[0] != &buf[:1][0] {
+				content = append(buf, content...)
+			}
+			content = append(content, f.Data...)
+		}
+	}
+	return content, replaces
 }
 
 // current returns the fixes that are not out of date.

@@ -58,7 +58,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := Entry{1, 7, Data, checksum(data)}
-	if k, err := l.Repair(ctx, head.Object, 0, []Fix{{e, Data, data}}); k != 1 || err != nil {
+	if k, err := l.Repair(ctx, head.Object, 0, []Fix{{Was: e, Kind: Data, Data: data}}); k != 1 || err != nil {
 		t.Fatal(k, err)
 	}
 	l.want(at(0, 1), 7*BlockSize, data)
@@ -141,8 +141,8 @@ func TestReserveIsForRepairs(t *testing.T) {
 	}
 	l.ok(l.Flush(ctx))
 	fixes := []Fix{
-		{Entry{1, 0, Data, checksum(data)}, Data, fill(2, 1)},
-		{Entry{1, 1, None, 0}, Data, data},
+		{Was: Entry{1, 0, Data, checksum(data)}, Kind: Data, Data: fill(2, 1)},
+		{Was: Entry{1, 1, None, 0}, Kind: Data, Data: data},
 	}
 	if k, err := l.Repair(ctx, Object{1, 0}, 0, fixes); k != 0 || !errors.Is(err, block.ErrNoSpace) {
 		t.Fatal(k, err)
@@ -156,7 +156,7 @@ func TestReserveIsForRepairs(t *testing.T) {
 		if i == 0 {
 			sum = checksum(fill(2, 1))
 		}
-		fix := Fix{Entry{1, uint32(2 * i), Data, sum}, Data, fill(3, 1)}
+		fix := Fix{Was: Entry{1, uint32(2 * i), Data, sum}, Kind: Data, Data: fill(3, 1)}
 		if k, err := l.Repair(ctx, Object{1, 0}, 0, []Fix{fix}); k != 1 || err != nil {
 			t.Fatal(i, k, err)
 		}

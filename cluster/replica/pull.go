@@ -232,11 +232,12 @@ func (m *Member) fetchRun(ctx context.Context, s source, o disk.Object, run []di
 	}
 	for i, e := range list {
 		f := &run[i]
-		if f.Kind, f.Data = e.Kind, nil; e.Kind != disk.Data {
+		if f.Kind, f.Data, f.Summed = e.Kind, nil, false; e.Kind != disk.Data {
 			continue
 		}
 		f.Data = p[i*disk.BlockSize : (i+1)*disk.BlockSize]
 		if crc32.Checksum(f.Data, castagnoli) == e.Sum {
+			f.Sum, f.Summed = e.Sum, true
 			continue
 		}
 		if err := m.fetchElsewhere(ctx, s, o, f, e); err != nil {
