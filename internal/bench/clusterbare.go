@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ const (
 	bareRounds = "writes to bare files, flushed together" // per second
 	bareNew    = "a block of a bare file that is new"     // seconds
 	bareOld    = "a block of a bare file that is overwritten"
+	bareLong   = "checksums of 4 MiB and a write of them to a bare file" // seconds
 )
 
 // bareSize is the size of a bare file in blocks.
@@ -116,10 +118,10 @@ func (c *clusterReport) bareFlushes(r clusterRow) []string {
 	}
 	text := fmt.Sprintf("%d files on this disk and their logs, with %d writes and a barrier at a time and nothing else to do, get %.1f k/s", usual.copies, flushedDepth, rate/1e3)
 	if base := sheepFigures[r.what]; base > 0 {
-		text += fmt.Sprintf(", %.2fx", rate/base)
+		text += fmt.Sprintf(" of them, %.2fx", rate/base)
 	}
 	us := r.figures[usual.String()].iops
-	return []string{text + fmt.Sprintf(": %.0f %% of the time of a flushed write", us/rate*100)}
+	return []string{text + fmt.Sprintf("; of the time of a flushed write that is %.0f %%", us/rate*100)}
 }
 
 // measureBareBlocks measures what a block of a file costs the first time, and then.
@@ -139,6 +141,57 @@ func (l *clusterLab) measureBareBlocks() error {
 		l.report.rate(what, each.Seconds())
 	}
 	return nil
+}
+
+// longWrite is the size of long writes.
+const longWrite = 4 << 20
+
+// measureBareLong measures what a disk cannot do without for a long write: it makes the
+// checksum of each block, and writes all to a file.
+func (l *clusterLab) measureBareLong() error {
+	f, err := newBareFile(filepath.Join(l.o.dir, "bare"))
+	if err != nil {
+		return err
+	}
+	defer f.remove()
+	// As many as are under way: what was received lies in the outer cache at best.
+	data := make([]byte, 4*longWrite)
+	for i := range data {
+		data[i] = byte(i)
+	}
+	table := crc32.MakeTable(crc32.Castagnoli)
+	var sum uint32
+	for range l.o.rounds {
+		begin := time.Now()
+		for at := 0; at < bareSize*chunk; at += longWrite {
+			p := data[at%len(data):][:longWrite]
+			for off := 0; off < longWrite; off += chunk {
+				sum ^= crc32.Checksum(p[off:off+chunk], table)
+			}
+			if _, err := f.file.WriteAt(p, int64(at)); err != nil {
+				return err
+			}
+		}
+		data[0] ^= byte(sum)
+		l.report.rate(bareLong, time.Since(begin).Seconds()/(bareSize*chunk/longWrite))
+	}
+	return nil
+}
+
+// longBounds tells what long writes could be at most if what every copy needs was all that
+// is done besides passing them on.
+func (c *clusterReport) longBounds(r clusterRow) []string {
+	each, echo, cores := c.rateOf(bareLong), r.figures[gatewayName], runtime.NumCPU()
+	if r.bs != longWrite || each == 0 || echo.iops == 0 {
+		return nil
+	}
+	least := echo.cpu.Seconds() + echo.busy/echo.iops + float64(usual.copies)*each
+	text := fmt.Sprintf("checksums and a write to a file in memory take %s for each copy: with those, the messages and the client %d processors give %.0f/s at most",
+		micros(time.Duration(each*1e9)), cores, float64(cores)/least)
+	if base := sheepFigures[r.what]; base > 0 {
+		text += fmt.Sprintf(", %.2fx", float64(cores)/least/base)
+	}
+	return []string{text}
 }
 
 // bareBlocks tells which part of what a first write takes longer than the next one goes

@@ -194,6 +194,9 @@ func (l *clusterLab) measureLoads(ctx context.Context) error {
 			who = append(slices.Clone(stores), e)
 		}
 		err := l.row(clusterRow{site: l.site, what: ld.String(), bs: ld.bs}, who, func(r *running) (figure, int64, error) { return l.fio(ctx, r, ld) })
+		if err == nil && ld.rw == "write" {
+			err = l.measureBareLong()
+		}
 		if err != nil {
 			return err
 		}

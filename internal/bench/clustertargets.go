@@ -77,7 +77,7 @@ func rowOutcome(site, what string, base func(clusterRow) float64) func(*report, 
 		if !ok || !there || base(row) == 0 {
 			return nil
 		}
-		return []outcome{{where: site + ": " + usual.String(), value: f.iops / base(row), bounds: append(row.bounds(want*base(row)), r.cluster.bareFlushes(row)...)}}
+		return []outcome{{where: site + ": " + usual.String(), value: f.iops / base(row), bounds: slices.Concat(row.bounds(want*base(row)), r.cluster.longBounds(row), r.cluster.bareFlushes(row))}}
 	}
 }
 
