@@ -106,9 +106,14 @@ func (n *Node) knownAge(ctx context.Context, store coord.Store) (int64, error) {
 // newest returns an error if the node was used with a newer data directory than this one.
 func (n *Node) newest(ctx context.Context, store coord.Store) error {
 	known, err := n.knownAge(ctx, store)
-	if is, _ := n.home.Made(); err == nil && known > is.Starts {
-		err = fmt.Errorf("data directory %s: the one of node %s has counted %d starts and signs of life, as the cluster knows, and this one %d: it is an older copy, and misses what was written and voted for since; start the node with the newest one, or forget it and let it join with an empty one: %w",
-			n.home.Dir(), n.is.Node, known, is.Starts, ErrOlder)
+	is, _ := n.home.Made()
+	if err != nil || known <= is.Starts {
+		return err
 	}
-	return err
+	if n.o.OlderCopy {
+		n.o.Log.Warn("the data directory is an older copy, and becomes that of the node, as an operator wants: what was written since is lost where no other node has it", "counted", is.Starts, "known", known)
+		return n.home.Edit(func(r *home.Record) { r.Starts = known })
+	}
+	return fmt.Errorf("data directory %s: the one of node %s has counted %d starts and signs of life, as the cluster knows, and this one %d: it is an older copy, and misses what was written and voted for since; start the node with the newest one, or forget it and let it join with an empty one: %w",
+		n.home.Dir(), n.is.Node, known, is.Starts, ErrOlder)
 }

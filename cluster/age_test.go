@@ -172,4 +172,15 @@ func TestAgeAtTheEnd(t *testing.T) {
 	if _, err := Start(t.Context(), o); !errors.Is(err, ErrOlder) {
 		t.Errorf("a copy from before the end starts: %v", err)
 	}
+	// If there is nothing else it becomes that of the node, and the other one is the older one.
+	o.OlderCopy = true
+	must(t, stop(start(t, o)))
+	o.OlderCopy = false
+	start(t, o)
+	check(t, dev, 0, 1<<20, 1)
+	was := nodes[1].o
+	was.Agreed, was.Votes, was.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	if _, err := Start(t.Context(), was); !errors.Is(err, ErrCopy) && !errors.Is(err, ErrOlder) {
+		t.Errorf("two of one node run: %v", err)
+	}
 }

@@ -54,6 +54,11 @@ type Options struct {
 	// one of its nodes has made, if the data directory is empty.
 	Join, Token string
 
+	// OlderCopy lets the node start with a data directory that is an older copy of its own, as
+	// there is no newer one any more. What was written since is lost where no other node has
+	// it, and so may be what was agreed on.
+	OlderCopy bool
+
 	// Lease is how long a node may not be heard of until others do without it. 0 is
 	// 10 s.
 	Lease time.Duration

@@ -74,6 +74,7 @@ func (e *Env) node() *cobra.Command {
 	f.StringVar(&s.diskSize, "disk-size", "", "`SIZE` of the one in the data directory when it is made (default nine tenths of what is free)")
 	f.StringVar(&s.weight, "weight", "", "`SIZE` that its disks count as, which decides how much they get (default their size)")
 	f.BoolVar(&c.GatewayOnly, "gateway-only", false, "have no disk, and only serve volumes")
+	f.BoolVar(&c.OlderCopy, "older-copy", false, "start although the data directory is an older copy of that of the node, as there is no newer one: what was written since may be lost")
 	f.StringVar(&s.cache, "cache", "", "`SIZE` of the memory for each disk (default 128M)")
 	f.IntVar(&c.Groups, "groups", 0, "`NUMBER` of placement groups of a cluster that is made, a power of two (default 16384)")
 	f.StringArrayVar(&s.listen, "listen", nil, "`ADDRESS` for NBD clients: tcp://HOST:PORT, unix:///PATH?mode=0660, vsock://CID:PORT, systemd:NAME (repeatable; default "+listen.Default.String()+")")
