@@ -235,7 +235,7 @@ func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 // go on, if so. mu is held.
 func (h *hold) endBroken() error {
 	a := h.active.Load()
-	if a == nil || a.Err() == nil {
+	if h.lost != nil || a == nil || a.Err() == nil {
 		return h.lost
 	}
 	h.ended = a.Err()
