@@ -11,6 +11,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/disk"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/internal/peer"
 )
 
 // copyWhole is copyDir with a copy of the slabs.
@@ -179,7 +180,7 @@ func TestAgeAtTheEnd(t *testing.T) {
 	start(t, o)
 	check(t, dev, 0, 1<<20, 1)
 	was := nodes[1].o
-	was.Agreed, was.Votes, was.Door = freeAddress(t), freeAddress(t), freeAddress(t)
+	was.Agreed, was.Votes, was.Door = peer.FreeAddress(t), peer.FreeAddress(t), peer.FreeAddress(t)
 	if _, err := Start(t.Context(), was); !errors.Is(err, ErrCopy) && !errors.Is(err, ErrOlder) {
 		t.Errorf("two of one node run: %v", err)
 	}

@@ -201,7 +201,7 @@ func TestJoinIsSeen(t *testing.T) {
 	fill(t, dev, 0, 8<<20, 1)
 	must(t, dev.Flush(t.Context()))
 	o := nodes[1].o
-	// The joins wait before their first object until somebody has seen them.
+	// The joins wait before their first step until somebody has seen them.
 	board := job.NewBoard()
 	board.Suspend(job.Join)
 	o.board = board
@@ -213,7 +213,7 @@ func TestJoinIsSeen(t *testing.T) {
 			return false
 		}
 		for _, j := range all[i].Jobs {
-			if j.Kind == job.Join && j.Suspended && j.Total == permille && j.Disk == back.disk().kept.ID {
+			if j.Kind == job.Join && j.Suspended && j.Disk == back.disk().kept.ID {
 				return true
 			}
 		}
@@ -223,9 +223,6 @@ func TestJoinIsSeen(t *testing.T) {
 	healthy(t, nodes[0], back.incarnation)
 	eventually(t, back, "there are still jobs", func() bool { return len(back.Jobs()) == 0 })
 }
-
-// permille is the whole of a join.
-const permille = 1000
 
 // Objects that were written are not marked any more after a while, although the volume is
 // open, and are compared by scrubs then.
