@@ -58,7 +58,7 @@ func TestClusterReport(t *testing.T) {
 			"| First write to a clone, over a rewrite | ≥ 0.90x | not measured |",
 			"| Writes stop after kill -9 of a node | ≤ 1000 ms | 4 of 5 | 9000 ms | tmpfs: kill the gateway | the lease of the dead gateway, 10 s, has to end",
 			"| Rebuild, over a copy of a file through TLS | ≥ 0.50x | 0 of 1 | 0.25x | rebuild | 100 ms of the 8053 ms are the start of the node; processors: 8.00 ns of all nodes for each byte, 4.00 ns of both ends of the copy; idle ",
-			"| p99 of writes during a rebuild | ≤ 2.00x | 0 of 1 | 3.00x | 4 KiB random write, depth 1 | nodes use ",
+			"| p99 of writes during a rebuild | ≤ 2.00x | 0 of 1 | 3.00x | 4 KiB random write, depth 1 | the rebuild uses ",
 			"makes it 2.50x; the median is 1.50x |",
 			"| beside a process that uses as much of the processors | - | 2.50 ms |",
 			"| Sheepdog, as published | - | 1.00 | 2.6 k/s |",

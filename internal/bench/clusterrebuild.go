@@ -70,14 +70,11 @@ func (l *clusterLab) measureRebuild(ctx context.Context, b *clusterBed) (err err
 		if _, err := l.rebuild(ctx, b, other, nil); err != nil {
 			return err
 		}
-		serving := b.serving("", "vm1")
-		calm, err := charge(serving, func() (figure, int64, error) { return l.fio(ctx, serving, oneWrite) })
+		calm, err := l.writeAlone(ctx, b)
 		if err != nil {
 			return err
 		}
-		l.report.note(l.site, p99Calm, calm.p99)
-		l.report.note(l.site, p50Calm, calm.p50)
-		share, err := l.rebuild(ctx, b, l.image, &calm)
+		share, err := l.rebuild(ctx, b, l.image, calm)
 		if err != nil {
 			return err
 		}
@@ -85,7 +82,7 @@ func (l *clusterLab) measureRebuild(ctx context.Context, b *clusterBed) (err err
 		burning, stop := context.WithCancel(ctx)
 		burnt := make(chan struct{})
 		go func() { defer close(burnt); burn(burning, share) }()
-		f, _, err := l.fio(ctx, serving, oneWrite)
+		f, _, err := l.writeOnce(ctx, b)
 		stop()
 		if <-burnt; err != nil {
 			return err
@@ -99,7 +96,7 @@ func (l *clusterLab) measureRebuild(ctx context.Context, b *clusterBed) (err err
 // rebuild lets a node miss all of the volumes, which become an image, and notes what it takes to
 // get it. If calm is what a client does otherwise, there is one, and the share of the processors
 // is returned that the rebuild uses beside it.
-func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, image string, calm *figure) (share float64, err error) {
+func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, image string, calm *quiet) (share float64, err error) {
 	if err := b.kill(memberNode); err != nil {
 		return 0, err
 	}
@@ -118,15 +115,16 @@ func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, image string, c
 		return 0, err
 	}
 	l.report.note(l.site, timeStart, time.Since(begin))
-	var took time.Duration
-	settled := make(chan error, 1)
-	go func() { err := b.settle(ctx); took = time.Since(begin) - settleCalm; settled <- err }()
 	if calm != nil {
-		share, err = l.writeMeanwhile(ctx, b, calm)
+		// To look how far it is would be work that the client meets.
+		if share, err = l.writeMeanwhile(ctx, b, calm); err != nil {
+			return 0, err
+		}
 	}
-	if err := errors.Join(err, <-settled); err != nil {
+	if err := b.settle(ctx); err != nil {
 		return 0, err
 	}
+	took := time.Since(begin) - settleCalm
 	after, err := groupUsage(b.group)
 	if err != nil {
 		return 0, err
@@ -139,23 +137,41 @@ func (l *clusterLab) rebuild(ctx context.Context, b *clusterBed, image string, c
 	return share, nil
 }
 
-// writeMeanwhile lets a client write while a node is rebuilt, and returns which share of the
-// processors nodes use besides what the client's requests cost at other times.
-func (l *clusterLab) writeMeanwhile(ctx context.Context, b *clusterBed, calm *figure) (share float64, err error) {
-	before, err := groupUsage(b.group)
+// A quiet is what a client does while nothing else is done.
+type quiet struct {
+	// sent is what nodes send each other for each of its requests.
+	sent float64
+}
+
+// writeOnce lets a client write, and returns what nodes have sent each other meanwhile.
+func (l *clusterLab) writeOnce(ctx context.Context, b *clusterBed) (f figure, sent float64, err error) {
+	before := loopbackBytes()
+	f, _, err = l.fio(ctx, b.serving("", "vm1"), oneWrite)
+	return f, float64(loopbackBytes() - before), err
+}
+
+func (l *clusterLab) writeAlone(ctx context.Context, b *clusterBed) (*quiet, error) {
+	f, sent, err := l.writeOnce(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	l.report.note(l.site, p99Calm, f.p99)
+	l.report.note(l.site, p50Calm, f.p50)
+	return &quiet{sent: quotient(sent, f.iops*float64(l.o.seconds))}, nil
+}
+
+// writeMeanwhile lets a client write while a node is rebuilt, and returns how many processors
+// the rebuild uses beside it: what nodes send each other more than for the client, at the cost
+// of a rebuild without one.
+func (l *clusterLab) writeMeanwhile(ctx context.Context, b *clusterBed, calm *quiet) (share float64, err error) {
+	f, sent, err := l.writeOnce(ctx, b)
 	if err != nil {
 		return 0, err
 	}
-	begin := time.Now()
-	f, _, err := l.fio(ctx, b.serving("", "vm1"), oneWrite)
-	if err != nil {
-		return 0, err
-	}
-	after, err := groupUsage(b.group)
 	l.report.note(l.site, p99Busy, f.p99)
 	l.report.note(l.site, p50Busy, f.p50)
-	used := (after.cpu - before.cpu).Seconds() / time.Since(begin).Seconds()
-	return max(used-f.iops*calm.cpu.Seconds(), 0), err
+	more := sent/float64(l.o.seconds) - f.iops*calm.sent
+	return max(more, 0) * l.report.rateOf(perByte(rateRebuild)) / 1e9, nil
 }
 
 // cost notes how fast so many bytes were moved, and at what cost.
@@ -244,7 +260,7 @@ func rebuildLatency(r *report, _ float64) []outcome {
 	}
 	o := outcome{where: oneWrite.String(), value: busy / calm}
 	if burnt := middle(p99Burnt); burnt > 0 {
-		o.bounds = append(o.bounds, fmt.Sprintf("nodes use %.0f %% of the processors more than for the requests; a process that uses as much for nothing, %v at a time, makes it %.2fx",
+		o.bounds = append(o.bounds, fmt.Sprintf("the rebuild uses %.0f %% of the processors beside the client; a process that uses as much for nothing, %v at a time, makes it %.2fx",
 			c.rateOf(shareBurnt)/float64(runtime.NumCPU())*100, burnPiece, burnt/calm))
 	}
 	if m := quotient(middle(p50Busy), middle(p50Calm)); m > 0 {
