@@ -78,11 +78,16 @@ func (n *Node) noteAge(ctx context.Context) error {
 	return err
 }
 
-// lastAge is noteAge at the end, when that is worth no wait.
+// lastAge is noteAge at the end, which waits only if the cluster has heard of this node until
+// now.
 func (n *Node) lastAge(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	ctx, cancel := context.WithTimeout(ctx, flushTime)
 	defer cancel()
-	if err := n.noteAge(ctx); err != nil {
+	err := n.run.current().Err()
+	if err == nil {
+		err = n.noteAge(ctx)
+	}
+	if err != nil {
 		n.o.Log.Debug("an older copy of the data directory may not be told from it", "error", err)
 	}
 }
