@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 // A report shows how far something has come, until its end.
 type report struct {
 	what   string
+	unit   string // what is counted, "" for bytes
 	total  atomic.Int64
 	p      *copy.Progress
 	start  time.Time
@@ -65,6 +67,9 @@ func (e *Env) report(form, what string, total int64, p *copy.Progress) (*report,
 	return r, nil
 }
 
+// counts says what is counted that are not bytes.
+func (r *report) counts(unit string) { r.unit = unit }
+
 func terminalWidth(w io.Writer) (int, bool) {
 	f, ok := w.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
@@ -81,7 +86,7 @@ func (r *report) end(err error) {
 	r.show(true, err)
 }
 
-// pace is the mean rate in bytes per second, and the time that is left at it.
+// pace is the mean rate per second, and the time that is left at it.
 func (r *report) pace(now time.Time) (rate float64, left time.Duration) {
 	done := r.p.Done.Load()
 	rate = float64(done) / max(now.Sub(r.start).Seconds(), 1e-6)
@@ -96,17 +101,25 @@ func (r *report) line(done bool, err error, now time.Time) string {
 	rate, left := r.pace(now)
 	v := struct {
 		What    string  `json:"what"`
+		Unit    string  `json:"unit,omitempty"`
 		Done    int64   `json:"done"`
 		Total   int64   `json:"total"`
 		Data    int64   `json:"data"`
 		Zeros   int64   `json:"zeros"`
 		Seconds float64 `json:"seconds"`
-		Rate    int64   `json:"bytes_per_second"`
+		Bytes   *int64  `json:"bytes_per_second,omitempty"`
+		Rate    float64 `json:"per_second,omitempty"`
 		Left    float64 `json:"seconds_left"`
 		State   string  `json:"state"`
 	}{
-		r.what, min(r.p.Done.Load(), r.total.Load()), r.total.Load(), r.p.Data.Load(), r.p.Zeros.Load(),
-		now.Sub(r.start).Round(time.Millisecond).Seconds(), int64(rate), left.Round(time.Millisecond).Seconds(), "running",
+		r.what, r.unit, min(r.p.Done.Load(), r.total.Load()), r.total.Load(), r.p.Data.Load(), r.p.Zeros.Load(),
+		now.Sub(r.start).Round(time.Millisecond).Seconds(), nil, 0, left.Round(time.Millisecond).Seconds(), "running",
+	}
+	if r.unit == "" {
+		bytes := int64(rate)
+		v.Bytes = &bytes
+	} else {
+		v.Rate = math.Round(rate*10) / 10
 	}
 	if done {
 		v.State = "complete"
@@ -125,8 +138,11 @@ func (r *report) bar(width int, done bool, err error, now time.Time) string {
 	if total > 0 {
 		share = min(float64(r.p.Done.Load())/float64(total), 1)
 	}
-	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s  %s left", share*100,
-		units.Bytes(min(r.p.Done.Load(), total)), units.Bytes(total), units.Rate(rate), units.Clock(left))
+	did, of, pace := units.Bytes(min(r.p.Done.Load(), total)), units.Bytes(total), units.Rate(rate)
+	if r.unit != "" {
+		did, of, pace = fmt.Sprint(min(r.p.Done.Load(), total)), fmt.Sprintf("%d %s", total, r.unit), fmt.Sprintf("%.1f/s", rate)
+	}
+	tail := fmt.Sprintf(" %3.0f%%  %s of %s  %s  %s left", share*100, did, of, pace, units.Clock(left))
 	end := ""
 	if done {
 		moved := ""
@@ -134,7 +150,7 @@ func (r *report) bar(width int, done bool, err error, now time.Time) string {
 			moved = fmt.Sprintf(" (%s data)", units.Bytes(data))
 		}
 		tail = fmt.Sprintf(" %3.0f%%  %s%s  %s  in %s", share*100,
-			units.Bytes(total), moved, units.Rate(rate), units.Clock(now.Sub(r.start)))
+			of, moved, pace, units.Clock(now.Sub(r.start)))
 		end = "\n"
 	}
 	if err != nil {

@@ -51,6 +51,27 @@ func TestProgressLine(t *testing.T) {
 	}
 }
 
+// What is counted need not be bytes.
+func TestProgressOfGroups(t *testing.T) {
+	t.Parallel()
+	r := &report{what: "check", p: new(copy.Progress), start: time.Unix(100, 0)}
+	r.counts("groups")
+	r.total.Store(506)
+	r.p.Done.Store(253)
+	now := time.Unix(102, 0)
+	if got := r.bar(80, false, nil, now); !strings.HasSuffix(got, "]  50%  253 of 506 groups  126.5/s  0:02 left") {
+		t.Errorf("got %q", got)
+	}
+	r.p.Done.Store(506)
+	if got := r.bar(80, true, nil, now); !strings.HasSuffix(got, "] 100%  506 groups  253.0/s  in 0:02\n") {
+		t.Errorf("at the end %q", got)
+	}
+	want := `{"what":"check","unit":"groups","done":506,"total":506,"data":0,"zeros":0,"seconds":2,"per_second":253,"seconds_left":0,"state":"complete"}` + "\n"
+	if got := r.line(true, nil, now); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
 func TestProgressOfNothing(t *testing.T) {
 	t.Parallel()
 	r := &report{what: "copy", p: new(copy.Progress), start: time.Unix(100, 0)}

@@ -33,6 +33,7 @@ func (e *Env) volumeCheck() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		report.counts("groups")
 		var problems []string
 		end, err := c.Check(ctx, q, func(s node.CheckStep) {
 			problems = append(problems, s.Problems...)
