@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/strata-storage/strata/block"
@@ -219,6 +220,10 @@ func (n *Node) formatDisk(ctx context.Context, o DiskOptions, number int) (d hom
 func openSlab(ctx context.Context, path string, size int64) (block.Device, error) {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return source.File(ctx, source.FileOptions{Path: path})
+	}
+	if abs, err := filepath.Abs(path); err != nil || strings.HasPrefix(abs, "/dev/") && !strings.HasPrefix(abs, "/dev/shm/") {
+		// A file there is memory, and a device of that name is what was meant.
+		return nil, fmt.Errorf("there is no such device, and no file is made there: %w", fs.ErrNotExist)
 	}
 	size, err := diskSize(filepath.Dir(path), size)
 	if err != nil {

@@ -3,6 +3,7 @@ package cluster
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/bits"
@@ -14,6 +15,7 @@ import (
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/job"
 	"github.com/strata-storage/strata/cluster/place"
+	"github.com/strata-storage/strata/cluster/record"
 	"github.com/strata-storage/strata/cluster/steward"
 	"github.com/strata-storage/strata/cluster/upkeep"
 )
@@ -122,6 +124,9 @@ func (o Options) withDefaults() (_ Options, err error) {
 	}
 	if o.Name == "" {
 		o.Name, _ = os.Hostname()
+	}
+	if err := errors.Join(record.CheckNodeName(o.Name), record.CheckZone(cmp.Or(o.Zone, "none"))); err != nil {
+		return o, err
 	}
 	o.Groups = cmp.Or(o.Groups, place.Groups)
 	if o.Groups < 1 || o.Groups > place.MaxGroups || bits.OnesCount(uint(o.Groups)) != 1 {

@@ -136,7 +136,7 @@ func (t Token) Door() *tls.Config {
 
 func (t Token) verify(chain []*x509.Certificate) error {
 	if len(chain) != 2 {
-		return fmt.Errorf("%d certificates are shown, expected that of a node and that of its authority", len(chain))
+		return fmt.Errorf("%d certificates are shown, expected that of a node and that of its authority, as where nodes join", len(chain))
 	}
 	if fingerprint(chain[1]) != t.Authority {
 		return errors.New("another authority is shown than the token names")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/bits"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/strata-storage/strata/cluster/place"
@@ -38,6 +39,24 @@ func CheckName(name string) error {
 	}
 	return nil
 }
+
+// MaxNodeName bounds, in bytes, what people call a node, as machines do.
+const MaxNodeName = 64
+
+// CheckNodeName says what is wrong with what people are to call a node. Records of nodes
+// that are called otherwise are understood.
+func CheckNodeName(name string) error {
+	if len(name) > MaxNodeName || !utf8.ValidString(name) {
+		return invalid("the name of a node of %d bytes, expected UTF-8 of at most %d", len(name), MaxNodeName)
+	}
+	if strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsGraphic(c) }) {
+		return invalid("the name %q of a node, expected what can be printed", name)
+	}
+	return nil
+}
+
+// CheckZone says what is wrong with the name of a zone.
+func CheckZone(zone string) error { return checkID("a zone", zone) }
 
 func letter(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_'

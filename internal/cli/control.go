@@ -34,7 +34,11 @@ func (e *Env) controlCommand(cmd *cobra.Command, run func(context.Context, *daem
 	cmd.GroupID = groupServe
 	cmd.Args = arguments(0, 0, "no arguments")
 	cmd.RunE = e.interruptible(func(ctx context.Context, args []string) error {
-		return run(ctx, e.controlClient(*path))
+		err := run(ctx, e.controlClient(*path))
+		if *path == "" && isNobody(err) {
+			return fmt.Errorf("%w; that of a node of a cluster is in its data directory, as in --control %s", err, filepath.Join(e.dataDir(), controlName))
+		}
+		return err
 	})
 	return cmd
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 
 	"github.com/strata-storage/strata/cluster"
 )
@@ -20,7 +21,7 @@ func withPort(address string) (string, error) {
 	if err != nil {
 		host, port = address, strconv.Itoa(clusterPort)
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "[]/ ") {
 		return "", fmt.Errorf("%s: want HOST or HOST:PORT, an IPv6 address in brackets", address)
 	}
 	return net.JoinHostPort(host, port), nil

@@ -1,9 +1,12 @@
 package cli
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/strata-storage/strata/cluster"
+	"github.com/strata-storage/strata/internal/spell"
 	"github.com/strata-storage/strata/internal/units"
 )
 
@@ -48,6 +51,28 @@ func (s *noding) checkDisks() error {
 	return nil
 }
 
+// diskOptions are the options of --disk.
+var diskOptions = []string{"size", "weight", "overwrite"}
+
+// mistyped refuses a path whose end looks like an option, so that no file gets the name of
+// a mistake.
+func mistyped(path string) error {
+	i := strings.LastIndex(path, ",")
+	if i < 0 {
+		return nil
+	}
+	key, _, valued := strings.Cut(path[i+1:], "=")
+	_, before, _ := strings.Cut(path[:i], ",")
+	behind := slices.ContainsFunc(strings.Split(before, ","), func(option string) bool {
+		key, _, _ := strings.Cut(option, "=")
+		return slices.Contains(diskOptions, key)
+	})
+	if !valued && !behind && !spell.Near(key, diskOptions) {
+		return nil
+	}
+	return fmt.Errorf("unknown option %q%s", key, spell.DidYouMean(key, diskOptions))
+}
+
 // diskOf reads PATH[,size=SIZE][,weight=SIZE][,overwrite]. A path may have commas in it.
 func diskOf(text string) (d cluster.DiskOptions, err error) {
 	for {
@@ -68,7 +93,7 @@ func diskOf(text string) (d cluster.DiskOptions, err error) {
 		}
 		if into == nil {
 			d.Path = text
-			return d, nil
+			return d, mistyped(text)
 		}
 		if *into, err = units.ParseBytes(value); err != nil {
 			return d, err

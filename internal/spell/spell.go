@@ -12,19 +12,27 @@ import (
 // nothing.
 func DidYouMean(name string, known []string) string {
 	known = slices.Sorted(slices.Values(known))
-	best, bestDistance := "", len(fold(name))/3+1
-	for _, k := range known {
-		if d := editDistance(fold(name), fold(k)); d < bestDistance {
-			best, bestDistance = k, d
-		}
-	}
-	switch {
+	switch best := nearest(name, known); {
 	case best != "":
 		return fmt.Sprintf("; did you mean %q?", best)
 	case len(known) > 0 && len(known) <= 12:
 		return "; there is " + List(known)
 	}
 	return ""
+}
+
+// Near reports whether a name is probably one of those that are known, mistyped.
+func Near(name string, known []string) bool { return nearest(name, known) != "" }
+
+// nearest is the known name that was probably meant, or "".
+func nearest(name string, known []string) string {
+	best, bestDistance := "", len(fold(name))/3+1
+	for _, k := range known {
+		if d := editDistance(fold(name), fold(k)); d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
 }
 
 // fold makes names equal that people confuse.
