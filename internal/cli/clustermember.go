@@ -67,6 +67,10 @@ func (o *ordering) run(ctx context.Context, c *node.Client) error {
 	case *o.asJSON:
 		return writeJSON(o.env.Stdout, f)
 	}
+	if o.order.Do == "weigh" && f.Copies == 0 {
+		fmt.Fprintln(o.env.Stdout, "No copy has to be moved for that.")
+		return nil
+	}
 	fmt.Fprintln(o.env.Stdout, o.then)
 	return nil
 }

@@ -91,9 +91,13 @@ func writeCluster(w io.Writer, st *node.ClusterStatus) {
 	}
 	t.Flush()
 	fmt.Fprintln(t, "\nDISK\tNODE\tSTATE\tSIZE\tUSED\tWEIGHT\tGROUPS\tJOINING")
+	away := map[string]bool{}
+	for _, n := range st.Nodes {
+		away[n.ID] = n.State == "away"
+	}
 	for i := range st.Disks {
 		d := &st.Disks[i]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", shortID(d.ID), d.Node.Label, diskState(d),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", shortID(d.ID), d.Node.Label, diskState(d, away[d.Node.ID]),
 			units.Bytes(d.Size), used(d), weight(d), d.Groups, d.Joining)
 	}
 	t.Flush()
@@ -148,11 +152,11 @@ func writeWork(w io.Writer, st *node.ClusterStatus) {
 	}
 	for i := range st.Work {
 		k := &st.Work[i]
-		line := fmt.Sprintf("%s (%s): ", names[k.Kind], k.Kind)
+		line := fmt.Sprintf("%s (%s):", names[k.Kind], k.Kind)
 		if k.Jobs > 0 {
 			j := node.JobStatus{Done: k.Done, Total: k.Total}
 			j.Unit = k.Unit
-			line += units.Plural(k.Jobs, "job")
+			line += " " + units.Plural(k.Jobs, "job")
 			if k.Disks > 0 {
 				line += " on " + units.Plural(k.Disks, "disk")
 			}
@@ -192,10 +196,13 @@ func serves(st *node.ClusterStatus, id string) string {
 	return strings.Join(names, ", ")
 }
 
-func diskState(d *node.DiskStatus) string {
+// diskState is a word for how a disk is whose node may be away.
+func diskState(d *node.DiskStatus, away bool) string {
 	switch {
 	case d.Failed != "":
 		return "failed"
+	case away:
+		return "away"
 	case d.Full:
 		return "full"
 	case d.Weight == 0:
