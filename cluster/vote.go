@@ -103,6 +103,9 @@ func (n *Node) agree(ctx context.Context) error {
 	}
 	voted, err := n.sit(ctx)
 	switch {
+	case voted && err == nil && n.voting.seat.Learns() && len(n.is.Agreed) > 0:
+		// It was to get its vote when it ended. Until it has it, others have to be asked.
+		return n.connect(n.is.Agreed...)
 	case voted && err == nil:
 		return n.connect(n.voting.seat.Endpoint())
 	case err != nil && (ctx.Err() != nil || len(n.is.Agreed) == 0 || errors.Is(err, identity.ErrExpelled)):

@@ -230,6 +230,7 @@ type joins struct {
 // until it is ended. It is urgent if one copy is left.
 func (d *Disk) Joins(ctx context.Context, b *job.Board, group int, urgent bool) (context.Context, *job.Job) {
 	j := b.Begin(job.What{Kind: job.Join, Disk: d.ID, Group: group, Unit: "permille", Urgent: urgent}, d.throttle)
+	j.Set(0, permille)
 	return context.WithValue(ctx, joinKey{}, &joins{j, stand{urgent, d.begun.Add(1)}}), j
 }
 

@@ -159,6 +159,13 @@ func (s *Seat) Has(r voters.Record) bool {
 	return ok && !m.Learner && s.member != nil && s.id == m.ID
 }
 
+// Learns tells whether the member that runs here has no vote yet: it answers no questions.
+func (s *Seat) Learns() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.member != nil && s.member.etcd.Server.IsLearner()
+}
+
 // Well tells whether a member runs here and knows a leader.
 func (s *Seat) Well() bool {
 	s.mu.Lock()
