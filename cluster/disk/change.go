@@ -15,11 +15,14 @@ func (d *Disk) set(o *object, v *view, t *tallied, i int, kind Kind, place uint6
 	if old.Kind == Data && !moved && (kind != Data || v.places[i] != place) {
 		d.space.drop(v.places[i])
 	}
-	d.touch(o, v, t)
+	d.touch(o, v)
 	t.pieces |= pieceBit(v.piece)
 	o.head.Digest += e.digest() - old.digest()
-	o.count(t, old.Kind, ^uint64(0))
-	o.count(t, kind, 1)
+	if kind != old.Kind {
+		t.changed = true
+		o.count(t, old.Kind, ^uint64(0))
+		o.count(t, kind, 1)
+	}
 
 	v.has, v.data, v.known, v.shown = v.has&^bit, v.data&^bit, v.known|bit, v.shown&^bit
 	switch kind {
@@ -60,8 +63,7 @@ var bases = sync.Pool{New: func() any { return new(own) }}
 
 // touch makes sure that the next flush captures a view, its tally and its
 // object.
-func (d *Disk) touch(o *object, v *view, t *tallied) {
-	t.changed = true
+func (d *Disk) touch(o *object, v *view) {
 	if !v.changed {
 		v.changed, v.base = true, bases.Get().(*own)
 		*v.base = v.own

@@ -208,3 +208,31 @@ func TestAllocations(t *testing.T) {
 		}
 	}
 }
+
+// What is overwritten changes no numbers of blocks: they are not written again.
+func TestOverwritingLeavesTallies(t *testing.T) {
+	t.Parallel()
+	l := openLab(t, labSize)
+	ctx := t.Context()
+	o := Object{1, 0}
+	l.ok(l.Write(ctx, at(0, 1), fill(1, 3), 0))
+	l.ok(l.Flush(ctx))
+	key := tallyKey(nil, o, 1)
+	l.ok(l.meta.db.Delete(key, nil)) // so that it is seen whether it is written
+	written := func() bool {
+		found, err := l.meta.get(key, func([]byte) error { return nil })
+		l.ok(err)
+		return found
+	}
+	l.ok(l.Write(ctx, at(0, 1), fill(2, 2), 0))
+	l.ok(l.Flush(ctx))
+	if written() {
+		t.Error("an overwrite writes the tally of its version")
+	}
+	l.ok(l.Write(ctx, at(0, 1), fill(2, 2), 8*BlockSize))
+	l.ok(l.Flush(ctx))
+	if !written() {
+		t.Error("new blocks do not write the tally of their version")
+	}
+	l.checked(true)
+}
