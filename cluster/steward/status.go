@@ -260,7 +260,7 @@ func (f *Facts) ofNodes(o *Options, c counts) (risks []string) {
 		case n.Incarnation == "" && left > 0:
 			risks = append(risks, fmt.Sprintf("Node %s is away for %v. In %v its groups are copied elsewhere; until then they have a copy less.", id, away, left))
 		case n.Incarnation == "":
-			risks = append(risks, fmt.Sprintf("Node %s is away for %v. Its groups are copied elsewhere, and moved back when it returns.", id, away))
+			risks = append(risks, fmt.Sprintf("Node %s is away for %v. Its groups are copied elsewhere if another node has a place for them, and moved back when it returns.", id, away))
 		case n.Draining && stuck[id] > 0:
 			risks = append(risks, fmt.Sprintf("Node %s is draining, and has %s, of which %d stay there, as no other node is left for a copy: add a node, or undrain it. Without it they have a copy less.", id, number(groups[id], "group"), stuck[id]))
 		case n.Draining && groups[id] > 0:

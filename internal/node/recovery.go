@@ -7,6 +7,7 @@ import (
 
 	"github.com/strata-storage/strata/cluster/coord"
 	"github.com/strata-storage/strata/cluster/record"
+	"github.com/strata-storage/strata/cluster/steward"
 )
 
 // A Recovery is how far the copying of placement groups to disks has come that are to
@@ -26,9 +27,14 @@ type Recovery struct {
 type recovery struct {
 	mu    sync.Mutex
 	since time.Time
+	moved time.Time // when a copy was made last
 	total int
 	left  int
 }
+
+// stalled is after how long without a new copy nobody knows how long the rest takes: it waits
+// for a node that is away.
+const stalled = 30 * time.Second
 
 // see is told how many copies have to be made still.
 func (r *recovery) see(now time.Time, left int) {
@@ -41,6 +47,8 @@ func (r *recovery) see(now time.Time, left int) {
 		r.since, r.total = now, left
 	case left > r.left:
 		r.total += left - r.left
+	case left < r.left:
+		r.moved = now
 	}
 	r.left = left
 }
@@ -53,7 +61,7 @@ func (r *recovery) now(now time.Time) *Recovery {
 		return nil
 	}
 	s := &Recovery{Since: r.since, Done: r.total - r.left, Total: r.total}
-	if took := now.Sub(r.since).Seconds(); s.Done > 0 && took > 0 {
+	if took := now.Sub(r.since).Seconds(); s.Done > 0 && took > 0 && now.Sub(r.moved) < stalled {
 		s.PerSecond = float64(s.Done) / took
 		left := float64(r.left) / s.PerSecond
 		s.SecondsLeft = &left
@@ -87,6 +95,9 @@ func (n *Node) watch(ctx context.Context) {
 	}
 }
 
+// toMake is how many copies have to be made still.
+func toMake(r *steward.Report) int { return r.Joining + r.Due }
+
 // look is one look, and reports whether there was anything to see.
 func (n *Node) look(v *record.View, story *chronicle, now time.Time) bool {
 	n.ledger.Keep(func(export string) bool {
@@ -98,7 +109,7 @@ func (n *Node) look(v *record.View, story *chronicle, now time.Time) bool {
 		return false
 	}
 	d := newDescriber(v, n.uri)
-	n.recovery.see(now, report.Joining+report.Due)
+	n.recovery.see(now, toMake(report))
 	story.nodes(d, n.cluster.ID())
 	story.groups(report, d.words(), now)
 	return true

@@ -29,8 +29,16 @@ func TestRecovery(t *testing.T) {
 	if got := r.now(at(5)); got.Done != 4 || got.Total != 12 || got.PerSecond != 1 || *got.SecondsLeft != 8 || !got.Since.Equal(at(1)) {
 		t.Errorf("in between: %+v", got)
 	}
-	r.see(at(9), 0)
-	if got := r.now(at(9)); got != nil {
+	r.see(at(40), 8)
+	if got := r.now(at(40)); got.Done != 4 || got.Total != 12 || got.PerSecond != 0 || got.SecondsLeft != nil {
+		t.Errorf("no copy was made for long: %+v", got)
+	}
+	r.see(at(41), 6)
+	if got := r.now(at(41)); got.Done != 6 || got.SecondsLeft == nil {
+		t.Errorf("it goes on: %+v", got)
+	}
+	r.see(at(42), 0)
+	if got := r.now(at(42)); got != nil {
 		t.Errorf("at the end: %+v", got)
 	}
 }

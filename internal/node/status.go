@@ -233,7 +233,8 @@ func (n *Node) clusterStatus() (*ClusterStatus, error) {
 		}
 	}
 	d.hardware(st, n.cluster.DiskStats())
-	st.Recovery = n.recovery.now(time.Now())
+	n.recovery.see(st.Time, toMake(report)) // which time alone changes, too
+	st.Recovery = n.recovery.now(st.Time)
 	return st, nil
 }
 
