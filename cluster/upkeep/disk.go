@@ -137,10 +137,13 @@ const (
 	idlePulls = 4
 )
 
-// finishEvery is how often a disk becomes a member of groups where there are clients. Writes
-// meet a change of the record then, and processors that are busy with it, once for all groups
-// that are whole by then.
-const finishEvery = 500 * time.Millisecond
+// How often a disk becomes a member of groups, of all that are whole by then: they share a flush
+// and a transaction, in which all nodes take part. Where there are clients, their writes meet
+// that.
+const (
+	finishEvery = 50 * time.Millisecond
+	finishBusy  = 500 * time.Millisecond
+)
 
 // width is how many groups are pulled at the same time.
 func (d *Disk) width() int {
@@ -195,10 +198,14 @@ func (d *Disk) pull(ctx context.Context, j *joins, step replica.Step) (more bool
 // Finish is for replica.MemberConfig, too. Where one copy is left nobody waits.
 func (d *Disk) Finish(ctx context.Context) error {
 	j, ok := ctx.Value(joinKey{}).(*joins)
-	if !ok || j.stand.urgent || !d.throttle.Busy() {
+	if !ok || j.stand.urgent {
 		return nil
 	}
-	timer := time.NewTimer(finishEvery - time.Since(d.since)%finishEvery)
+	every := finishEvery
+	if d.throttle.Busy() {
+		every = finishBusy
+	}
+	timer := time.NewTimer(every - time.Since(d.since)%every)
 	defer timer.Stop()
 	select {
 	case <-timer.C:

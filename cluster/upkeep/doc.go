@@ -10,8 +10,9 @@
 //
 // What a disk pulls to join groups is done in steps of a job, a few groups at the same time, and
 // those first of which one copy is left. While there are clients it is one group after the
-// other, in steps of half a millisecond, see package job, and the groups that are whole are
-// made known twice in a second: each time writes wait for a moment, and processors are busy.
+// other, in steps of half a millisecond, see package job. The groups that are whole are made
+// known together, while there are clients twice in a second: each time writes wait for a
+// moment, and processors are busy.
 //
 // # Deleting versions
 //
