@@ -80,6 +80,8 @@ func doneOf(j *node.JobStatus) string {
 		unit = " " + j.Unit
 	}
 	switch {
+	case j.Unit == "permille": // of each of one or several jobs
+		return fmt.Sprintf("%d %%", j.Done*100/max(j.Total, 1))
 	case j.Total > 0 && j.Unit == "bytes":
 		return fmt.Sprintf("%s of %s", units.Bytes(j.Done), units.Bytes(j.Total))
 	case j.Total > 0:

@@ -163,7 +163,7 @@ func writeWork(w io.Writer, st *node.ClusterStatus) {
 			line += ", " + doneOf(&j)
 			if k.Unit == "bytes" {
 				line += ", " + units.Rate(k.PerSecond)
-			} else if k.PerSecond > 0 {
+			} else if k.PerSecond > 0 && k.Unit != "permille" {
 				line += fmt.Sprintf(", %s/s", units.Count(k.PerSecond))
 			}
 			if k.SecondsLeft != nil {
