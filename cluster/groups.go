@@ -1,10 +1,12 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/strata-storage/strata/block"
@@ -14,8 +16,12 @@ import (
 	"github.com/strata-storage/strata/cluster/steward"
 )
 
-// maxBatch is how many groups are changed by one transaction.
-const maxBatch = coord.MaxOps
+// maxBatch is how many groups are changed by one transaction, batches how many of those there
+// are at the same time.
+const (
+	maxBatch = coord.MaxOps
+	batches  = 4
+)
 
 // joinPause is between two looks at who joins, joinAgain that after one who could not,
 // leasePause between two attempts to get a lease, and looks whether there is another one.
@@ -43,22 +49,49 @@ func (n *Node) ensure(ctx context.Context, v *record.View, volume record.Volume,
 		if err != nil || len(changes) == 0 {
 			return err
 		}
-		var t coord.Txn
-		for _, c := range changes[:min(len(changes), maxBatch)] {
-			same, put, err := c.Entry()
-			if err != nil {
-				return err
-			}
-			t.If, t.Then = append(t.If, same), append(t.Then, put)
-		}
-		r, err := n.store.Txn(ctx, t)
+		done, err := n.change(ctx, changes)
 		if err != nil {
 			return fmt.Errorf("changing placement groups: %w", err)
 		}
-		if v, err = n.state.Wait(ctx, r.Revision); err != nil {
+		if v, err = n.state.Wait(ctx, done); err != nil {
 			return err
 		}
 	}
+}
+
+// change makes changes of groups, those of a batch together, some batches at the same time.
+// A batch of which somebody else has changed a group is left out. It returns when what was
+// done is known.
+func (n *Node) change(ctx context.Context, changes []steward.Change) (done coord.Revision, err error) {
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	turns := make(chan struct{}, batches)
+	for some := range slices.Chunk(changes, maxBatch) {
+		turns <- struct{}{}
+		all.Go(func() {
+			defer func() { <-turns }()
+			r, failure := n.changeTogether(ctx, some)
+			mu.Lock()
+			defer mu.Unlock()
+			done, err = max(done, r), cmp.Or(err, failure)
+		})
+	}
+	all.Wait()
+	return done, err
+}
+
+// changeTogether makes changes of groups in one transaction.
+func (n *Node) changeTogether(ctx context.Context, some []steward.Change) (coord.Revision, error) {
+	var t coord.Txn
+	for _, c := range some {
+		same, put, err := c.Entry()
+		if err != nil {
+			return 0, err
+		}
+		t.If, t.Then = append(t.If, same), append(t.Then, put)
+	}
+	r, err := n.store.Txn(ctx, t)
+	return r.Revision, err
 }
 
 // groupsOf are the numbers of the groups in which a volume has objects, where there are
