@@ -106,7 +106,7 @@ func (n *Node) openDisk(ctx context.Context, d home.Disk) (_ *ownDisk, err error
 
 // maxJoins bounds how many groups disks of a node join at the same time, of which each disk
 // pulls a few.
-const maxJoins = 64
+const maxJoins = 256
 
 // A joint is a disk that joins a group.
 type joint struct {

@@ -21,7 +21,7 @@ type Options struct {
 	Hold time.Duration
 	// Joins is how many disks join groups at the same time in the whole cluster,
 	// Disk how many groups a disk joins, and Source how many are pulled from it.
-	// They are 1024, 64 and 32 if they are 0. Groups whose writes wait for a disk that
+	// They are 1024, 256 and 256 if they are 0. Groups whose writes wait for a disk that
 	// joins are not bound by that.
 	Joins, Disk, Source int
 	// Moves is how many of all those may be there only to move groups that have
@@ -31,7 +31,7 @@ type Options struct {
 	// Full is how many percent of a disk are used when no groups are moved to it
 	// any more, 90 if it is 0.
 	Full int
-	// Batch is how many changes a plan has at most, 256 if it is 0.
+	// Batch is how many changes a plan has at most, 1024 if it is 0.
 	Batch int
 }
 
@@ -41,11 +41,11 @@ func (o Options) withDefaults() Options {
 	o.Revive = cmp.Or(o.Revive, 10*time.Second)
 	o.Hold = cmp.Or(o.Hold, time.Minute)
 	o.Joins = cmp.Or(o.Joins, 1024)
-	o.Disk = cmp.Or(o.Disk, 64)
-	o.Source = cmp.Or(o.Source, 32)
+	o.Disk = cmp.Or(o.Disk, 256)
+	o.Source = cmp.Or(o.Source, 256)
 	o.Moves = cmp.Or(o.Moves, 32)
 	o.MovesDisk = cmp.Or(o.MovesDisk, 4)
 	o.Full = cmp.Or(o.Full, 90)
-	o.Batch = cmp.Or(o.Batch, 256)
+	o.Batch = cmp.Or(o.Batch, 1024)
 	return o
 }
