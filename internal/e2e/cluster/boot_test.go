@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,15 +19,7 @@ import (
 // machine boots: it finds a sound file system with all that was durable.
 func TestCloneBoots(t *testing.T) {
 	t.Parallel()
-	peer.NeedKernel(t)
-	peer.Need(t, "qemu-system-x86_64", "mke2fs", "e2fsck", "debugfs")
-	image := bootable(t)
-	l := newLab(t, 3)
-	l.nodes[0].order("create", "vm1", "64M")
-	d := l.open("vm1", 0)
-	upload(t, image, d)
-	must(t, d.Close())
-	initrd := peer.Initramfs(t, "testdata/boot.sh", "e2fsck")
+	l, initrd := newGuests(t)
 
 	began := time.Now()
 	first := l.boot(initrd, "vm1", 1, "")
@@ -56,6 +49,55 @@ func TestCloneBoots(t *testing.T) {
 		}
 	}
 	l.finish()
+}
+
+// A virtual machine writes files while its gateway, and nodes with copies, are killed,
+// frozen and cut off. It goes on each time; and when it has lost its power another one finds
+// a sound file system, with all that was durable.
+func TestGuestInTrouble(t *testing.T) {
+	t.Parallel()
+	l, initrd := newGuests(t)
+	first := l.boot(initrd, "vm1", 1, "")
+	wrote := first.goesOn()
+	for _, fault := range []struct {
+		name       string
+		begin, end func()
+	}{
+		{"a node with a copy is killed", l.nodes[2].kill, l.nodes[2].start},
+		{"the gateway is killed", l.nodes[1].kill, l.nodes[1].start},
+		{"a node with a copy is frozen", l.nodes[0].freeze, l.nodes[0].thaw},
+		{"the gateway is frozen", l.nodes[1].freeze, l.nodes[1].thaw},
+		{"a node with a copy is cut off", func() { l.net.unplug(2) }, l.net.heal},
+		{"the gateway is cut off", func() { l.net.unplug(1) }, l.net.heal},
+	} {
+		fault.begin()
+		wait(t, lease+2*time.Second)
+		fault.end()
+		wrote = first.goesOn()
+		t.Logf("%s: it has written %d files", fault.name, wrote+1)
+		l.healthy()
+	}
+	first.end()
+	second := l.boot(initrd, "vm1", 2, fmt.Sprintf("check=%d", wrote+1))
+	second.says("GUEST SOUND")
+	second.says("GUEST PASSED")
+	second.end()
+	l.finish()
+}
+
+// newGuests starts three nodes that have a volume vm1 from which a machine can start, with an
+// initrd.
+func newGuests(t testing.TB) (l *lab, initrd string) {
+	t.Helper()
+	peer.NeedKernel(t)
+	peer.Need(t, "qemu-system-x86_64", "mke2fs", "e2fsck", "debugfs")
+	image := bootable(t)
+	l = newLab(t, 3)
+	l.nodes[0].order("create", "vm1", "64M")
+	d := l.open("vm1", 0)
+	upload(t, image, d)
+	must(t, d.Close())
+	return l, peer.Initramfs(t, "testdata/boot.sh", "e2fsck")
 }
 
 // bootable makes a file system from which a machine starts.
@@ -116,8 +158,22 @@ func (l *lab) boot(initrd, volume string, node int, words string) *guest {
 	return g
 }
 
-// says waits until the machine says something.
-func (g *guest) says(what string) {
+// goesOn waits until the machine has written two more files, and returns the number of the
+// last one.
+func (g *guest) goesOn() (last int) {
+	g.t.Helper()
+	for range len(g.lines) {
+		<-g.lines
+	}
+	g.says("GUEST WROTE")
+	_, number, _ := strings.Cut(g.says("GUEST WROTE"), "WROTE ")
+	last, err := strconv.Atoi(strings.TrimSpace(number))
+	must(g.t, err)
+	return last
+}
+
+// says waits until the machine says something, and returns the line.
+func (g *guest) says(what string) string {
 	g.t.Helper()
 	late := time.After(patience)
 	for {
@@ -127,7 +183,7 @@ func (g *guest) says(what string) {
 				g.t.Fatalf("the machine, which is to say %s:\n%s", what, g.said.String())
 			}
 			if strings.Contains(line, what) {
-				return
+				return line
 			}
 		case <-late:
 			g.t.Fatalf("the machine does not say %s:\n%s", what, g.said.String())

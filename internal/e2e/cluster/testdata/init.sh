@@ -15,8 +15,8 @@ wanted=$(sed -n 's/.*check=\([0-9]*\).*/\1/p' /proc/cmdline)
 if [ -z "$wanted" ]; then
 	i=0
 	while :; do
-		head -c 50000 /dev/urandom >/log/$i
-		sha256sum /log/$i >/log/$i.sum
+		head -c 50000 /dev/urandom >/log/$i || finish "FAILED: writing file $i"
+		sha256sum /log/$i >/log/$i.sum || finish "FAILED: reading file $i"
 		sync
 		echo "GUEST WROTE $i"
 		i=$((i + 1))
