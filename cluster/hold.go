@@ -141,9 +141,9 @@ func (n *Node) release(ctx context.Context, l record.Line) error {
 		n.mu.Unlock()
 		return nil
 	}
-	if h.users > 0 {
+	if users := h.users; users > 0 {
 		n.mu.Unlock()
-		return fmt.Errorf("it is open %d times: %w", h.users, record.ErrInUse)
+		return fmt.Errorf("it is open %d times: %w", users, record.ErrInUse)
 	}
 	n.drop(h)
 	n.parting[l]++
