@@ -70,28 +70,18 @@ func (n *Node) change(ctx context.Context, changes []steward.Change) (done coord
 		turns <- struct{}{}
 		all.Go(func() {
 			defer func() { <-turns }()
-			r, failure := n.changeTogether(ctx, some)
+			var r coord.Result
+			t, failure := steward.Together(some)
+			if failure == nil {
+				r, failure = n.store.Txn(ctx, t)
+			}
 			mu.Lock()
 			defer mu.Unlock()
-			done, err = max(done, r), cmp.Or(err, failure)
+			done, err = max(done, r.Revision), cmp.Or(err, failure)
 		})
 	}
 	all.Wait()
 	return done, err
-}
-
-// changeTogether makes changes of groups in one transaction.
-func (n *Node) changeTogether(ctx context.Context, some []steward.Change) (coord.Revision, error) {
-	var t coord.Txn
-	for _, c := range some {
-		same, put, err := c.Entry()
-		if err != nil {
-			return 0, err
-		}
-		t.If, t.Then = append(t.If, same), append(t.Then, put)
-	}
-	r, err := n.store.Txn(ctx, t)
-	return r.Revision, err
 }
 
 // groupsOf are the numbers of the groups in which a volume has objects, where there are

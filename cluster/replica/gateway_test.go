@@ -56,12 +56,8 @@ func (s *sim) ensure(p *process, v *record.View) error {
 	if err != nil || len(changes) == 0 {
 		return err
 	}
-	var t coord.Txn
-	for _, c := range changes {
-		same, put, err := c.Entry()
-		must(s.t, err)
-		t.If, t.Then = append(t.If, same), append(t.Then, put)
-	}
+	t, err := steward.Together(changes)
+	must(s.t, err)
 	r, err := p.revives.Txn(p.ctx, t)
 	if err == nil {
 		_, err = p.state.Wait(p.ctx, r.Revision)

@@ -45,11 +45,23 @@ type Change struct {
 	Record record.Group
 }
 
-// Entry returns what makes the change, and on which condition.
-func (c *Change) Entry() (coord.Compare, coord.Op, error) {
+// entry returns what makes the change, and on which condition.
+func (c *Change) entry() (coord.Compare, coord.Op, error) {
 	key := record.GroupKey(c.Group)
 	value, err := record.Encode(key, c.Record)
 	return coord.IfRevision(key, c.Epoch), coord.Put(key, value), err
+}
+
+// Together is a transaction that makes changes, all of them or none.
+func Together(changes []Change) (t coord.Txn, err error) {
+	for _, c := range changes {
+		same, put, err := c.entry()
+		if err != nil {
+			return t, err
+		}
+		t.If, t.Then = append(t.If, same), append(t.Then, put)
+	}
+	return t, nil
 }
 
 // String says what the change does.

@@ -228,8 +228,8 @@ func (s *scene) cancel() *Change {
 }
 
 // surplus is the member that leaves first: one without which the others are in as many
-// zones as can be, then on as many nodes, then one that is to be empty, then the last one, as the first is
-// where others pull from.
+// zones as can be, then on as many nodes, then one that is to be empty, then the last one,
+// as the first is where others pull from.
 func (s *scene) surplus() (disk string) {
 	best := -1
 	for _, m := range slices.Backward(s.Record.Members) {

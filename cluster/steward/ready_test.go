@@ -46,7 +46,7 @@ func TestReady(t *testing.T) {
 			t.Errorf("the changes are %+v", list)
 		}
 		c.put(key, f.Disks[wish[0]].Disk)
-		same, put, err := list[0].Entry()
+		same, put, err := list[0].entry()
 		if err != nil || same.Revision != 0 || put.Key != record.GroupKey(fresh) {
 			t.Fatalf("%+v %+v %v", same, put, err)
 		}

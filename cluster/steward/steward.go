@@ -248,14 +248,11 @@ func (s *Steward) makeAll(ctx context.Context, lead *coord.Leadership, some []Ch
 // make makes changes in one transaction, unless somebody else has changed one of the groups or
 // leads. It tells whether they were made, and the revision at which that was so.
 func (s *Steward) make(ctx context.Context, lead *coord.Leadership, some []Change) (bool, coord.Revision, error) {
-	t := coord.Txn{If: []coord.Compare{lead.If()}}
-	for _, c := range some {
-		same, put, err := c.Entry()
-		if err != nil {
-			return false, 0, err
-		}
-		t.If, t.Then = append(t.If, same), append(t.Then, put)
+	t, err := Together(some)
+	if err != nil {
+		return false, 0, err
 	}
+	t.If = append(t.If, lead.If())
 	r, err := s.c.Store.Txn(ctx, t)
 	if err != nil {
 		return false, 0, fmt.Errorf("%v: %w", some[0], err)
