@@ -211,7 +211,7 @@ func (h *hold) get(ctx context.Context, proxies bool) (*active, error) {
 	if a := h.active.Load(); a != nil {
 		return a, nil
 	}
-	a, err := h.find(ctx, h.ended, proxies)
+	a, err := h.find(ctx, proxies)
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +245,7 @@ func (h *hold) endBroken() error {
 	if errors.Is(h.ended, replica.ErrLost) {
 		return h.forsake(h.ended)
 	}
-	return h.lost
+	return nil
 }
 
 // forsake lets all devices fail that have this hold: what they have written may be lost,
@@ -277,22 +277,25 @@ func (h *hold) revivals(v *record.View, size int64) (sum int64) {
 
 // find attaches the volume, or finds the node that has. If that one does not answer, it
 // waits until it does or its lease is over; and for a lease of this node, if it has none.
-// why is what was the end of the attachment before. mu is held.
-func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, error) {
+// mu is held.
+func (h *hold) find(ctx context.Context, proxies bool) (*active, error) {
 	n := h.n
 	now := n.store.Clock().Now
 	until, asked := now()+findLimit, now()-askPause
-	ask := func() *far {
+	ask := func() *active {
 		if !proxies || now() < asked+askPause {
 			return nil
 		}
 		asked = now()
-		return h.proxy(ctx)
+		if f := h.proxy(ctx); f != nil {
+			return &active{served: f, adopted: true}
+		}
+		return nil
 	}
-	for {
+	for why := h.ended; ; {
 		if errors.Is(why, replica.ErrCut) {
-			if f := ask(); f != nil {
-				return &active{served: f, adopted: true}, nil
+			if a := ask(); a != nil {
+				return a, nil
 			}
 		}
 		v, err := h.attach(ctx)
@@ -311,8 +314,8 @@ func (h *hold) find(ctx context.Context, why error, proxies bool) (*active, erro
 					return nil, err
 				}
 				// Now, as this node cannot have it: one that is asked takes what is free.
-				if f := ask(); f != nil {
-					return &active{served: f, adopted: true}, nil
+				if a := ask(); a != nil {
+					return a, nil
 				}
 			}
 		} else if !passing(err) {

@@ -24,14 +24,20 @@ func (d *flushless) Flush(ctx context.Context) error {
 
 func (d *flushless) Close() error { return nil }
 
+// flushless makes the slab such a device.
+func (l *lab) flushless() *flushless {
+	slab := &flushless{Pass: block.Pass{Device: block.FromBytes(l.bytes)}}
+	l.wrapSlab = func(block.Device) block.Device { return slab }
+	return slab
+}
+
 // A place that moves from one version to another, and is freed then, both before
 // a flush succeeds, is free once.
 func TestMovedAndFreedAtOnce(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, labSize)
 	l.trees.add(1, 0)
-	slab := &flushless{Pass: block.Pass{Device: block.FromBytes(l.bytes)}}
-	l.wrapSlab = func(block.Device) block.Device { return slab }
+	slab := l.flushless()
 	l.open()
 	ctx := t.Context()
 	l.ok(l.Write(ctx, at(0, 1), fill(1, 3), 0))
@@ -134,8 +140,8 @@ func TestWritesWithoutFlush(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, minSlab+16<<20)
 	l.trees.add(1, 0)
-	slab := &flushless{Pass: block.Pass{Device: block.FromBytes(l.bytes)}, fails: true}
-	l.wrapSlab = func(block.Device) block.Device { return slab }
+	slab := l.flushless()
+	slab.fails = true
 	const limit = 2 * pieceBlocks
 	l.adjust = func(c *Config) { c.MaxUnflushed = limit }
 	l.open()
@@ -235,8 +241,7 @@ func TestOverwriteWithoutFlush(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, labSize)
 	l.trees.add(1, 0)
-	slab := &flushless{Pass: block.Pass{Device: block.FromBytes(l.bytes)}}
-	l.wrapSlab = func(block.Device) block.Device { return slab }
+	slab := l.flushless()
 	l.open()
 	ctx := t.Context()
 	l.ok(l.Write(ctx, at(0, 1), fill(1, 3), 0))
